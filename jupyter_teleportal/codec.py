@@ -1,0 +1,241 @@
+"""Bytes to messages and back, with no I/O.
+
+Two formats, both described byte by byte in ``ARCHITECTURE.md``:
+
+*Envelopes* travel on a channel and are never stored. One byte version, one byte kind, the number
+of short fields that the kind has, each as one length byte and that many bytes of UTF-8, then the
+body, which is all the rest. The Lua script that appends to a log writes the same bytes.
+
+*Payloads* are what a log stores: one flag byte, then a Y update, deflated where that pays.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from .errors import CodecError
+from .model import offset_key
+
+VERSION = 1
+COMPRESS_ABOVE_BYTES = 1024
+MAX_UPDATE_BYTES = 1 << 30
+
+_RAW = b"\x00"
+_DEFLATED = b"\x01"
+# 10 MB/s saved is not worth it where less than a tenth is won.
+_WORTHWHILE = 0.9
+
+
+def encode_payload(update: bytes) -> bytes:
+    """Return the Y update `update` as it is stored in a log."""
+    if len(update) > COMPRESS_ABOVE_BYTES:
+        deflated = zlib.compress(update, 1)
+        if len(deflated) < _WORTHWHILE * len(update):
+            return _DEFLATED + deflated
+    return _RAW + update
+
+
+def decode_payload(payload: bytes) -> bytes:
+    """Return the Y update in `payload`.
+
+    Raises:
+        CodecError: if the flag is unknown, the data is damaged, or the update would be larger
+            than `MAX_UPDATE_BYTES`.
+    """
+    flag, data = payload[:1], payload[1:]
+    if flag == _RAW:
+        return data
+    if flag != _DEFLATED:
+        raise CodecError(f"payload of {len(payload)} bytes has the unknown flag {flag!r}")
+    inflater = zlib.decompressobj()
+    try:
+        update = inflater.decompress(data, MAX_UPDATE_BYTES)
+    except zlib.error as error:
+        raise CodecError(f"payload of {len(payload)} bytes cannot be inflated: {error}") from error
+    if not inflater.eof:
+        raise CodecError(f"payload of {len(payload)} bytes is cut off or inflates to over 1 GiB")
+    return update
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """Base of the messages on a channel. `replica` is the sender."""
+
+    kind: ClassVar[bytes] = b""
+    replica: str
+
+    def short_fields(self) -> tuple[str, ...]:
+        return ()
+
+    def body(self) -> bytes:
+        return b""
+
+    @classmethod
+    def parse(cls, fields: list[str], body: bytes) -> Envelope:
+        raise NotImplementedError
+
+    def encode(self) -> bytes:
+        """Return the envelope's bytes.
+
+        Raises:
+            CodecError: if a short field is longer than 255 bytes.
+        """
+        parts = [bytes((VERSION,)), self.kind]
+        for field in (self.replica, *self.short_fields()):
+            raw = field.encode()
+            if len(raw) > 255:
+                raise CodecError(f"a field of {len(raw)} bytes does not fit into an envelope")
+            parts += (bytes((len(raw),)), raw)
+        parts.append(self.body())
+        return b"".join(parts)
+
+
+@dataclass(frozen=True)
+class EntryEnvelope(Envelope):
+    """A new entry of the log: `payload` is None where it has to be read from the log."""
+
+    kind: ClassVar[bytes] = b"E"
+    log: str
+    previous: str
+    offset: str
+    payload: bytes | None
+
+    def short_fields(self) -> tuple[str, ...]:
+        return (self.log, self.previous, self.offset)
+
+    def body(self) -> bytes:
+        return self.payload or b""
+
+    @classmethod
+    def parse(cls, fields: list[str], body: bytes) -> EntryEnvelope:
+        replica, log, previous, offset = fields
+        for value in (previous, offset):
+            offset_key(value)
+        return cls(replica, log, previous, offset, body or None)
+
+
+@dataclass(frozen=True)
+class AwarenessEnvelope(Envelope):
+    """An awareness update, as y-protocols encodes it."""
+
+    kind: ClassVar[bytes] = b"A"
+    update: bytes
+
+    def body(self) -> bytes:
+        return self.update
+
+    @classmethod
+    def parse(cls, fields: list[str], body: bytes) -> AwarenessEnvelope:
+        return cls(fields[0], body)
+
+
+@dataclass(frozen=True)
+class AwarenessQuery(Envelope):
+    """Asks every replica for the awareness states of its own clients."""
+
+    kind: ClassVar[bytes] = b"Q"
+
+    @classmethod
+    def parse(cls, fields: list[str], body: bytes) -> AwarenessQuery:
+        return cls(*fields)
+
+
+@dataclass(frozen=True)
+class SaveRequest(Envelope):
+    """Asks the saver to write the file now."""
+
+    kind: ClassVar[bytes] = b"S"
+    request: str
+
+    def short_fields(self) -> tuple[str, ...]:
+        return (self.request,)
+
+    @classmethod
+    def parse(cls, fields: list[str], body: bytes) -> SaveRequest:
+        return cls(*fields)
+
+
+@dataclass(frozen=True)
+class SaveReply(Envelope):
+    """The saver's answer; `problem` is empty if the file was written."""
+
+    kind: ClassVar[bytes] = b"R"
+    request: str
+    problem: str
+
+    def short_fields(self) -> tuple[str, ...]:
+        return (self.request,)
+
+    def body(self) -> bytes:
+        # A file name in it may hold bytes that are no text.
+        return self.problem.encode(errors="backslashreplace")
+
+    @classmethod
+    def parse(cls, fields: list[str], body: bytes) -> SaveReply:
+        return cls(fields[0], fields[1], body.decode())
+
+
+@dataclass(frozen=True)
+class Notice(Envelope):
+    """Something that happened to a room or a share, by name, with JSON details."""
+
+    kind: ClassVar[bytes] = b"N"
+    name: str
+    details: dict[str, Any]
+
+    def short_fields(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    def body(self) -> bytes:
+        return json.dumps(self.details, separators=(",", ":")).encode()
+
+    @classmethod
+    def parse(cls, fields: list[str], body: bytes) -> Notice:
+        details = json.loads(body)
+        if not isinstance(details, dict):
+            raise CodecError("the details of a notice are no JSON object")
+        return cls(fields[0], fields[1], details)
+
+
+_KINDS: dict[bytes, tuple[type[Envelope], int]] = {
+    EntryEnvelope.kind: (EntryEnvelope, 4),
+    AwarenessEnvelope.kind: (AwarenessEnvelope, 1),
+    AwarenessQuery.kind: (AwarenessQuery, 1),
+    SaveRequest.kind: (SaveRequest, 2),
+    SaveReply.kind: (SaveReply, 2),
+    Notice.kind: (Notice, 2),
+}
+
+
+def decode_envelope(data: bytes) -> Envelope:
+    """Return the envelope in `data`.
+
+    Raises:
+        CodecError: if the version or kind is unknown, or the bytes are cut off or damaged.
+    """
+    if len(data) < 2:
+        raise CodecError(f"an envelope of {len(data)} bytes is too short")
+    if data[0] != VERSION:
+        raise CodecError(f"envelope of version {data[0]}, this replica reads version {VERSION}")
+    known = _KINDS.get(data[1:2])
+    if known is None:
+        raise CodecError(f"envelope of the unknown kind {data[1:2]!r}")
+    envelope_type, count = known
+    fields, position = [], 2
+    try:
+        for _ in range(count):
+            start = position + 1
+            position = start + data[position]
+            if position > len(data):
+                raise CodecError(f"envelope of kind {data[1:2]!r} is cut off")
+            fields.append(data[start:position].decode())
+        return envelope_type.parse(fields, data[position:])
+    except IndexError as error:
+        raise CodecError(f"envelope of kind {data[1:2]!r} is cut off") from error
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, CodecError):
+            raise
+        raise CodecError(f"envelope of kind {data[1:2]!r} cannot be read: {error}") from error

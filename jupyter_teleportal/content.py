@@ -1,0 +1,320 @@
+"""A document's content as plain values: seeds, digests, edits and merges, with no I/O.
+
+Content is what a contents manager's model holds: a notebook's dictionary, a text, or whatever
+another document type of jupyter_ydoc takes.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import itertools
+import json
+import re
+import uuid
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Any
+
+from jupyter_ydoc import YNotebook, ydocs
+from jupyter_ydoc import __version__ as ydoc_version
+from jupyter_ydoc.utils import cast_all
+from jupyter_ydoc.ybasedoc import YBaseDoc
+from pycrdt import Decoder, Doc, Map, Text
+
+# How much of a text, and of one run of changed lines in it, is compared word by word.
+_WORDWISE_MAX_CHARACTERS = 20_000
+_HUNK_MAX_CHARACTERS = 4000
+_WORDS = re.compile(r"\w+|\s+|.", re.DOTALL)
+# What jupyter_ydoc adds to a notebook's metadata.
+_METADATA: dict[str, Any] = {
+    "language_info": {"name": ""},
+    "kernelspec": {"name": "", "display_name": ""},
+}
+
+
+# A client id that seeds share: 20 bits of their own above 32 bits that follow from the content.
+# Yjs holds client ids in doubles, so 53 bits are all there is; its own are below 2**32.
+_SEED_MARK = 0x5EED5 << 32
+
+
+@dataclass(frozen=True)
+class SeedContent:
+    """The first update of a document, and the lineage that begins with it.
+
+    Two seeds of one lineage hold the same items; their bytes may differ in the order of keys
+    within a JSON value.
+    """
+
+    lineage: str
+    update: bytes
+
+
+def make_document(file_type: str, doc: Doc[Any] | None = None) -> YBaseDoc:
+    """Return jupyter_ydoc's document of the contents type `file_type` over `doc`."""
+    document: YBaseDoc = ydocs.get(file_type, ydocs["file"])(Doc() if doc is None else doc)
+    return document
+
+
+def digest(content: Any) -> str:
+    """Return a digest under which equal contents are equal, whatever the order of their keys.
+
+    Whether a cell is trusted does not count: no file holds it, each server decides for itself.
+    """
+    if isinstance(content, dict) and isinstance(content.get("cells"), list):
+        content = {**content, "cells": [_without_trust(cell) for cell in content["cells"]]}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _without_trust(cell: dict[str, Any]) -> dict[str, Any]:
+    metadata = cell.get("metadata")
+    if not isinstance(metadata, dict) or "trusted" not in metadata:
+        return cell
+    return {**cell, "metadata": {k: v for k, v in metadata.items() if k != "trusted"}}
+
+
+def seed(file_type: str, content: Any) -> SeedContent:
+    """Turn `content` into the update that a new log begins with.
+
+    The same content gives the same items under the same client id on every replica (of one
+    version of jupyter_ydoc), so two replicas that open a file while the transport is away share a
+    lineage. The client id follows from the content: under a constant one, different contents
+    would diverge for ever without any sign of it.
+    """
+    document = make_document(file_type)
+    identity = f"{digest(content)} {file_type} {document.version} {ydoc_version}"
+    fingerprint = hashlib.sha256(identity.encode()).digest()
+    client_id = _SEED_MARK | int.from_bytes(fingerprint[:4], "big")
+    document = make_document(file_type, Doc(client_id=client_id))
+    if isinstance(document, YNotebook):
+        # Items are numbered in the order of the keys.
+        content = json.loads(json.dumps(content, sort_keys=True))
+        content = _with_cells(content, uuid.UUID(bytes=fingerprint[:16]))
+    try:
+        document.set(content)
+    except BaseException as error:
+        # What pycrdt cannot hold, such as an integer of more than 64 bits, is a panic there.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(f"the file holds a value that cannot be shared: {error}") from error
+    return SeedContent(fingerprint[:8].hex(), document.ydoc.get_update())
+
+
+def foreign_seeds(state: bytes, own_state: bytes) -> set[int]:
+    """The client ids of seeds in the state vector `state` that are not in `own_state`.
+
+    A document that has any was seeded otherwise: it has another lineage, and merged with this one
+    it would stand beside it.
+    """
+    own = _clients(own_state)
+    return {client for client in _clients(state) if client & ~0xFFFFFFFF == _SEED_MARK} - own
+
+
+def _clients(state: bytes) -> set[int]:
+    """The client ids in a state vector: a count, then an id and a clock for each."""
+    decoder = Decoder(state)
+    clients = set()
+    for _ in range(decoder.read_var_uint()):
+        clients.add(decoder.read_var_uint())
+        decoder.read_var_uint()
+    return clients
+
+
+def normalise(file_type: str, content: Any) -> Any:
+    """Return `content` as a document would give it back."""
+    document = make_document(file_type)
+    document.ydoc.apply_update(seed(file_type, content).update)
+    return document.get()
+
+
+def _with_cells(notebook: dict[str, Any], namespace: uuid.UUID) -> dict[str, Any]:
+    """`notebook` with ids that follow from the content where cells have none, and with the empty
+    cell that jupyter_ydoc would otherwise make under a random id."""
+    cells = [dict(cell) for cell in notebook.get("cells", [])] or [
+        {
+            "cell_type": "code",
+            "execution_count": None,
+            "metadata": {"trusted": True},
+            "outputs": [],
+            "source": "",
+        }
+    ]
+    for index, cell in enumerate(cells):
+        cell.setdefault("id", str(uuid.uuid5(namespace, str(index))))
+    return {**notebook, "cells": cells}
+
+
+def apply_content(document: YBaseDoc, content: Any) -> None:
+    """Change `document` to hold `content`, with edits as small as can be, in one transaction."""
+    with document.ydoc.transaction():
+        if isinstance(document, YNotebook):
+            content = _with_known_ids(content, document.get())
+            content = {**content, "metadata": {**_METADATA, **content.get("metadata", {})}}
+            _edit_metadata(document, content)
+            _edit_cells(document, content)
+        else:
+            source = getattr(document, "_ysource", None)
+            if isinstance(source, Text) and isinstance(content, str):
+                _edit_text(source, content)
+                return
+        document.set(content)
+
+
+def _edit_metadata(document: YNotebook, content: dict[str, Any]) -> None:
+    metadata = document.ydoc.get("meta", type=Map).get("metadata")
+    if isinstance(metadata, Map):
+        new = copy.deepcopy(content["metadata"])
+        cast_all(new, int, float)  # as jupyter_ydoc does
+        _edit_map(metadata, new)
+
+
+def _edit_cells(document: YNotebook, content: dict[str, Any]) -> None:
+    wanted = {cell["id"]: cell for cell in content["cells"] if "id" in cell}
+    for ycell in document.ycells:
+        cell = wanted.get(ycell.get("id"))
+        if cell is None:
+            continue
+        source, metadata = ycell.get("source"), ycell.get("metadata")
+        if isinstance(source, Text):
+            new = cell["source"]
+            _edit_text(source, "".join(new) if isinstance(new, list) else new)
+        if isinstance(metadata, Map) and "metadata" in cell:
+            _edit_map(metadata, cell["metadata"])
+
+
+def _edit_map(shared: Map[Any], new: dict[str, Any]) -> None:
+    """Turn `shared` into `new` key by key, so that what others did to other keys stays."""
+    old = shared.to_py() or {}
+    for key in old.keys() - new.keys():
+        del shared[key]
+    for key, value in new.items():
+        if key not in old or old[key] != value:
+            shared[key] = value
+
+
+def _edit_text(text: Text, new: str) -> None:
+    """Turn `text` into `new` with small edits, so that others' edits and cursors stay in place."""
+    old = str(text)
+    if old == new:
+        return
+    for start, end, replacement in reversed(_changes(old, new)):
+        first = len(old[:start].encode())
+        last = first + len(old[start:end].encode())
+        if last > first:
+            del text[first:last]
+        if replacement:
+            text.insert(first, replacement)
+
+
+def _changes(old: str, new: str) -> list[tuple[int, int, str]]:
+    """What to replace in `old` to get `new`: from where to where, in characters, by what.
+
+    Lines are compared first, then words within the lines that differ, as long as there are few of
+    them: comparing takes time that grows with the square, and other rooms wait.
+    """
+    before, after = old.splitlines(keepends=True), new.splitlines(keepends=True)
+    offsets = _offsets(before)
+    budget = _WORDWISE_MAX_CHARACTERS
+    changes = []
+    for tag, i1, i2, j1, j2 in SequenceMatcher(a=before, b=after).get_opcodes():
+        if tag == "equal":
+            continue
+        start, end = offsets[i1], offsets[i2]
+        hunk, replacement = old[start:end], "".join(after[j1:j2])
+        size = len(hunk) + len(replacement)
+        if tag == "replace" and size <= min(budget, _HUNK_MAX_CHARACTERS):
+            budget -= size
+            changes += [
+                (start + first, start + last, words)
+                for first, last, words in _word_changes(hunk, replacement)
+            ]
+        else:
+            changes.append((start, end, replacement))
+    return changes
+
+
+def _word_changes(old: str, new: str) -> list[tuple[int, int, str]]:
+    before, after = _WORDS.findall(old), _WORDS.findall(new)
+    offsets = _offsets(before)
+    operations = SequenceMatcher(a=before, b=after, autojunk=False).get_opcodes()
+    return [
+        (offsets[i1], offsets[i2], "".join(after[j1:j2]))
+        for tag, i1, i2, j1, j2 in operations
+        if tag != "equal"
+    ]
+
+
+def _offsets(parts: list[str]) -> list[int]:
+    """Where each part begins in the whole, and where the last one ends."""
+    return [0, *itertools.accumulate(map(len, parts))]
+
+
+def _with_known_ids(notebook: dict[str, Any], reference: dict[str, Any]) -> dict[str, Any]:
+    """Give cells without an id the id of the same cell in `reference`, which may itself be
+    without: notebooks below format 4.5 show none."""
+    cells = notebook["cells"]
+    if not cells or all("id" in cell for cell in cells):
+        return notebook
+    if not all("id" in cell for cell in reference["cells"]):
+        return notebook
+    matcher = SequenceMatcher(
+        a=[_cell_key(cell) for cell in reference["cells"]],
+        b=[_cell_key(cell) for cell in cells],
+        autojunk=False,
+    )
+    named = [dict(cell) for cell in cells]
+    for tag, i1, i2, j1, j2 in matcher.get_opcodes():
+        if tag == "equal" or (tag == "replace" and i2 - i1 == j2 - j1):
+            for old, new in zip(range(i1, i2), range(j1, j2), strict=True):
+                named[new].setdefault("id", reference["cells"][old]["id"])
+    return {**notebook, "cells": named}
+
+
+def _cell_key(cell: dict[str, Any]) -> tuple[str, str]:
+    source = cell.get("source", "")
+    return cell["cell_type"], "".join(source) if isinstance(source, list) else source
+
+
+def merge(file_type: str, base: Any, ours: Any, theirs: Any) -> Any:
+    """Return `theirs` with what `ours` changed since `base`.
+
+    Both sides are replayed as edits of `base` and merged as a Y document merges them, so nothing
+    that either side wrote is left out; where both changed the same word, both versions are there.
+    Notebooks below format 4.5 have no cell ids to tell cells by; they get ids for the merge where
+    their cells can be told by type and source.
+    """
+    if ours in (base, theirs):
+        return theirs
+    if theirs == base:
+        return ours
+    if isinstance(base, dict) and "cells" in base:
+        namespace = uuid.UUID(bytes=hashlib.sha256(digest(base).encode()).digest()[:16])
+        keep_ids = (base.get("nbformat", 4), base.get("nbformat_minor", 5)) >= (4, 5)
+        base = _with_cells(base, namespace)
+        ours, theirs = _with_known_ids(ours, base), _with_known_ids(theirs, base)
+        sides = [{**side, "nbformat_minor": 5} for side in (base, ours, theirs)]
+        merged = _merge_edits(file_type, *sides)
+        merged["nbformat_minor"] = theirs.get("nbformat_minor", 5)
+        if not keep_ids:
+            merged["cells"] = [
+                {key: value for key, value in cell.items() if key != "id"}
+                for cell in merged["cells"]
+            ]
+        return merged
+    return _merge_edits(file_type, base, ours, theirs)
+
+
+def _merge_edits(file_type: str, base: Any, ours: Any, theirs: Any) -> Any:
+    origin = make_document(file_type)
+    origin.set(copy.deepcopy(base))
+    update = origin.ydoc.get_update()
+    branches = []
+    for side in (theirs, ours):
+        branch = make_document(file_type)
+        branch.ydoc.apply_update(update)
+        apply_content(branch, copy.deepcopy(side))
+        branches.append(branch)
+    merged, other = branches
+    merged.ydoc.apply_update(other.ydoc.get_update())
+    return merged.get()

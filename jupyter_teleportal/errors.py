@@ -1,0 +1,60 @@
+"""The errors that jupyter_teleportal raises.
+
+::
+
+    TeleportalError
+    ├── SettingsError            a setting that cannot be used (also a ValueError)
+    ├── CodecError               bytes from another replica that cannot be read
+    ├── SeamError                the installed Jupyter packages do not fit
+    ├── SharePathMismatch        a share has another API path on another server
+    ├── SaveFailed               a document could not be written to its file
+    ├── EmbeddedServerError      the embedded Valkey cannot be started (in ``valkey``)
+    ├── DemoError, NotJoined     the demo cannot go on (in ``demo``)
+    ├── StatusError              no server answers (in ``cli``)
+    └── TransportError
+        ├── TransportUnavailable the other side cannot be reached: try again later
+        ├── TransportRefused     it was reached and said no (rights, memory, key type)
+        └── LogChanged           the room's log is not the one that was meant
+"""
+
+from __future__ import annotations
+
+
+class TeleportalError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class SettingsError(TeleportalError, ValueError):
+    """A setting has a value that cannot be used; the message names it and the way to mend it."""
+
+
+class CodecError(TeleportalError, ValueError):
+    """Bytes that are no valid envelope or payload."""
+
+
+class SeamError(TeleportalError):
+    """The installed versions of Jupyter's packages lack something that the seam relies on."""
+
+
+class SharePathMismatch(TeleportalError):
+    """A share is mounted at another API path on another server."""
+
+
+class SaveFailed(TeleportalError):
+    """A document could not be written to its file."""
+
+
+class TransportError(TeleportalError):
+    """Base of the errors of a transport."""
+
+
+class TransportUnavailable(TransportError):
+    """The transport is not connected; what was asked may or may not have been done."""
+
+
+class TransportRefused(TransportError):
+    """The transport's other side answered with an error that a retry alone will not mend."""
+
+
+class LogChanged(TransportError):
+    """The log was seeded again, or vanished, since the caller last read it."""

@@ -1,0 +1,98 @@
+"""What replicas tell each other about: scopes, logs, leases, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+ZERO_OFFSET = "0-0"
+
+
+def offset_key(offset: str) -> tuple[int, int]:
+    """Return a key by which the offset ``<ms>-<sequence>`` sorts; ValueError if it is not one."""
+    milliseconds, sequence = offset.split("-")
+    return int(milliseconds), int(sequence)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """A share, or one room of it."""
+
+    share: str
+    room: str | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a log."""
+
+    offset: str
+    payload: bytes
+    replica: str
+
+
+@dataclass(frozen=True)
+class LogRead:
+    """What a log holds after some offset.
+
+    Attributes:
+        log: the log's id, ``lineage/epoch``; None if the room has no log.
+        contiguous: whether `entries` follow directly on the offset and log that were asked for.
+            If not, they follow on `checkpoint`.
+        checkpoint: payload that stands for everything up to `checkpoint_offset`, if there is one.
+        entries: the entries in the order of the log.
+    """
+
+    log: str | None
+    contiguous: bool
+    entries: list[Entry]
+    checkpoint: bytes | None = None
+    checkpoint_offset: str = ZERO_OFFSET
+
+    @property
+    def tail(self) -> str:
+        """The offset of the last entry that this read covers."""
+        return self.entries[-1].offset if self.entries else self.checkpoint_offset
+
+
+@dataclass(frozen=True)
+class Appended:
+    """Where an append ended up: its offset, and the offset of the entry before it."""
+
+    previous: str
+    offset: str
+
+
+@dataclass(frozen=True)
+class Seeded:
+    """Outcome of a seed: whether the caller's was taken, and the id of the log that is there."""
+
+    won: bool
+    log: str
+    offset: str
+
+
+@dataclass(frozen=True)
+class LeaseView:
+    """One look at a room: who holds the lease (None: nobody), and where its log ends."""
+
+    holder: str | None
+    fence: int
+    log: str | None
+    tail: str
+
+
+@dataclass(frozen=True)
+class History:
+    """A log as far as it is kept: what the payload `base` stands for came before `entries`."""
+
+    base: bytes | None
+    entries: list[Entry]
+
+
+@dataclass(frozen=True)
+class ClusterView:
+    """What is cluster-wide: the session id, and seconds since each replica's last heartbeat."""
+
+    session: str
+    ages_s: Mapping[str, float]

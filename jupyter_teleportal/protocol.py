@@ -1,0 +1,452 @@
+"""The replicator: how one room on one replica follows the room's log, with no I/O.
+
+Events go in as method calls, what is to be done comes out as a list of effects. There is no
+clock, no await and no transport in here, so that thousands of schedules of several replicas, with
+messages lost, repeated and reordered, run in seconds.
+
+Whoever drives a `Replicator` must carry out the effects in their order, `Apply` and `Convert`
+at once, and the others in the background, each with the one call that ends it:
+
+============== ===============================================================================
+effect         ends with
+============== ===============================================================================
+`Read`         `read_done` with the effect and what was read, or `failed` with the effect
+`Append`       `append_done` with the effect, or `failed` with the effect
+`AppendState`  the same, or `nothing_to_append` if there is nothing
+`Seed`         `seed_done` with the effect, or `failed` with the effect
+`LoadContent`  `provide`, or nothing at all if the content cannot be loaded
+`Linger`       `lingered`, some 50 ms later
+============== ===============================================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import count
+
+from pycrdt import get_state, merge_updates
+
+from .codec import EntryEnvelope, decode_payload
+from .errors import CodecError
+from .model import ZERO_OFFSET, Appended, LogRead, Seeded, offset_key
+
+OUTBOX_MAX_BYTES = 1024 * 1024
+OUTBOX_MAX_UPDATES = 10_000
+EARLY_MAX_ENTRIES = 1000
+
+EMPTY_UPDATE = b"\x00\x00"
+NOTHING = b"\x00"
+"""The state vector of an empty document."""
+
+
+class Phase(Enum):
+    """Where a replicator stands."""
+
+    AWAY = "away"
+    """Not following the log: the transport is not there, or refused something."""
+    JOINING = "joining"
+    """Reading the log, or seeding it."""
+    LIVE = "live"
+    """Following the log."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Something to be done; compared by identity of `number`."""
+
+    number: int = field(default_factory=count(1).__next__, init=False)
+
+
+@dataclass(frozen=True)
+class Read(Effect):
+    """Read the log `log` after `after`; from its checkpoint on if `log` is None."""
+
+    log: str | None
+    after: str
+
+
+@dataclass(frozen=True)
+class Append(Effect):
+    """Append these updates, merged, as one entry of `log`."""
+
+    log: str
+    updates: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class AppendState(Effect):
+    """Append what the document holds now, before the next effect, beyond the state vector
+    `since`."""
+
+    log: str
+    since: bytes
+
+
+@dataclass(frozen=True)
+class Seed(Effect):
+    """Create the log with `update`, or with the whole document if that is None."""
+
+    lineage: str
+    update: bytes | None
+
+
+@dataclass(frozen=True)
+class LoadContent(Effect):
+    """Nobody has seeded this document: load it from its file and `provide` it."""
+
+
+@dataclass(frozen=True)
+class Apply(Effect):
+    """Apply these updates to the document. They are everybody's, so they are not appended."""
+
+    updates: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Convert(Effect):
+    """The document has another lineage than the log, whose whole content is `updates`: make the
+    document the log's, and bring what was changed in it over as an edit."""
+
+    updates: tuple[bytes, ...]
+    lineage: str
+
+
+@dataclass(frozen=True)
+class Linger(Effect):
+    """An entry came before its predecessor; see whether that comes by itself."""
+
+
+@dataclass(frozen=True)
+class Problem(Effect):
+    """Something to tell the log about: an entry that cannot be read."""
+
+    message: str
+
+
+def lineage_of(log: str) -> str:
+    """The lineage in the log id ``lineage/epoch``."""
+    return log.split("/", 1)[0]
+
+
+@dataclass
+class Replicator:
+    """One room's replication, as a state machine.
+
+    Args:
+        sender: names the author of entries; unique to this room, replica and opening.
+        writable: whether this replica may append.
+    """
+
+    sender: str
+    writable: bool = True
+    phase: Phase = field(default=Phase.AWAY, init=False)
+    log: str | None = field(default=None, init=False)
+    lineage: str | None = field(default=None, init=False)
+    offset: str = field(default=ZERO_OFFSET, init=False)
+    _outbox: list[bytes] = field(default_factory=list, init=False)
+    _outbox_bytes: int = field(default=0, init=False)
+    _sending: Effect | None = field(default=None, init=False)
+    _reading: Effect | None = field(default=None, init=False)
+    _unlisted: bool = field(default=False, init=False)
+    _early: dict[str, EntryEnvelope] = field(default_factory=dict, init=False)
+    _lingering: bool = field(default=False, init=False)
+
+    # -- what the shell asks ---------------------------------------------------------------
+
+    @property
+    def unacknowledged(self) -> int:
+        """How many local updates the log is not known to hold; a collapsed outbox counts one."""
+        sending = self._sending
+        under_way = (
+            len(sending.updates) if isinstance(sending, Append) else int(sending is not None)
+        )
+        return len(self._outbox) + under_way + int(self._unlisted)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the room follows the log and the log holds everything that the room holds."""
+        return self.phase is Phase.LIVE and not self.unacknowledged
+
+    # -- events ----------------------------------------------------------------------------
+
+    def connected(self) -> list[Effect]:
+        """The transport is there (again), so messages may have been missed."""
+        self._take_back()
+        return self._rejoin()
+
+    def disconnected(self) -> list[Effect]:
+        """The transport is gone."""
+        self._take_back()
+        self.phase = Phase.AWAY
+        self._reading = None
+        return []
+
+    def local_update(self, update: bytes) -> list[Effect]:
+        """The document was changed here, by a client or by the server."""
+        if not self.writable or (self._unlisted and self.phase is not Phase.LIVE):
+            return []
+        self._outbox.append(update)
+        self._outbox_bytes += len(update)
+        if len(self._outbox) > 1 and (
+            self._outbox_bytes > OUTBOX_MAX_BYTES or len(self._outbox) > OUTBOX_MAX_UPDATES
+        ):
+            self._clear_outbox()
+            self._unlisted = True
+        return self._send()
+
+    def entry(self, envelope: EntryEnvelope) -> list[Effect]:
+        """An entry was announced on the channel."""
+        if envelope.log != self.log and self.phase is Phase.LIVE:
+            return self._rejoin()
+        self._early[envelope.previous] = envelope
+        if self.phase is not Phase.LIVE:
+            if len(self._early) > EARLY_MAX_ENTRIES:
+                # What is dropped here shows as a gap later.
+                self._early.clear()
+            if self.phase is Phase.JOINING and self._reading is None and self._sending is None:
+                return self._rejoin()
+            return []
+        return self._advance()
+
+    def lingered(self) -> list[Effect]:
+        """The time is up that a missing entry had to come by itself."""
+        self._lingering = False
+        if self._early and self.phase is Phase.LIVE:
+            return self._rejoin()
+        return []
+
+    def observed(self, log: str | None, tail: str, offset_then: str) -> list[Effect]:
+        """Somebody looked at the log, when this room's offset was `offset_then`."""
+        if self.phase is not Phase.LIVE:
+            stuck = self._reading is None and self._sending is None
+            return self._rejoin() if stuck and (log is not None or self.lineage) else []
+        if log != self.log:
+            return self._rejoin()
+        if offset_key(tail) < offset_key(offset_then):
+            return self.reconcile()
+        if offset_key(tail) > offset_key(self.offset) and self._sending is None:
+            return self._rejoin()
+        if self._unlisted and self._sending is None:
+            return self.reconcile()
+        return []
+
+    def reconcile(self) -> list[Effect]:
+        """Read the whole log and append what it lacks."""
+        if self.phase is Phase.AWAY:
+            return []
+        self._unlisted = True
+        return self._rejoin()
+
+    def provide(self, lineage: str, update: bytes) -> list[Effect]:
+        """The content that `LoadContent` asked for."""
+        if self.log is not None:
+            return []
+        if not self.writable:
+            # Whoever may write will seed the log; until then this replica shows the file.
+            self.lineage = lineage
+            return [Apply((update,))]
+        if self.phase is Phase.AWAY:
+            self.lineage = lineage
+            self._unlisted = True
+            return [Apply((update,))]
+        return self._begin(Seed(lineage, update))
+
+    def read_done(self, effect: Read, read: LogRead) -> list[Effect]:
+        if self._reading is not effect:
+            return []
+        self._reading = None
+        if read.log is None:
+            return self._vanished()
+        updates, effects = _decode(read)
+        if read.contiguous:
+            return [*effects, *self._catch_up(read, updates)]
+        lineage, fresh = lineage_of(read.log), self.lineage is None
+        if fresh and self.writable:
+            # What the room itself wrote before it had any content.
+            effects += self._begin(AppendState(read.log, NOTHING))
+        if fresh or self.lineage == lineage:
+            effects.append(Apply(updates))
+        else:
+            effects.append(Convert(updates, lineage))
+        self.log, self.lineage, self.offset = read.log, lineage, read.tail
+        self.phase = Phase.LIVE
+        if not self.writable:
+            self._unlisted = False
+        elif not fresh and self._sending is not None:
+            self._unlisted = True
+        elif not fresh:
+            effects += self._begin(AppendState(read.log, _state_of(updates)))
+        return [*effects, *self._advance()]
+
+    def append_done(self, effect: Effect, appended: Appended) -> list[Effect]:
+        if self._sending is not effect:
+            return []
+        self._sending = None
+        assert isinstance(effect, Append | AppendState)
+        if effect.log == self.log and offset_key(appended.offset) > offset_key(self.offset):
+            own = EntryEnvelope(self.sender, effect.log, appended.previous, appended.offset, None)
+            self._early.setdefault(appended.previous, own)
+        return self._advance() if self.phase is Phase.LIVE else []
+
+    def nothing_to_append(self, effect: AppendState) -> list[Effect]:
+        """The log holds all that the document holds."""
+        if self._sending is not effect:
+            return []
+        self._sending = None
+        return self._advance() if self.phase is Phase.LIVE else []
+
+    def seed_done(self, effect: Seed, seeded: Seeded) -> list[Effect]:
+        if self._sending is not effect:
+            return []
+        self._sending = None
+        if not seeded.won:
+            if effect.update is None:
+                self._unlisted = True
+            return self._rejoin(seeded=True)
+        self.log, self.lineage, self.offset = seeded.log, effect.lineage, seeded.offset
+        self.phase = Phase.LIVE
+        if effect.update is None:
+            return self._advance()
+        return [
+            *self._begin(AppendState(seeded.log, NOTHING)),
+            Apply((effect.update,)),
+            *self._advance(),
+        ]
+
+    def failed(self, effect: Effect, *, changed: bool = False) -> list[Effect]:
+        """`effect` raised an error; `changed`: the log is another one."""
+        if effect is self._reading:
+            self._reading = None
+            self.phase = Phase.AWAY
+        elif effect is self._sending:
+            self._take_back()
+            if changed:
+                return self._rejoin()
+            self.phase = Phase.AWAY
+        return []
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _rejoin(self, *, seeded: bool = False) -> list[Effect]:
+        """Read what follows on what this room has; everything, if that is not enough."""
+        if self._reading is not None:
+            return []
+        self.phase = Phase.JOINING
+        whole = seeded or self._unlisted or self.log is None
+        effect = Read(None, ZERO_OFFSET) if whole else Read(self.log, self.offset)
+        self._reading = effect
+        return [effect]
+
+    def _vanished(self) -> list[Effect]:
+        self.log = None
+        if self.lineage is None:
+            return [LoadContent()]
+        if not self.writable:
+            return []
+        return self._begin(Seed(self.lineage, None)) if self._sending is None else []
+
+    def _catch_up(self, read: LogRead, updates: tuple[bytes, ...]) -> list[Effect]:
+        effects: list[Effect] = [Apply(updates)] if updates else []
+        if offset_key(read.tail) > offset_key(self.offset):
+            self.offset = read.tail
+        self.phase = Phase.LIVE
+        return [*effects, *self._advance()]
+
+    def _advance(self) -> list[Effect]:
+        """Apply what follows on the offset, as far as it is there, and send what waits."""
+        updates: list[bytes] = []
+        effects: list[Effect] = []
+        while (envelope := self._early.get(self.offset)) is not None:
+            if envelope.log != self.log:
+                break
+            own = envelope.replica == self.sender
+            if envelope.payload is None and not own:
+                effects += self._rejoin()
+                break
+            del self._early[self.offset]
+            self.offset = envelope.offset
+            if not own and envelope.payload is not None:
+                update, problem = _try_decode(envelope.offset, envelope.payload)
+                updates += [update] if update is not None else []
+                effects += [problem] if problem is not None else []
+        if updates:
+            effects.insert(0, Apply(tuple(updates)))
+        effects += self._clean_early()
+        return [*effects, *self._send()]
+
+    def _clean_early(self) -> list[Effect]:
+        here = offset_key(self.offset)
+        for previous, envelope in list(self._early.items()):
+            if envelope.log != self.log or offset_key(envelope.offset) <= here:
+                del self._early[previous]
+            elif offset_key(previous) < here and self.phase is Phase.LIVE:
+                # The log goes on from before where this room is: it has forgotten something.
+                self._early.clear()
+                return self.reconcile()
+        if self._early and not self._lingering and self.phase is Phase.LIVE:
+            self._lingering = True
+            return [Linger()]
+        return []
+
+    def _send(self) -> list[Effect]:
+        if self._sending is not None or self.phase is not Phase.LIVE or self.log is None:
+            return []
+        if self._unlisted:
+            return self.reconcile()
+        if not self._outbox:
+            return []
+        effect = Append(self.log, tuple(self._outbox))
+        self._clear_outbox()
+        self._sending = effect
+        return [effect]
+
+    def _begin(self, effect: Seed | AppendState) -> list[Effect]:
+        """Send the document's state, which holds whatever is in the outbox."""
+        if not isinstance(effect, Seed) or effect.update is None:
+            self._clear_outbox()
+            self._unlisted = False
+        self._sending = effect
+        return [effect]
+
+    def _take_back(self) -> None:
+        """Whatever was under way may not have arrived."""
+        if isinstance(self._sending, Append):
+            self._outbox[:0] = self._sending.updates
+            self._outbox_bytes += sum(map(len, self._sending.updates))
+        elif self._sending is not None:
+            self._unlisted = True
+        self._sending = None
+
+    def _clear_outbox(self) -> None:
+        self._outbox.clear()
+        self._outbox_bytes = 0
+
+
+def _try_decode(offset: str, payload: bytes) -> tuple[bytes | None, Problem | None]:
+    """The update in `payload`, if it is one."""
+    try:
+        update = decode_payload(payload)
+        get_state(update)
+    except (CodecError, ValueError) as error:
+        return None, Problem(f"entry {offset} of the log is not readable and passed over: {error}")
+    return (None if update == EMPTY_UPDATE else update), None
+
+
+def _decode(read: LogRead) -> tuple[tuple[bytes, ...], list[Effect]]:
+    payloads = [(entry.offset, entry.payload) for entry in read.entries]
+    if read.checkpoint is not None:
+        payloads.insert(0, (read.checkpoint_offset, read.checkpoint))
+    updates: list[bytes] = []
+    problems: list[Effect] = []
+    for offset, payload in payloads:
+        update, problem = _try_decode(offset, payload)
+        if update is not None:
+            updates.append(update)
+        if problem is not None:
+            problems.append(problem)
+    return tuple(updates), problems
+
+
+def _state_of(updates: tuple[bytes, ...]) -> bytes:
+    return get_state(merge_updates(*updates)) if updates else NOTHING

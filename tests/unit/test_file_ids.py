@@ -1,0 +1,85 @@
+"""The ids and paths of one share's documents."""
+
+from __future__ import annotations
+
+from jupyter_teleportal.file_ids import FileIds
+
+
+def test_every_server_names_a_document_alike() -> None:
+    assert FileIds("team").index("a.ipynb") == FileIds("team").index("a.ipynb")
+    assert FileIds("team").index("a.ipynb") != FileIds("other").index("a.ipynb")
+    assert FileIds("team").index("a.ipynb") != FileIds("team").index("b.ipynb")
+
+
+def test_a_renamed_document_keeps_its_id_and_its_old_path_is_free() -> None:
+    ids = FileIds("team")
+    before = ids.index("old.ipynb")
+    files, paths = ids.moved("old.ipynb", "new.ipynb")
+    assert ids.id_at("new.ipynb") == before
+    assert ids.path_of(before) == "new.ipynb"
+    assert ids.id_at("old.ipynb") != before
+    assert files["new.ipynb"] == before
+    assert paths == {before: "new.ipynb"}
+
+
+def test_renamed_there_and_back() -> None:
+    ids = FileIds("team")
+    before = ids.index("a")
+    ids.moved("a", "b")
+    assert ids.path_of(before) == "b"
+    ids.moved("b", "a")
+    assert ids.id_at("a") == before
+    assert ids.path_of(before) == "a"
+    assert ids.id_at("b") != before
+
+
+def test_a_folder_takes_its_documents_along_and_no_neighbours() -> None:
+    ids = FileIds("team")
+    inside, beside = ids.index("folder/a"), ids.index("folder2/a")
+    ids.moved("folder", "else/where")
+    assert ids.path_of(inside) == "else/where/a"
+    assert ids.path_of(beside) == "folder2/a"
+
+
+def test_a_new_file_where_one_was_deleted_is_a_new_document() -> None:
+    ids = FileIds("team")
+    before = ids.index("a")
+    _, paths = ids.deleted("a")
+    assert paths == {before: None}
+    assert ids.path_of(before) is None
+    assert ids.index("a") != before
+
+
+def test_what_another_server_says_is_taken_over() -> None:
+    here, there = FileIds("team"), FileIds("team")
+    there.index("a")
+    here.update(*there.moved("a", "b"))
+    assert here.id_at("b") == there.id_at("b")
+    assert here.id_at("a") == there.id_at("a")
+
+
+def test_a_path_out_of_the_share_is_not_taken_over() -> None:
+    ids = FileIds("team")
+    ids.update({"../outside": "id"}, {"id": "folder/../../outside"})
+    assert ids.path_of("id") is None
+    assert "../outside" not in ids.exceptions
+
+
+def test_what_was_deleted_and_made_again_during_an_absence() -> None:
+    here, there = FileIds("team"), FileIds("team")
+    before, kept = here.index("a"), here.index("kept")
+    there.index("a")
+    there.index("kept")
+    there.deleted("a")
+    there.index("a")
+    assert here.reconcile(there.exceptions, there.paths) == [before]
+    assert here.path_of(before) is None
+    assert here.path_of(kept) == "kept"
+    assert here.id_at("a") == there.id_at("a")
+
+
+def test_documents_that_others_have_opened_are_learned_within_the_folder_only() -> None:
+    ids = FileIds("team")
+    ids.learn({"one": "folder/a", "two": "else/b"}, "folder")
+    assert ids.path_of("one") == "folder/a"
+    assert ids.path_of("two") is None

@@ -1,0 +1,480 @@
+"""Replicas of one room under random schedules: messages lost, repeated and reordered, effects
+answered late or never, the log trimmed, emptied and restarted, replicas cut off and started anew.
+
+Whatever happens, once it is over all replicas hold the same document, with every edit in it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from pycrdt import Array, Decoder, Doc, merge_updates
+
+from jupyter_teleportal.codec import EntryEnvelope, decode_payload, encode_payload
+from jupyter_teleportal.model import ZERO_OFFSET, Appended, Entry, LogRead, Seeded, offset_key
+from jupyter_teleportal.protocol import (
+    EMPTY_UPDATE,
+    Append,
+    AppendState,
+    Apply,
+    Convert,
+    Effect,
+    Linger,
+    LoadContent,
+    Phase,
+    Problem,
+    Read,
+    Replicator,
+    Seed,
+)
+
+SEED_LINEAGE = "lineage"
+
+
+def seed_update() -> bytes:
+    doc = Doc(client_id=7)
+    doc.get("items", type=Array).append("seed")
+    return doc.get_update()
+
+
+def clocks(doc: Doc) -> dict[int, int]:
+    """The state vector, whose bytes come in no order."""
+    decoder = Decoder(doc.get_state())
+    count = decoder.read_var_uint()
+    return {decoder.read_var_uint(): decoder.read_var_uint() for _ in range(count)}
+
+
+@dataclass
+class Server:
+    """The other side of a transport, as a plain list."""
+
+    log: str | None = None
+    entries: list[Entry] = field(default_factory=list)
+    tail: str = ZERO_OFFSET
+    checkpoint: bytes | None = None
+    checkpoint_offset: str = ZERO_OFFSET
+    seeds: int = 0
+    appends: int = 0
+    clock: int = 0
+    announced: Callable[[EntryEnvelope], None] = lambda envelope: None
+
+    def next_offset(self) -> str:
+        self.clock += 1
+        return f"{self.clock}-0"
+
+    def append(self, sender: str, payload: bytes) -> Appended:
+        assert self.log is not None
+        previous = self.tail if self.entries else ZERO_OFFSET
+        entry = Entry(self.next_offset(), payload, sender)
+        self.entries.append(entry)
+        self.tail = entry.offset
+        self.appends += 1
+        self.announced(EntryEnvelope(sender, self.log, previous, entry.offset, payload))
+        return Appended(previous, entry.offset)
+
+    def seed(self, lineage: str, sender: str, payload: bytes) -> Seeded:
+        if self.log is not None:
+            return Seeded(False, self.log, self.tail)
+        self.seeds += 1
+        self.log = f"{lineage}/{self.seeds}"
+        self.entries.clear()
+        self.tail = ZERO_OFFSET
+        return Seeded(True, self.log, self.append(sender, payload).offset)
+
+    def read(self, log: str | None, after: str) -> LogRead:
+        if self.log is None:
+            return LogRead(None, False, [])
+        if log == self.log:
+            for position, entry in enumerate(self.entries):
+                if entry.offset == after:
+                    return LogRead(log, True, self.entries[position + 1 :], None, after)
+        start = offset_key(self.checkpoint_offset)
+        tail = [entry for entry in self.entries if offset_key(entry.offset) > start]
+        return LogRead(self.log, False, tail, self.checkpoint, self.checkpoint_offset)
+
+    def clear(self) -> None:
+        self.log, self.tail = None, ZERO_OFFSET
+        self.entries.clear()
+        self.checkpoint, self.checkpoint_offset = None, ZERO_OFFSET
+
+
+class Site:
+    """One replica: a document, a replicator, and whatever is under way."""
+
+    def __init__(self, name: str, server: Server) -> None:
+        self.name = name
+        self.server = server
+        self.doc: Doc = Doc()
+        # Written before anything is linked, as a document room writes its path.
+        self.items = self.doc.get("items", type=Array)
+        self.doc.get("state", type=Array).append(name)
+        self.replicator = Replicator(name)
+        self.pending: list[Effect] = []
+        self.results: list[Callable[[], list[Effect]]] = []
+        self.inbox: list[EntryEnvelope] = []
+        self.connected = False
+        self.applying = False
+        self.doc.observe(self._on_update)
+
+    def _on_update(self, event) -> None:
+        if not self.applying and event.update != EMPTY_UPDATE:
+            self.perform(self.replicator.local_update(event.update))
+
+    def perform(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Apply):
+                self.apply(effect.updates)
+            elif isinstance(effect, Convert):
+                raise AssertionError("there is one lineage here")
+            elif isinstance(effect, Problem):
+                raise AssertionError(effect.message)
+            elif isinstance(effect, AppendState):
+                self.pending.append(_Prepared(effect, self.doc.get_update(effect.since)))
+            elif isinstance(effect, Seed):
+                update = effect.update or self.doc.get_update()
+                self.pending.append(_Prepared(effect, update))
+            else:
+                self.pending.append(effect)
+
+    def apply(self, updates: tuple[bytes, ...]) -> None:
+        self.applying = True
+        with self.doc.transaction():
+            for update in updates:
+                self.doc.apply_update(update)
+        self.applying = False
+
+    def carry_out(self, index: int) -> None:
+        """Let one effect reach the server; its result is on the way back."""
+        effect = self.pending.pop(index)
+        replicator, server = self.replicator, self.server
+        if isinstance(effect, LoadContent):
+            self.results.append(lambda: replicator.provide(SEED_LINEAGE, seed_update()))
+            return
+        if isinstance(effect, Linger):
+            self.results.append(replicator.lingered)
+            return
+        base = effect.effect if isinstance(effect, _Prepared) else effect
+        if not self.connected:
+            self.results.append(lambda: replicator.failed(base))
+        elif isinstance(base, Read):
+            read = copy.deepcopy(server.read(base.log, base.after))
+            self.results.append(lambda: replicator.read_done(base, read))
+        elif isinstance(base, Seed):
+            assert isinstance(effect, _Prepared)
+            seeded = server.seed(base.lineage, self.name, encode_payload(effect.update))
+            self.results.append(lambda: replicator.seed_done(base, seeded))
+        elif isinstance(base, AppendState) and effect.update == EMPTY_UPDATE:
+            self.results.append(lambda: replicator.nothing_to_append(base))
+        else:
+            assert isinstance(base, Append | AppendState)
+            update = (
+                effect.update if isinstance(effect, _Prepared) else merge_updates(*base.updates)
+            )
+            if server.log != base.log:
+                self.results.append(lambda: replicator.failed(base, changed=True))
+                return
+            appended = server.append(self.name, encode_payload(update))
+            self.results.append(lambda: replicator.append_done(base, appended))
+
+    def deliver_result(self, index: int) -> None:
+        self.perform(self.results.pop(index)())
+
+    def lose_result(self, index: int) -> None:
+        """The connection breaks while an answer is on its way."""
+        self.results.pop(index)
+        self.disconnect()
+
+    def disconnect(self) -> None:
+        if self.connected:
+            self.connected = False
+            self.inbox.clear()
+            self.perform(self.replicator.disconnected())
+
+    def connect(self) -> None:
+        self.connected = True
+        self.perform(self.replicator.connected())
+
+    def settle(self) -> bool:
+        """Carry out everything that is under way; return whether there was anything."""
+        busy = bool(self.pending or self.results or self.inbox)
+        while self.pending:
+            self.carry_out(0)
+        while self.results:
+            self.deliver_result(0)
+        while self.inbox:
+            self.perform(self.replicator.entry(self.inbox.pop(0)))
+        return busy
+
+    def tick(self) -> None:
+        server = self.server
+        tail = server.tail if server.entries else ZERO_OFFSET
+        self.perform(self.replicator.observed(server.log, tail, self.replicator.offset))
+
+
+def settle(sites: list[Site]) -> None:
+    """Carry out everything that is under way anywhere."""
+    busy = True
+    while busy:
+        busy = False
+        for site in sites:
+            busy = site.settle() or busy
+
+
+@dataclass(frozen=True)
+class _Prepared(Effect):
+    """An effect whose bytes were taken from the document when it was due."""
+
+    effect: Effect = None  # type: ignore[assignment]
+    update: bytes = b""
+
+
+picks = st.integers(min_value=0, max_value=10**6)
+
+
+class OneRoom(RuleBasedStateMachine):
+    """Three replicas of one room."""
+
+    @initialize()
+    def start(self) -> None:
+        self.server = Server()
+        self.server.announced = self.announce
+        self.written: list[str] = []
+        self.emptied = False
+        self.sites = [Site(name, self.server) for name in "abc"]
+        self.names = iter(f"r{number}" for number in range(10_000))
+        for site in self.sites:
+            site.connect()
+
+    def announce(self, envelope: EntryEnvelope) -> None:
+        for site in self.sites:
+            if site.connected:
+                site.inbox.append(envelope)
+
+    def pick(self, number: int) -> Site:
+        return self.sites[number % len(self.sites)]
+
+    @rule(number=picks, where=picks)
+    def edit(self, number: int, where: int) -> None:
+        site = self.pick(number)
+        if site.replicator.lineage is None:
+            return  # clients are let in once there is content
+        text = f"e{len(self.written)}"
+        self.written.append(text)
+        site.items.insert(where % (len(site.items) + 1), text)
+
+    @rule(number=picks, which=picks)
+    def effect_arrives(self, number: int, which: int) -> None:
+        site = self.pick(number)
+        if site.pending:
+            site.carry_out(which % len(site.pending))
+
+    @rule(number=picks, which=picks)
+    def result_arrives(self, number: int, which: int) -> None:
+        site = self.pick(number)
+        if site.results:
+            site.deliver_result(which % len(site.results))
+
+    @rule(number=picks, which=picks)
+    def result_is_lost(self, number: int, which: int) -> None:
+        site = self.pick(number)
+        if site.results:
+            site.lose_result(which % len(site.results))
+
+    @rule(number=picks, which=picks)
+    def message_arrives(self, number: int, which: int) -> None:
+        site = self.pick(number)
+        if site.inbox:
+            site.perform(site.replicator.entry(site.inbox.pop(which % len(site.inbox))))
+
+    @rule(number=picks, which=picks)
+    def message_is_lost(self, number: int, which: int) -> None:
+        site = self.pick(number)
+        if site.inbox:
+            site.inbox.pop(which % len(site.inbox))
+
+    @rule(number=picks, which=picks)
+    def message_is_repeated(self, number: int, which: int) -> None:
+        site = self.pick(number)
+        if site.inbox:
+            site.inbox.append(site.inbox[which % len(site.inbox)])
+
+    @rule(number=picks)
+    def cut_off(self, number: int) -> None:
+        self.pick(number).disconnect()
+
+    @rule(number=picks)
+    def come_back(self, number: int) -> None:
+        self.pick(number).connect()
+
+    @rule(number=picks)
+    def tick(self, number: int) -> None:
+        site = self.pick(number)
+        if site.connected:
+            site.tick()
+
+    @precondition(lambda self: self.server.log is not None)
+    @rule(number=picks)
+    def compact_and_trim(self, number: int) -> None:
+        site = self.pick(number)
+        replicator = site.replicator
+        if not replicator.settled or replicator.log != self.server.log or not site.connected:
+            return
+        self.server.checkpoint = encode_payload(site.doc.get_update())
+        self.server.checkpoint_offset = replicator.offset
+        start = offset_key(replicator.offset)
+        self.server.entries[:-1] = [
+            entry for entry in self.server.entries[:-1] if offset_key(entry.offset) > start
+        ]
+
+    @rule()
+    def the_log_is_emptied(self) -> None:
+        # What only a dead replica held would be lost for good.
+        if all(site.replicator.lineage is not None for site in self.sites):
+            self.server.clear()
+            self.emptied = True
+
+    @precondition(lambda self: self.server.log is not None and self.server.checkpoint is None)
+    @rule(count=st.integers(min_value=1, max_value=3))
+    def the_end_of_the_log_is_forgotten(self, count: int) -> None:
+        """As after a failover to a server that was behind."""
+        if len(self.server.entries) > count:
+            del self.server.entries[-count:]
+            self.server.tail = self.server.entries[-1].offset
+            self.emptied = True
+
+    @rule(number=picks)
+    def a_replica_dies_and_another_starts(self, number: int) -> None:
+        site = self.pick(number)
+        # Its clients keep what the log has not acknowledged, and this test has no clients.
+        if self.emptied or not site.replicator.settled or not self.holds_all(site):
+            return
+        if site.replicator.log != self.server.log:
+            return
+        fresh = Site(next(self.names), self.server)
+        self.sites[self.sites.index(site)] = fresh
+        fresh.connect()
+
+    def holds_all(self, site: Site) -> bool:
+        """Whether the log holds what `site` holds."""
+        doc: Doc = Doc()
+        items = doc.get("items", type=Array)
+        payloads = [entry.payload for entry in self.server.entries]
+        if self.server.checkpoint is not None:
+            payloads.insert(0, self.server.checkpoint)
+        for payload in payloads:
+            doc.apply_update(decode_payload(payload))
+        return set(site.items.to_py()) <= set(items.to_py())
+
+    @invariant()
+    def offsets_are_offsets(self) -> None:
+        for site in getattr(self, "sites", []):
+            offset_key(site.replicator.offset)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "sites"):
+            return
+        for site in self.sites:
+            site.connect()
+        for _ in range(50):
+            settle(self.sites)
+            for site in self.sites:
+                site.tick()
+            if not any(site.pending for site in self.sites):
+                break
+        states = [site.replicator for site in self.sites]
+        assert all(replicator.phase is Phase.LIVE for replicator in states), states
+        assert all(replicator.settled for replicator in states), states
+        first = self.sites[0]
+        for site in self.sites:
+            assert site.items.to_py() == first.items.to_py()
+            assert clocks(site.doc) == clocks(first.doc)
+        assert sorted(first.items.to_py()) == sorted(["seed", *self.written])
+
+
+OneRoom.TestCase.settings = settings(
+    max_examples=400, stateful_step_count=60, deadline=None, print_blob=True
+)
+TestOneRoom = OneRoom.TestCase
+
+
+def undisturbed(count: int) -> tuple[Server, list[Site]]:
+    server = Server()
+    sites = [Site(name, server) for name in "abcdefgh"[:count]]
+
+    def announce(envelope: EntryEnvelope) -> None:
+        for site in sites:
+            site.inbox.append(envelope)
+
+    server.announced = announce
+    for site in sites:
+        site.connect()
+    settle(sites)
+    return server, sites
+
+
+def test_one_append_for_a_local_update_and_none_for_a_remote_one() -> None:
+    server, sites = undisturbed(4)
+    before = server.appends
+    for number, site in enumerate(sites):
+        site.items.append(f"edit {number}")
+        settle(sites)
+    assert server.appends - before == len(sites)
+
+
+def test_what_gathers_while_an_append_is_under_way_goes_out_as_one() -> None:
+    server, (site, _) = undisturbed(2)
+    before = server.appends
+    for number in range(100):
+        site.items.append(f"edit {number}")
+    while site.settle():
+        pass
+    assert server.appends - before == 2
+
+
+def test_one_seed_for_replicas_that_open_at_once() -> None:
+    server, sites = undisturbed(8)
+    assert server.seeds == 1
+    assert all(site.items.to_py() == ["seed"] for site in sites)
+
+
+def test_a_full_outbox_collapses_to_the_documents_state() -> None:
+    _, (site, other) = undisturbed(2)
+    site.disconnect()
+    for number in range(40):
+        site.items.append(f"{number}" * 50_000)
+    assert site.replicator.unacknowledged == 1
+    site.connect()
+    settle([site, other])
+    assert site.replicator.settled
+    assert other.items.to_py() == site.items.to_py()
+
+
+def test_a_replica_that_may_not_write_never_appends() -> None:
+    server, _ = undisturbed(2)
+    reader = Site("reader", server)
+    reader.replicator.writable = False
+    reader.connect()
+    while reader.settle():
+        pass
+    before = server.appends
+    reader.items.append("mine alone")
+    reader.perform(reader.replicator.reconcile())
+    while reader.settle():
+        pass
+    assert server.appends == before
+    assert reader.replicator.settled
+
+
+def test_an_unreadable_entry_is_reported_and_passed_over() -> None:
+    server, (site, _) = undisturbed(2)
+    site.perform = lambda effects: seen.extend(effects)  # type: ignore[method-assign]
+    seen: list[Effect] = []
+    appended = server.append("somebody", b"\x07garbage")
+    site.perform(site.replicator.entry(site.inbox.pop()))
+    assert [effect for effect in seen if isinstance(effect, Problem)]
+    assert site.replicator.offset == appended.offset

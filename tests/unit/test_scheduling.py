@@ -1,0 +1,58 @@
+"""When a document is saved."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jupyter_teleportal.scheduling import SaveSchedule
+
+
+def test_nothing_is_due_before_a_change() -> None:
+    assert SaveSchedule(1, 10).due() is None
+
+
+def test_a_save_waits_for_a_pause() -> None:
+    schedule = SaveSchedule(1, 10)
+    schedule.changed(100)
+    assert schedule.due() == 101
+    schedule.changed(100.5)
+    assert schedule.due() == 101.5
+
+
+def test_a_typist_who_never_pauses_is_saved() -> None:
+    schedule = SaveSchedule(1, 10)
+    for tenths in range(200):
+        schedule.changed(tenths / 10)
+    assert schedule.due() == 10
+
+
+def test_what_was_taken_is_not_due_again() -> None:
+    schedule = SaveSchedule(1, 10)
+    schedule.changed(5)
+    schedule.taken()
+    assert schedule.due() is None
+    schedule.changed(50)
+    assert schedule.due() == 51
+
+
+gaps = st.floats(0, 20, allow_nan=False)
+
+
+@given(st.floats(0.1, 5), st.floats(0.1, 30), st.lists(gaps, min_size=1, max_size=40))
+def test_a_change_is_saved_after_its_pause_and_within_the_ceiling(
+    delay: float, ceiling: float, gaps: list[float]
+) -> None:
+    schedule = SaveSchedule(delay, ceiling)
+    now, unsaved = 0.0, []
+    for gap in gaps:
+        due = schedule.due()
+        if due is not None and due <= now + gap:
+            assert due <= unsaved[0] + ceiling
+            assert due >= min(unsaved[-1] + delay, unsaved[0] + ceiling)
+            schedule.taken()
+            unsaved.clear()
+        now += gap
+        schedule.changed(now)
+        unsaved.append(now)
+    assert schedule.due() is not None
