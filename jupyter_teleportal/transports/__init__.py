@@ -1,0 +1,1 @@
+"""The transports: the only modules that talk to anything outside the process."""

@@ -1,0 +1,187 @@
+"""What a transport has to offer so that replicas can share documents through it.
+
+A transport carries four things, each for a `Scope` (a share, or one room of it):
+
+- a *log* per room: an ordered, durable list of payloads, seeded once;
+- a *channel* per scope: messages to all subscribers, at most once, in no promised order;
+- a *lease* per room: at most one holder at a time;
+- *maps* per scope: small durable dictionaries of strings.
+
+Whatever offers these (a message queue with a table beside it, a database with triggers) can take
+Redis's place; ``tests/transports/test_contract.py`` is the contract that it has to pass. A new
+transport is found by its name through the entry-point group ``jupyter_teleportal.transports``;
+its class is called with the keyword arguments ``url``, ``key_prefix``, ``log`` and ``options``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
+from logging import Logger
+from typing import Protocol
+
+from ..model import Appended, ClusterView, History, LeaseView, LogRead, Scope, Seeded
+
+Listener = Callable[[bytes], None]
+StateListener = Callable[["TransportState"], None]
+
+
+class TransportState(str, Enum):
+    """How a transport is doing; the values are those of the status endpoint."""
+
+    CONNECTED = "connected"
+    DEGRADED = "degraded"
+    LOCAL = "local"
+
+
+class SyncTransport(Protocol):
+    """The interface of a transport. All times are in seconds.
+
+    Every coroutine may raise `TransportUnavailable` (not connected; the caller tries again when
+    the state is `CONNECTED`) and `TransportRefused` (the other side said no). None of them ever
+    lets an error of the underlying library through. An append may have happened although it
+    raised; so whatever is appended must bear being there twice, as Y updates do.
+    """
+
+    name: str
+
+    @property
+    def state(self) -> TransportState: ...
+
+    def watch(self, listener: StateListener) -> None:
+        """Call `listener` whenever the state changes, and again with `CONNECTED` whenever
+        messages of a channel may have been missed."""
+        ...
+
+    async def start(self) -> None:
+        """Connect. Returns when connected or when the first attempt has failed; never raises
+        for an unreachable server, but goes on trying."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close all connections and stop all tasks. Idempotent."""
+        ...
+
+    async def subscribe(self, scope: Scope, listener: Listener) -> None:
+        """Call `listener` for every message on the channel of `scope` from now on. One listener
+        per scope. The subscription outlives disconnects."""
+        ...
+
+    async def unsubscribe(self, scope: Scope) -> None: ...
+
+    async def publish(self, scope: Scope, message: bytes) -> None:
+        """Send `message` to all subscribers of the channel, the own ones included."""
+        ...
+
+    async def seed_log(self, scope: Scope, lineage: str, replica: str, payload: bytes) -> Seeded:
+        """Create the log with `payload` as its first entry, unless there is one."""
+        ...
+
+    async def append_log(self, scope: Scope, log: str, replica: str, payload: bytes) -> Appended:
+        """Append `payload` to the log with the id `log` and announce it on the channel with an
+        `EntryEnvelope`; `LogChanged` if the room's log has another id, or is gone."""
+        ...
+
+    async def read_log(self, scope: Scope, log: str | None, after: str) -> LogRead:
+        """Read what follows the entry `after` of `log`; from the checkpoint on, if the log is
+        another one, or no longer holds that entry."""
+        ...
+
+    async def compact_log(self, scope: Scope, log: str, offset: str, payload: bytes) -> None:
+        """Set the checkpoint: `payload` stands for everything up to `offset`."""
+        ...
+
+    async def read_history(self, scope: Scope) -> History: ...
+
+    async def trim_history(self, scope: Scope, log: str, first: str, base: bytes) -> None:
+        """Forget the entries before the one at `first`; `base` stands for them from now on."""
+        ...
+
+    async def hold_lease(
+        self, scope: Scope, replica: str, *, want: bool, ttl_s: float, keep_s: float
+    ) -> LeaseView:
+        """Take the room's lease if it is free, renew it if it is `replica`'s; with `want` false
+        give it back. A held lease keeps the room's keys from expiring (`keep_s`)."""
+        ...
+
+    async def mark_saved(
+        self, scope: Scope, log: str, offset: str, record: Mapping[str, str], keep_s: float
+    ) -> None:
+        """Update the map ``saved`` of the room with `record` and `offset`. If nothing was
+        appended after `offset`, the room's keys expire `keep_s` from now."""
+        ...
+
+    async def read_map(
+        self, scope: Scope, name: str, keys: Iterable[str] | None = None
+    ) -> dict[str, str]:
+        """Return the map `name`, or those of its `keys` that are there."""
+        ...
+
+    async def write_map(
+        self, scope: Scope, name: str, values: Mapping[str, str | None], *, keep: bool = False
+    ) -> dict[str, str]:
+        """Set the `values` (None removes a key); with `keep`, keys that are there stay as they
+        are. Returns the values that the keys have now."""
+        ...
+
+    async def expire_room(self, scope: Scope, after_s: float) -> None:
+        """Let everything of a room expire `after_s` from now, or sooner."""
+        ...
+
+    async def heartbeat(
+        self, replica: str, session: str, *, forget_s: float, keep_s: float
+    ) -> ClusterView:
+        """Note that `replica` lives; `session` becomes the cluster's session id if there is
+        none. Replicas silent for `forget_s` are forgotten."""
+        ...
+
+    async def farewell(self, replica: str) -> None:
+        """Forget `replica` at once."""
+        ...
+
+
+class TransportBase:
+    """State and its listeners, for transports to inherit."""
+
+    name = "base"
+
+    def __init__(self, log: Logger) -> None:
+        self.log = log
+        self._state = TransportState.LOCAL
+        self._state_listeners: list[StateListener] = []
+
+    @property
+    def state(self) -> TransportState:
+        return self._state
+
+    def watch(self, listener: StateListener) -> None:
+        self._state_listeners.append(listener)
+
+    def _set_state(self, state: TransportState) -> None:
+        self._state = state
+        for listener in self._state_listeners:
+            try:
+                listener(state)
+            except Exception:
+                self.log.exception(
+                    "Something did not take in that the transport is %s", state.value
+                )
+
+    def _deliver(self, scope: Scope, listener: Listener, message: bytes) -> None:
+        """Hand a message on; an error in one room must not reach the others."""
+        try:
+            listener(message)
+        except Exception:
+            self.log.exception(
+                "A message of %d bytes for room %s of share %s could not be handled and is "
+                "dropped; the room reads the log again",
+                len(message),
+                scope.room,
+                scope.share,
+            )
+
+
+def loop_time() -> float:
+    """Monotonic seconds of the running event loop."""
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,268 @@
+"""A transport within one process: the twin of the Redis transport, for tests and for embedding."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from logging import Logger, getLogger
+from typing import Any, ClassVar
+
+from ..codec import EntryEnvelope
+from ..errors import LogChanged, TransportUnavailable
+from ..model import (
+    ZERO_OFFSET,
+    Appended,
+    ClusterView,
+    Entry,
+    History,
+    LeaseView,
+    LogRead,
+    Scope,
+    Seeded,
+    offset_key,
+)
+from .base import Listener, TransportBase, TransportState, loop_time
+
+
+@dataclass
+class _Room:
+    log: str | None = None
+    entries: list[Entry] = field(default_factory=list)
+    checkpoint: bytes | None = None
+    checkpoint_offset: str = ZERO_OFFSET
+    base: bytes | None = None
+    holder: str | None = None
+    held_until: float = 0.0
+    fence: int = 0
+
+
+class MemoryHub:
+    """What all memory transports of one process share: the counterpart of a Redis server.
+
+    Args:
+        clock: returns the time in seconds; the event loop's clock by default.
+    """
+
+    def __init__(self, clock: Callable[[], float] = loop_time) -> None:
+        self.clock = clock
+        self.rooms: dict[Scope, _Room] = defaultdict(_Room)
+        self.maps: dict[tuple[Scope, str], dict[str, str]] = defaultdict(dict)
+        self.listeners: dict[Scope, list[tuple[MemorySyncTransport, Listener]]] = defaultdict(list)
+        self.session: str | None = None
+        self.beats: dict[str, float] = {}
+        self._sequence = itertools.count(1)
+
+    def next_offset(self) -> str:
+        return f"1-{next(self._sequence)}"
+
+    def clear(self) -> None:
+        """Forget everything, as FLUSHALL does; subscriptions stay."""
+        self.rooms.clear()
+        self.maps.clear()
+        self.beats.clear()
+        self.session = None
+
+
+class MemorySyncTransport(TransportBase):
+    """Shares rooms between the parts of one process that use the same `MemoryHub`."""
+
+    name = "memory"
+    default_hub: ClassVar[MemoryHub | None] = None
+
+    def __init__(
+        self,
+        hub: MemoryHub | None = None,
+        *,
+        url: str | None = None,
+        key_prefix: str = "",
+        log: Logger | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """
+        Args:
+            hub: what is shared; by default one hub for the whole process.
+            url, key_prefix, options: taken for the sake of one signature, and not used.
+            log: where to log.
+        """
+        super().__init__(log or getLogger(__name__))
+        if hub is None:
+            if MemorySyncTransport.default_hub is None:
+                MemorySyncTransport.default_hub = MemoryHub()
+            hub = MemorySyncTransport.default_hub
+        self.hub = hub
+
+    async def start(self) -> None:
+        self._set_state(TransportState.CONNECTED)
+
+    async def aclose(self) -> None:
+        for listeners in self.hub.listeners.values():
+            listeners[:] = [pair for pair in listeners if pair[0] is not self]
+        self._set_state(TransportState.LOCAL)
+
+    def disconnect(self) -> None:
+        """Behave as if the hub could not be reached, until `reconnect`."""
+        self._set_state(TransportState.DEGRADED)
+
+    def reconnect(self) -> None:
+        self._set_state(TransportState.CONNECTED)
+
+    async def _reach(self) -> None:
+        await asyncio.sleep(0)
+        if self._state is not TransportState.CONNECTED:
+            raise TransportUnavailable("the memory transport is disconnected")
+
+    async def subscribe(self, scope: Scope, listener: Listener) -> None:
+        await self.unsubscribe(scope)
+        self.hub.listeners[scope].append((self, listener))
+        await self._reach()
+
+    async def unsubscribe(self, scope: Scope) -> None:
+        listeners = self.hub.listeners[scope]
+        listeners[:] = [pair for pair in listeners if pair[0] is not self]
+
+    async def publish(self, scope: Scope, message: bytes) -> None:
+        await self._reach()
+        self._send(scope, message)
+
+    def _send(self, scope: Scope, message: bytes) -> None:
+        for transport, listener in list(self.hub.listeners[scope]):
+            if transport.state is TransportState.CONNECTED:
+                transport._deliver(scope, listener, message)
+
+    async def seed_log(self, scope: Scope, lineage: str, replica: str, payload: bytes) -> Seeded:
+        await self._reach()
+        room = self.hub.rooms[scope]
+        if room.log is not None:
+            return Seeded(False, room.log, room.entries[-1].offset if room.entries else ZERO_OFFSET)
+        room.log = f"{lineage}/{secrets.token_hex(4)}"
+        room.entries.clear()
+        appended = self._append(scope, room, replica, payload)
+        return Seeded(True, room.log, appended.offset)
+
+    async def append_log(self, scope: Scope, log: str, replica: str, payload: bytes) -> Appended:
+        await self._reach()
+        room = self.hub.rooms[scope]
+        if room.log != log:
+            raise LogChanged(f"the log is {room.log}, not {log}")
+        return self._append(scope, room, replica, payload)
+
+    def _append(self, scope: Scope, room: _Room, replica: str, payload: bytes) -> Appended:
+        previous = room.entries[-1].offset if room.entries else ZERO_OFFSET
+        entry = Entry(self.hub.next_offset(), payload, replica)
+        room.entries.append(entry)
+        assert room.log is not None
+        envelope = EntryEnvelope(replica, room.log, previous, entry.offset, payload)
+        self._send(scope, envelope.encode())
+        return Appended(previous, entry.offset)
+
+    async def read_log(self, scope: Scope, log: str | None, after: str) -> LogRead:
+        await self._reach()
+        room = self.hub.rooms[scope]
+        if room.log is None:
+            return LogRead(None, False, [])
+        if room.log == log:
+            for position, entry in enumerate(room.entries):
+                if entry.offset == after:
+                    return LogRead(log, True, room.entries[position + 1 :], None, after)
+        start = offset_key(room.checkpoint_offset)
+        entries = [entry for entry in room.entries if offset_key(entry.offset) > start]
+        return LogRead(room.log, False, entries, room.checkpoint, room.checkpoint_offset)
+
+    async def compact_log(self, scope: Scope, log: str, offset: str, payload: bytes) -> None:
+        await self._reach()
+        room = self.hub.rooms[scope]
+        if room.log != log:
+            raise LogChanged(f"the log is {room.log}, not {log}")
+        if offset_key(offset) >= offset_key(room.checkpoint_offset):
+            room.checkpoint, room.checkpoint_offset = payload, offset
+
+    async def read_history(self, scope: Scope) -> History:
+        await self._reach()
+        room = self.hub.rooms[scope]
+        return History(room.base, list(room.entries))
+
+    async def trim_history(self, scope: Scope, log: str, first: str, base: bytes) -> None:
+        await self._reach()
+        room = self.hub.rooms[scope]
+        if room.log != log:
+            raise LogChanged(f"the log is {room.log}, not {log}")
+        room.base = base
+        start = offset_key(first)
+        room.entries[:] = [entry for entry in room.entries if offset_key(entry.offset) >= start]
+
+    async def hold_lease(
+        self, scope: Scope, replica: str, *, want: bool, ttl_s: float, keep_s: float
+    ) -> LeaseView:
+        await self._reach()
+        room = self.hub.rooms[scope]
+        now = self.hub.clock()
+        if room.held_until <= now:
+            room.holder = None
+        if room.holder is None and want:
+            room.holder = replica
+            room.fence += 1
+        if room.holder == replica:
+            if want:
+                room.held_until = now + ttl_s
+            else:
+                room.holder = None
+        tail = room.entries[-1].offset if room.entries else ZERO_OFFSET
+        return LeaseView(room.holder, room.fence, room.log, tail)
+
+    async def mark_saved(
+        self, scope: Scope, log: str, offset: str, record: Mapping[str, str], keep_s: float
+    ) -> None:
+        await self._reach()
+        if self.hub.rooms[scope].log != log:
+            raise LogChanged(f"the log is {self.hub.rooms[scope].log}, not {log}")
+        self.hub.maps[scope, "saved"].update({**record, "offset": offset})
+
+    async def read_map(
+        self, scope: Scope, name: str, keys: Iterable[str] | None = None
+    ) -> dict[str, str]:
+        await self._reach()
+        values = self.hub.maps[scope, name]
+        if keys is None:
+            return dict(values)
+        return {key: values[key] for key in keys if key in values}
+
+    async def write_map(
+        self, scope: Scope, name: str, values: Mapping[str, str | None], *, keep: bool = False
+    ) -> dict[str, str]:
+        await self._reach()
+        there = self.hub.maps[scope, name]
+        for key, value in values.items():
+            if keep and key in there:
+                continue
+            if value is None:
+                there.pop(key, None)
+            else:
+                there[key] = value
+        return {key: there[key] for key in values if key in there}
+
+    async def expire_room(self, scope: Scope, after_s: float) -> None:
+        await self._reach()
+        if after_s <= 0:
+            self.hub.rooms.pop(scope, None)
+            self.hub.maps.pop((scope, "saved"), None)
+
+    async def heartbeat(
+        self, replica: str, session: str, *, forget_s: float, keep_s: float
+    ) -> ClusterView:
+        await self._reach()
+        now = self.hub.clock()
+        self.hub.beats[replica] = now
+        self.hub.session = self.hub.session or session
+        ages = {name: now - beat for name, beat in self.hub.beats.items()}
+        for name, age in ages.items():
+            if age > forget_s:
+                del self.hub.beats[name]
+        return ClusterView(self.hub.session, {n: a for n, a in ages.items() if a <= forget_s})
+
+    async def farewell(self, replica: str) -> None:
+        await self._reach()
+        self.hub.beats.pop(replica, None)

@@ -1,0 +1,102 @@
+"""The transport of a server that shares nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from logging import Logger, getLogger
+from typing import Any
+
+from ..errors import TransportUnavailable
+from ..model import (
+    Appended,
+    ClusterView,
+    History,
+    LeaseView,
+    LogRead,
+    Scope,
+    Seeded,
+)
+from .base import Listener, TransportBase
+
+_NOTHING = "the no-op transport shares nothing"
+
+
+class NoopSyncTransport(TransportBase):
+    """Accepts subscriptions and messages and drops them; it has no log, so its state stays
+    `LOCAL` and whatever needs a log raises `TransportUnavailable`."""
+
+    name = "noop"
+
+    def __init__(
+        self,
+        *,
+        url: str | None = None,
+        key_prefix: str = "",
+        log: Logger | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(log or getLogger(__name__))
+
+    async def start(self) -> None:
+        pass
+
+    async def aclose(self) -> None:
+        pass
+
+    async def subscribe(self, scope: Scope, listener: Listener) -> None:
+        pass
+
+    async def unsubscribe(self, scope: Scope) -> None:
+        pass
+
+    async def publish(self, scope: Scope, message: bytes) -> None:
+        pass
+
+    async def seed_log(self, scope: Scope, lineage: str, replica: str, payload: bytes) -> Seeded:
+        raise TransportUnavailable(_NOTHING)
+
+    async def append_log(self, scope: Scope, log: str, replica: str, payload: bytes) -> Appended:
+        raise TransportUnavailable(_NOTHING)
+
+    async def read_log(self, scope: Scope, log: str | None, after: str) -> LogRead:
+        raise TransportUnavailable(_NOTHING)
+
+    async def compact_log(self, scope: Scope, log: str, offset: str, payload: bytes) -> None:
+        raise TransportUnavailable(_NOTHING)
+
+    async def read_history(self, scope: Scope) -> History:
+        raise TransportUnavailable(_NOTHING)
+
+    async def trim_history(self, scope: Scope, log: str, first: str, base: bytes) -> None:
+        raise TransportUnavailable(_NOTHING)
+
+    async def hold_lease(
+        self, scope: Scope, replica: str, *, want: bool, ttl_s: float, keep_s: float
+    ) -> LeaseView:
+        raise TransportUnavailable(_NOTHING)
+
+    async def mark_saved(
+        self, scope: Scope, log: str, offset: str, record: Mapping[str, str], keep_s: float
+    ) -> None:
+        raise TransportUnavailable(_NOTHING)
+
+    async def read_map(
+        self, scope: Scope, name: str, keys: Iterable[str] | None = None
+    ) -> dict[str, str]:
+        raise TransportUnavailable(_NOTHING)
+
+    async def write_map(
+        self, scope: Scope, name: str, values: Mapping[str, str | None], *, keep: bool = False
+    ) -> dict[str, str]:
+        raise TransportUnavailable(_NOTHING)
+
+    async def expire_room(self, scope: Scope, after_s: float) -> None:
+        raise TransportUnavailable(_NOTHING)
+
+    async def heartbeat(
+        self, replica: str, session: str, *, forget_s: float, keep_s: float
+    ) -> ClusterView:
+        raise TransportUnavailable(_NOTHING)
+
+    async def farewell(self, replica: str) -> None:
+        pass

@@ -1,0 +1,256 @@
+"""The Redis transport: streams as logs, pub/sub as channels, keys with an expiry as leases."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping
+from logging import Logger
+from typing import Any
+
+from ..errors import LogChanged
+from ..model import (
+    ZERO_OFFSET,
+    Appended,
+    ClusterView,
+    Entry,
+    History,
+    LeaseView,
+    LogRead,
+    Scope,
+    Seeded,
+)
+from . import redis_scripts as scripts
+from .redis_client import DEFAULT_KEY_PREFIX, Command, RedisClient
+
+INLINE_MAX_BYTES = 64 * 1024
+_READ_PAGE = 2000
+
+
+class RedisSyncTransport(RedisClient):
+    """Shares rooms through a Redis or Valkey server; create it with
+    `create_redis_sync_transport`."""
+
+    name = "redis"
+
+    # -- logs ------------------------------------------------------------------------------
+
+    async def seed_log(self, scope: Scope, lineage: str, replica: str, payload: bytes) -> Seeded:
+        log = f"{lineage}/{secrets.token_hex(4)}"
+        won, log_there, offset = await self.call(
+            scripts.SEED,
+            self.log_keys(scope),
+            log,
+            replica,
+            payload,
+            self.channel(scope),
+            INLINE_MAX_BYTES,
+        )
+        return Seeded(bool(won), log_there.decode(), offset.decode())
+
+    async def append_log(self, scope: Scope, log: str, replica: str, payload: bytes) -> Appended:
+        previous, offset = await self.call(
+            scripts.APPEND,
+            self.log_keys(scope),
+            log,
+            replica,
+            payload,
+            self.channel(scope),
+            INLINE_MAX_BYTES,
+        )
+        if not previous:
+            raise LogChanged(f"the log is {offset.decode() or 'gone'}, not {log}")
+        return Appended(previous.decode(), offset.decode())
+
+    async def read_log(self, scope: Scope, log: str | None, after: str) -> LogRead:
+        log_key, checkpoint_key, _ = self.log_keys(scope)
+        async with self.bulk_client() as client:
+            if log is not None:
+                pipeline = client.pipeline(transaction=True)
+                pipeline.execute_command("HGET", checkpoint_key, "log")
+                pipeline.execute_command("XRANGE", log_key, after, "+", "COUNT", _READ_PAGE)
+                there, raw = await pipeline.execute()
+                if there is not None and there.decode() == log:
+                    entries = _entries(raw)
+                    if entries and entries[0].offset == after:
+                        if len(entries) == _READ_PAGE:
+                            entries += await self._read_on(client, log_key, entries[-1].offset)
+                        return LogRead(log, True, entries[1:], None, after)
+            pipeline = client.pipeline(transaction=False)
+            pipeline.execute_command("HMGET", checkpoint_key, "log", "offset", "update")
+            ((there, offset, checkpoint),) = await pipeline.execute()
+            if there is None:
+                return LogRead(None, False, [])
+            start = offset.decode() if offset else ZERO_OFFSET
+            # Entries are trimmed only up to a checkpoint, so one read of an older checkpoint
+            # and a later read of its tail miss nothing but what a newer checkpoint holds; the
+            # gap is seen by the entry that follows.
+            entries = await self._read_on(client, log_key, start)
+            return LogRead(there.decode(), False, entries, checkpoint, start)
+
+    async def _read_on(self, client: Any, log_key: str, after: str) -> list[Entry]:
+        entries: list[Entry] = []
+        while True:
+            raw = await client.execute_command(
+                "XRANGE", log_key, f"({after}", "+", "COUNT", _READ_PAGE
+            )
+            page = _entries(raw)
+            entries += page
+            if len(page) < _READ_PAGE:
+                return entries
+            after = page[-1].offset
+
+    async def compact_log(self, scope: Scope, log: str, offset: str, payload: bytes) -> None:
+        _, checkpoint_key, _ = self.log_keys(scope)
+        _expect(log, await self.call(scripts.COMPACT, [checkpoint_key], log, offset, payload))
+
+    async def read_history(self, scope: Scope) -> History:
+        log_key, checkpoint_key, _ = self.log_keys(scope)
+        async with self.bulk_client() as client:
+            base: Any = await client.hget(checkpoint_key, "base")
+            return History(base, await self._read_on(client, log_key, ZERO_OFFSET))
+
+    async def trim_history(self, scope: Scope, log: str, first: str, base: bytes) -> None:
+        keys = self.log_keys(scope)[:2]
+        _expect(log, await self.call(scripts.TRIM, keys, log, first, base))
+
+    # -- leases, maps, the cluster ---------------------------------------------------------
+
+    async def hold_lease(
+        self, scope: Scope, replica: str, *, want: bool, ttl_s: float, keep_s: float
+    ) -> LeaseView:
+        holder, fence, log, tail = await self.call(
+            scripts.LEASE,
+            [self._key(scope, "saver"), *self.log_keys(scope)],
+            replica,
+            int(want),
+            _ms(ttl_s),
+            _ms(keep_s),
+        )
+        return LeaseView(holder.decode() or None, fence, log.decode() or None, tail.decode())
+
+    async def mark_saved(
+        self, scope: Scope, log: str, offset: str, record: Mapping[str, str], keep_s: float
+    ) -> None:
+        fields = [part for pair in record.items() for part in pair]
+        reply = await self.call(
+            scripts.MARK_SAVED, self.log_keys(scope), log, offset, _ms(keep_s), *fields
+        )
+        _expect(log, reply)
+
+    async def read_map(
+        self, scope: Scope, name: str, keys: Iterable[str] | None = None
+    ) -> dict[str, str]:
+        key = self._key(scope, name)
+        if keys is None:
+            reply = await self.execute("HGETALL", key)
+            pairs = (
+                reply.items() if isinstance(reply, dict) else zip(*[iter(reply)] * 2, strict=True)
+            )
+            return {name.decode(): value.decode() for name, value in pairs}
+        names = list(keys)
+        if not names:
+            return {}
+        values = await self.execute("HMGET", key, *names)
+        return {
+            name: value.decode()
+            for name, value in zip(names, values, strict=True)
+            if value is not None
+        }
+
+    async def write_map(
+        self, scope: Scope, name: str, values: Mapping[str, str | None], *, keep: bool = False
+    ) -> dict[str, str]:
+        key = self._key(scope, name)
+        changes = [Command(_map_change(key, field, value, keep)) for field, value in values.items()]
+        for command in changes:
+            self.submit(command)
+        for command in changes:
+            await command.reply
+        return await self.read_map(scope, name, values)
+
+    async def expire_room(self, scope: Scope, after_s: float) -> None:
+        # The lease expires by itself, and sooner.
+        for key in self.log_keys(scope):
+            await self.execute("PEXPIRE", key, _ms(after_s))
+
+    async def heartbeat(
+        self, replica: str, session: str, *, forget_s: float, keep_s: float
+    ) -> ClusterView:
+        session_key = f"{self.prefix}session"
+        claim = Command(("SET", session_key, session, "NX"))
+        keep = Command(("PEXPIRE", session_key, _ms(keep_s)))
+        read = Command(("GET", session_key))
+        for command in (claim, keep, read):
+            self.submit(command)
+        now, scores = await self.call(
+            scripts.HEARTBEAT, [f"{self.prefix}replicas"], replica, _ms(forget_s), _ms(keep_s)
+        )
+        there = await read.reply
+        beats = {
+            name.decode(): max(0.0, (now - float(score)) / 1000)
+            for name, score in zip(scores[::2], scores[1::2], strict=True)
+        }
+        return ClusterView(there.decode() if there else session, beats)
+
+    async def farewell(self, replica: str) -> None:
+        await self.execute("ZREM", f"{self.prefix}replicas", replica)
+
+
+async def create_redis_sync_transport(
+    url: str | None = None,
+    *,
+    key_prefix: str = DEFAULT_KEY_PREFIX,
+    log: Logger | None = None,
+    **options: Any,
+) -> RedisSyncTransport:
+    """Create a Redis transport and connect it.
+
+    ``await create_redis_sync_transport("redis://localhost:6379")`` is all that is needed; the
+    same can be said in full: ``await create_redis_sync_transport(host="redis.example",
+    port=6380, username="jupyter", password="…", db=2, ssl=True, ssl_ca_certs="ca.pem",
+    backoff_base_s=0.2, backoff_cap_s=5)``.
+
+    Args:
+        url: ``redis://``, ``rediss://`` (TLS) or ``unix://``.
+        key_prefix: begins the name of every key and channel.
+        log: where to log.
+        options: those of `RedisOptions`, and any keyword argument of redis-py's client.
+
+    Returns:
+        The transport. If Redis cannot be reached its state is `TransportState.DEGRADED`: rooms
+        work on this server alone, and are shared as soon as Redis answers.
+
+    Raises:
+        SettingsError: if the URL or an option cannot be used.
+    """
+    transport = RedisSyncTransport(url=url, key_prefix=key_prefix, log=log, options=options)
+    await transport.start()
+    return transport
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _entries(raw: Any) -> list[Entry]:
+    """Entries of a stream's reply; a field that is missing makes an empty payload, which the
+    reader reports and passes over."""
+    return [
+        Entry(
+            offset.decode(),
+            fields.get(b"u", b""),
+            fields.get(b"r", b"").decode(errors="replace"),
+        )
+        for offset, fields in raw
+    ]
+
+
+def _map_change(key: str, field: str, value: str | None, keep: bool) -> tuple[str, ...]:
+    if value is None:
+        return ("HDEL", key, field)
+    return ("HSETNX" if keep else "HSET", key, field, value)
+
+
+def _expect(log: str, reply: list[bytes]) -> None:
+    if not reply[0]:
+        raise LogChanged(f"the log is {reply[1].decode() or 'gone'}, not {log}")

@@ -1,0 +1,476 @@
+"""The connections of the Redis transport. This is the only module that imports ``redis``.
+
+At most three, whatever the number of rooms: one for commands, on which everything that is waiting
+is sent as one pipeline (group commit), one for subscriptions, and one for bulk reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from logging import Logger, getLogger
+from typing import Any
+
+import anyio
+from redis import exceptions as redis_errors
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from ..errors import SettingsError, TransportRefused, TransportUnavailable
+from ..model import Scope
+from . import redis_scripts as scripts
+from .base import Listener, TransportBase, TransportState, loop_time
+
+DEFAULT_KEY_PREFIX = "teleportal:sync:"
+LARGE_BYTES = 1024 * 1024
+_BATCH_MAX_COMMANDS = 1000
+_BATCH_MAX_BYTES = 4 * 1024 * 1024
+
+_LOST = (redis_errors.ConnectionError, redis_errors.TimeoutError, OSError, asyncio.TimeoutError)
+
+
+@dataclass(frozen=True)
+class RedisOptions:
+    """How to reach Redis and how patiently. Times are in seconds.
+
+    Attributes:
+        client: keyword arguments of ``redis.asyncio.Redis`` (host, port, username, password, db,
+            ssl and so on), used in addition to the URL.
+        connect_timeout_s: for opening a connection.
+        command_timeout_s: for the answer to a command.
+        bulk_timeout_s: for the answer to a read of a log.
+        ping_interval_s: the subscription connection is given up if it has been silent for three
+            times as long.
+        backoff_base_s, backoff_cap_s: the pause before the next attempt to connect doubles from
+            the one to the other, with jitter.
+    """
+
+    client: Mapping[str, Any]
+    connect_timeout_s: float = 2.0
+    command_timeout_s: float = 5.0
+    bulk_timeout_s: float = 60.0
+    ping_interval_s: float = 2.0
+    backoff_base_s: float = 0.1
+    backoff_cap_s: float = 2.0
+
+    @classmethod
+    def parse(cls, options: Mapping[str, Any]) -> RedisOptions:
+        """Split `options` into ours and redis-py's.
+
+        Raises:
+            SettingsError: if one of ours is not a positive number.
+        """
+        client = dict(options)
+        ours: dict[str, float] = {}
+        for name in cls.__dataclass_fields__:
+            if name != "client" and name in client:
+                value = client.pop(name)
+                if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+                    raise SettingsError(f"redis_options: {name} is {value!r}, not a number above 0")
+                ours[name] = float(value)
+        return cls(client, **ours)
+
+
+class Command:
+    """A command that waits for its turn on the command connection."""
+
+    def __init__(self, arguments: tuple[Any, ...], script: scripts.Script | None = None) -> None:
+        self.arguments = arguments
+        self.script = script
+        self.size = sum(len(a) for a in arguments if isinstance(a, bytes | str))
+        self.reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def with_source(self) -> Command:
+        """The same with the script's source, for a Redis that does not know the script yet."""
+        assert self.script is not None
+        again = Command(("EVAL", self.script.source, *self.arguments[2:]))
+        again.reply = self.reply
+        return again
+
+
+class RedisClient(TransportBase):
+    """The connections to one Redis or Valkey server: kept, given up and made again."""
+
+    def __init__(
+        self,
+        *,
+        url: str | None = None,
+        key_prefix: str = DEFAULT_KEY_PREFIX,
+        log: Logger | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """
+        Args:
+            url: ``redis://``, ``rediss://`` or ``unix://``; None if `options` say where.
+            key_prefix: begins the name of every key and channel.
+            log: where to log.
+            options: those of `RedisOptions`, and any keyword argument of redis-py's client.
+
+        Raises:
+            SettingsError: if the URL or an option cannot be used.
+        """
+        super().__init__(log or getLogger(__name__))
+        self._url = url
+        self.prefix = key_prefix
+        self._options = RedisOptions.parse(options or {})
+        self._commands: deque[Command] = deque()
+        self._wake = asyncio.Event()
+        self._listeners: dict[str, tuple[Scope, Listener]] = {}
+        self._confirmations: dict[str, asyncio.Future[None]] = {}
+        self._subscribing = asyncio.Event()
+        self._pubsub: PubSub | None = None
+        self._bulk: Redis | None = None
+        self._bulk_lock = asyncio.Lock()
+        self._runner: asyncio.Task[None] | None = None
+        self._attempted = asyncio.Event()
+        # Made once here, so that a wrong URL or option is an error of whoever configured it.
+        self._command_client = self._make_client("command", self._options.command_timeout_s)
+        self._pubsub_client = self._make_client("subscribe", self._options.command_timeout_s)
+
+    # -- connections -----------------------------------------------------------------------
+
+    def _make_client(self, purpose: str, timeout_s: float) -> Redis:
+        keywords: dict[str, Any] = {
+            "socket_timeout": timeout_s,
+            "socket_connect_timeout": self._options.connect_timeout_s,
+            "retry": Retry(NoBackoff(), 0),
+            "client_name": f"teleportal-{purpose}",
+            "max_connections": 1,
+            **self._options.client,
+            "decode_responses": False,
+        }
+        try:
+            client: Redis
+            if self._url is not None:
+                client = Redis.from_url(self._url, **keywords)
+            else:
+                client = Redis(**keywords)
+            # redis-py looks at most options only when it makes a connection.
+            client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+        except (TypeError, ValueError, redis_errors.RedisError) as error:
+            raise SettingsError(f"redis_url or redis_options cannot be used: {error}") from error
+        return client
+
+    @property
+    def address(self) -> str:
+        """Where Redis is, for messages; without the password."""
+        where = self._command_client.connection_pool.connection_kwargs
+        if "path" in where:
+            return str(where["path"])
+        return f"{where.get('host', 'localhost')}:{where.get('port', 6379)}"
+
+    async def start(self) -> None:
+        if self._runner is None:
+            self._set_state(TransportState.DEGRADED)
+            self._runner = asyncio.create_task(self._run(), name="teleportal-redis")
+        await self._attempted.wait()
+
+    async def aclose(self) -> None:
+        if self._runner is not None:
+            self._runner.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._runner
+            self._runner = None
+        self._set_state(TransportState.LOCAL)
+        self._fail_waiting(TransportUnavailable("the Redis transport is closed"))
+        for client in (self._command_client, self._pubsub_client, self._bulk):
+            if client is not None:
+                await self._close_client(client)
+
+    async def _close_client(self, client: Redis) -> None:
+        try:
+            await client.aclose()
+        except _LOST as error:
+            self.log.debug("Closing a connection to Redis: %s", error)
+
+    async def _run(self) -> None:
+        """Connect, serve until something breaks, pause, and again."""
+        pause_s = self._options.backoff_base_s
+        while True:
+            try:
+                async with self._connected():
+                    pause_s = self._options.backoff_base_s
+                    async with anyio.create_task_group() as tasks:
+                        tasks.start_soon(self._write)
+                        tasks.start_soon(self._read_channels)
+                        tasks.start_soon(self._ping)
+            except Exception as error:  # noqa: BLE001 (logged there, and tried again)
+                self._disconnected(error)
+            finally:
+                self._attempted.set()
+            await asyncio.sleep(pause_s * (0.5 + secrets.randbelow(1000) / 1000))
+            pause_s = min(2 * pause_s, self._options.backoff_cap_s)
+
+    @contextlib.asynccontextmanager
+    async def _connected(self) -> AsyncIterator[None]:
+        options = self._options
+        try:
+            with anyio.fail_after(options.connect_timeout_s + options.command_timeout_s):
+                await self._command_client.ping()
+                self._pubsub = self._pubsub_client.pubsub()
+                # Here, because concurrent subscriptions would each want a connection.
+                await self._pubsub.connect()  # type: ignore[no-untyped-call]
+                channels = list(self._listeners)
+                for channel in channels:
+                    await self._pubsub.subscribe(channel)
+                await self._await_confirmations(channels)
+            self.log.info("Connected to Redis at %s", self.address)
+            self._set_state(TransportState.CONNECTED)
+            self._attempted.set()
+            yield
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(1):
+                if self._pubsub is not None:
+                    await self._pubsub.aclose()  # type: ignore[no-untyped-call]
+                    self._pubsub = None
+                await self._command_client.connection_pool.disconnect()
+                await self._pubsub_client.connection_pool.disconnect()
+                if self._bulk is not None:
+                    await self._bulk.connection_pool.disconnect()
+
+    async def _await_confirmations(self, channels: list[str]) -> None:
+        assert self._pubsub is not None
+        # In the order in which they were asked for; Redis does not say which one it refuses.
+        waiting = deque(channels)
+        while waiting:
+            try:
+                message = await self._pubsub.get_message(timeout=self._options.command_timeout_s)
+            except redis_errors.NoPermissionError as error:
+                self._refused(waiting.popleft(), error)
+                continue
+            if message is None:
+                raise TransportUnavailable("Redis did not confirm the subscriptions")
+            if message["type"] == "subscribe":
+                waiting.popleft()
+            else:
+                self._on_message(message)
+
+    def _refused(self, channel: str, error: Exception) -> TransportRefused:
+        self._listeners.pop(channel, None)
+        self.log.warning("Redis refuses the channel %s: %s", channel, error)
+        return TransportRefused(f"Redis refused the channel {channel}: {error}")
+
+    def _disconnected(self, error: Exception) -> None:
+        self._fail_waiting(TransportUnavailable(f"Redis at {self.address}: {_cause(error)}"))
+        if self._state is TransportState.CONNECTED or not self._attempted.is_set():
+            self.log.warning(
+                "Redis at %s cannot be reached (%s); documents stay editable on this server and "
+                "are shared again when it is back",
+                self.address,
+                _cause(error),
+            )
+        if self._state is not TransportState.DEGRADED:
+            self._set_state(TransportState.DEGRADED)
+
+    def _fail_waiting(self, error: TransportUnavailable) -> None:
+        for command in self._commands:
+            _fail(command.reply, error)
+        self._commands.clear()
+        for confirmation in self._confirmations.values():
+            _fail(confirmation, error)
+        self._confirmations.clear()
+
+    # -- commands --------------------------------------------------------------------------
+
+    async def _write(self) -> None:
+        """Send all that waits as one pipeline, and while it is under way let the next gather."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._commands:
+                batch: list[Command] = []
+                size = 0
+                while (
+                    self._commands and len(batch) < _BATCH_MAX_COMMANDS and size < _BATCH_MAX_BYTES
+                ):
+                    command = self._commands.popleft()
+                    size += command.size
+                    batch.append(command)
+                try:
+                    await self._send(batch)
+                except BaseException as error:
+                    lost = TransportUnavailable(f"Redis at {self.address}: {_cause(error)}")
+                    for command in batch:
+                        _fail(command.reply, lost)
+                    raise
+
+    async def _send(self, batch: list[Command]) -> None:
+        pipeline = self._command_client.pipeline(transaction=False)
+        for command in batch:
+            pipeline.execute_command(*command.arguments)
+        replies = await pipeline.execute(raise_on_error=False)
+        unknown = []
+        for command, reply in zip(batch, replies, strict=True):
+            if isinstance(reply, redis_errors.NoScriptError) and command.script is not None:
+                unknown.append(command.with_source())
+            elif isinstance(reply, _LOST):
+                raise reply
+            elif isinstance(reply, Exception):
+                _fail(command.reply, TransportRefused(f"Redis refused a command: {reply}"))
+            elif not command.reply.done():
+                command.reply.set_result(reply)
+        if unknown:
+            await self._send(unknown)
+
+    def submit(self, command: Command) -> asyncio.Future[Any]:
+        if self._state is not TransportState.CONNECTED:
+            raise TransportUnavailable(f"not connected to Redis at {self.address}")
+        self._commands.append(command)
+        self._wake.set()
+        return command.reply
+
+    async def execute(self, *arguments: Any) -> Any:
+        return await self.submit(Command(arguments))
+
+    async def call(self, script: scripts.Script, keys: list[str], *arguments: Any) -> Any:
+        """Run a script. One with large arguments goes over the connection for bulk, where it may
+        take its time and holds nobody up."""
+        command = Command(("EVALSHA", script.sha, len(keys), *keys, *arguments), script)
+        if command.size < LARGE_BYTES:
+            return await self.submit(command)
+        async with self.bulk_client() as client:
+            try:
+                return await self._on(client, command)
+            except redis_errors.NoScriptError:
+                return await self._on(client, command.with_source())
+
+    async def _on(self, client: Redis, command: Command) -> Any:
+        return await client.execute_command(*command.arguments)  # type: ignore[no-untyped-call]
+
+    # -- channels --------------------------------------------------------------------------
+
+    async def _read_channels(self) -> None:
+        pubsub = self._pubsub
+        assert pubsub is not None
+        heard = loop_time()
+        silence_s = 3 * self._options.ping_interval_s
+        while True:
+            if not pubsub.subscribed:
+                self._subscribing.clear()
+                await self._subscribing.wait()
+                heard = loop_time()
+            try:
+                message = await pubsub.get_message(timeout=self._options.ping_interval_s)
+            except redis_errors.NoPermissionError as error:
+                # Confirmations come in the order in which they were asked for.
+                heard = loop_time()
+                if self._confirmations:
+                    channel, confirmation = next(iter(self._confirmations.items()))
+                    del self._confirmations[channel]
+                    _fail(confirmation, self._refused(channel, error))
+                continue
+            except redis_errors.ConnectionError as error:
+                raise TransportUnavailable(
+                    f"{error}, on the connection for subscriptions; Redis also does so when a "
+                    "message is larger than its client-output-buffer-limit for pubsub"
+                ) from error
+            if message is not None:
+                heard = loop_time()
+                self._on_message(message)
+            elif loop_time() - heard > silence_s:
+                raise TransportUnavailable(f"nothing heard for {silence_s:.0f} s")
+
+    async def _ping(self) -> None:
+        while True:
+            await asyncio.sleep(self._options.ping_interval_s)
+            if self._pubsub is not None and self._pubsub.subscribed:
+                await self._pubsub.ping()
+
+    def _on_message(self, message: dict[str, Any]) -> None:
+        if message["type"] not in ("message", "subscribe"):
+            return
+        channel = message["channel"].decode(errors="replace")
+        if message["type"] == "subscribe":
+            confirmation = self._confirmations.pop(channel, None)
+            if confirmation is not None and not confirmation.done():
+                confirmation.set_result(None)
+            return
+        subscription = self._listeners.get(channel)
+        if subscription is not None:
+            scope, listener = subscription
+            self._deliver(scope, listener, message["data"])
+
+    async def subscribe(self, scope: Scope, listener: Listener) -> None:
+        channel = self.channel(scope)
+        self._listeners[channel] = (scope, listener)
+        if self._pubsub is None or self._state is not TransportState.CONNECTED:
+            raise TransportUnavailable(f"not connected to Redis at {self.address}")
+        confirmation = self._confirmations.get(channel)
+        if confirmation is None:
+            confirmation = asyncio.get_running_loop().create_future()
+            self._confirmations[channel] = confirmation
+            try:
+                await self._pubsub.subscribe(channel)
+                self._subscribing.set()
+            except _LOST as error:
+                self._confirmations.pop(channel, None)
+                _fail(confirmation, TransportUnavailable(f"Redis at {self.address}: {error}"))
+        try:
+            await asyncio.wait_for(asyncio.shield(confirmation), self._options.command_timeout_s)
+        except asyncio.TimeoutError as error:
+            raise TransportUnavailable(f"Redis does not confirm a subscription: {error}") from error
+
+    async def unsubscribe(self, scope: Scope) -> None:
+        channel = self.channel(scope)
+        if self._listeners.pop(channel, None) is None or self._pubsub is None:
+            return
+        try:
+            await self._pubsub.unsubscribe(channel)
+        except _LOST as error:
+            # The reader meets the same error and reconnects, without this channel.
+            self.log.debug("Unsubscribing from %s: %s", channel, error)
+
+    async def publish(self, scope: Scope, message: bytes) -> None:
+        await self.execute("PUBLISH", self.channel(scope), message)
+
+    # -- bulk reads ------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def bulk_client(self) -> AsyncIterator[Redis]:
+        """The connection for reads of any size, one reader at a time."""
+        async with self._bulk_lock:
+            if self._state is not TransportState.CONNECTED:
+                raise TransportUnavailable(f"not connected to Redis at {self.address}")
+            if self._bulk is None:
+                self._bulk = self._make_client("read", self._options.bulk_timeout_s)
+            try:
+                yield self._bulk
+            except _LOST as error:
+                raise TransportUnavailable(f"Redis at {self.address}: {_cause(error)}") from error
+            except redis_errors.RedisError as error:
+                raise TransportRefused(f"Redis refused a command: {error}") from error
+
+    # -- names -----------------------------------------------------------------------------
+
+    def channel(self, scope: Scope) -> str:
+        """The name of the channel of `scope`."""
+        room = "all" if scope.room is None else f"{{{scope.room}}}"
+        return f"{self.prefix}{scope.share}:{room}"
+
+    def _key(self, scope: Scope, name: str) -> str:
+        if scope.room is None:
+            return f"{self.prefix}{scope.share}:{name}"
+        return f"{self.channel(scope)}:{name}"
+
+    def log_keys(self, scope: Scope) -> list[str]:
+        return [self._key(scope, name) for name in ("log", "checkpoint", "saved")]
+
+
+def _fail(future: asyncio.Future[Any], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
+        # Whoever asked may have been cancelled; then nobody is there to take the error.
+        future.exception()
+
+
+def _cause(error: BaseException) -> str:
+    """The text of the innermost error of a task group's error."""
+    while isinstance(nested := getattr(error, "exceptions", None), tuple | list) and nested:
+        error = nested[0]
+    return str(error) or type(error).__name__

@@ -1,0 +1,165 @@
+"""The Lua scripts of the Redis transport.
+
+Every script touches keys of one room only, which share a hash tag, so that each of them runs on
+one node of a cluster. Where a log is not the one that was meant, a script answers with ``{'', id
+of the log that is there}``.
+
+The offset of a log's last entry is kept in the field ``tail`` of the checkpoint's hash: asking
+the stream itself for its last entry would copy that entry, however large it is. What others have
+added to the stream by hand is found behind that offset.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha1
+
+
+class Script:
+    """A Lua script and the SHA-1 by which Redis knows it."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.sha = sha1(source.encode()).hexdigest()
+
+
+_TAIL = """
+local function tail(log_key, checkpoint_key)
+  if redis.call('XLEN', log_key) == 0 then return '0-0' end
+  local known = redis.call('HGET', checkpoint_key, 'tail') or '0-0'
+  if redis.call('XRANGE', log_key, '(' .. known, '+', 'COUNT', 1)[1] then
+    known = redis.call('XREVRANGE', log_key, '+', '-', 'COUNT', 1)[1][1]
+  end
+  return known
+end
+"""
+
+# An entry's envelope, as codec.EntryEnvelope reads it. Redis cuts a subscriber off that has over
+# 32 MB queued, so a large payload is announced by its offset alone.
+_APPEND = (
+    _TAIL
+    + """
+local function append(log, replica, payload, channel, inline_max)
+  local previous = tail(KEYS[1], KEYS[2])
+  local offset = redis.call('XADD', KEYS[1], '*', 'u', payload, 'r', replica)
+  redis.call('HSET', KEYS[2], 'tail', offset)
+  local envelope = '\\1E'
+  for _, field in ipairs({replica, log, previous, offset}) do
+    envelope = envelope .. string.char(#field) .. field
+  end
+  if #payload <= inline_max then envelope = envelope .. payload end
+  redis.call('PUBLISH', channel, envelope)
+  return {previous, offset}
+end
+"""
+)
+
+# KEYS: log, checkpoint, saved. ARGV: log id, replica, payload, channel, inline maximum in bytes
+APPEND = Script(
+    _APPEND
+    + """
+local log = redis.call('HGET', KEYS[2], 'log')
+if log ~= ARGV[1] then return {'', log or ''} end
+local appended = append(log, ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]))
+-- After the entry: a script that has written before may fill a Redis that is full.
+for _, key in ipairs(KEYS) do redis.call('PERSIST', key) end
+return appended
+"""
+)
+
+# KEYS: log, checkpoint, saved. ARGV: new log id, replica, payload, channel, inline maximum
+SEED = Script(
+    _APPEND
+    + """
+local log = redis.call('HGET', KEYS[2], 'log')
+if log then return {0, log, tail(KEYS[1], KEYS[2])} end
+redis.call('HSET', KEYS[2], 'log', ARGV[1], 'offset', '0-0')
+redis.call('DEL', KEYS[1])
+redis.call('PERSIST', KEYS[3])
+return {1, ARGV[1], append(ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]))[2]}
+"""
+)
+
+# KEYS: checkpoint. ARGV: log id, offset, payload. A deposed saver may come late with an older
+# checkpoint, up to which the log is trimmed no more.
+COMPACT = Script(
+    """
+local log = redis.call('HGET', KEYS[1], 'log')
+if log ~= ARGV[1] then return {'', log or ''} end
+local function numbers(offset)
+  local ms, sequence = string.match(offset, '^(%d+)-(%d+)$')
+  return tonumber(ms), tonumber(sequence)
+end
+local ms, sequence = numbers(ARGV[2])
+local known_ms, known_sequence = numbers(redis.call('HGET', KEYS[1], 'offset') or '0-0')
+if ms < known_ms or (ms == known_ms and sequence < known_sequence) then return {'OK'} end
+redis.call('HSET', KEYS[1], 'offset', ARGV[2], 'update', ARGV[3])
+return {'OK'}
+"""
+)
+
+# KEYS: log, checkpoint. ARGV: log id, offset of the first entry to keep, base
+TRIM = Script(
+    """
+local log = redis.call('HGET', KEYS[2], 'log')
+if log ~= ARGV[1] then return {'', log or ''} end
+redis.call('HSET', KEYS[2], 'base', ARGV[3])
+redis.call('XTRIM', KEYS[1], 'MINID', ARGV[2])
+return {'OK'}
+"""
+)
+
+# KEYS: saver, log, checkpoint, saved. ARGV: replica, want (1 or 0), lease in ms, keep in ms
+LEASE = Script(
+    _TAIL
+    + """
+local holder, fence = string.match(redis.call('GET', KEYS[1]) or '', '^(%S+) (%d+)$')
+if not holder and ARGV[2] == '1' then
+  holder = ARGV[1]
+  fence = redis.call('HINCRBY', KEYS[4], 'fence', 1)
+  redis.call('SET', KEYS[1], holder .. ' ' .. fence, 'PX', ARGV[3])
+elseif holder == ARGV[1] then
+  if ARGV[2] == '1' then
+    redis.call('PEXPIRE', KEYS[1], ARGV[3])
+  else
+    redis.call('DEL', KEYS[1])
+    holder = false
+  end
+end
+if holder == ARGV[1] then
+  -- Without a log the fence alone is no reason to stay.
+  if redis.call('EXISTS', KEYS[3]) == 0 then redis.call('PEXPIRE', KEYS[4], ARGV[4]) end
+  for i = 2, 4 do
+    local left = redis.call('PTTL', KEYS[i])
+    if left > 0 and left < tonumber(ARGV[4]) / 2 then redis.call('PEXPIRE', KEYS[i], ARGV[4]) end
+  end
+end
+return {holder or '', tonumber(fence or 0), redis.call('HGET', KEYS[3], 'log') or '',
+        tail(KEYS[2], KEYS[3])}
+"""
+)
+
+# KEYS: log, checkpoint, saved. ARGV: log id, offset, keep in ms, then fields and values
+MARK_SAVED = Script(
+    _TAIL
+    + """
+local log = redis.call('HGET', KEYS[2], 'log')
+if log ~= ARGV[1] then return {'', log or ''} end
+redis.call('HSET', KEYS[3], 'offset', ARGV[2], unpack(ARGV, 4))
+if tail(KEYS[1], KEYS[2]) == ARGV[2] then
+  for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, ARGV[3]) end
+end
+return {'OK'}
+"""
+)
+
+# KEYS: replicas. ARGV: replica, forget in ms, keep in ms
+HEARTBEAT = Script(
+    """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZADD', KEYS[1], now, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return {now, redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')}
+"""
+)

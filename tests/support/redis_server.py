@@ -1,0 +1,194 @@
+"""A real `redis-server` of our own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis
+
+from support.processes import ChildProcess, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def require_binary(*names: str) -> str:
+    """The path of the first of these programs that is installed.
+
+    Without one the test is skipped, but fails where the environment says CI.
+    """
+    for name in names:
+        found = shutil.which(name)
+        if found:
+            return found
+    message = f"needs one of these programs on the PATH: {', '.join(names)}"
+    if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+class RedisServer:
+    """`redis-server` on a free port, with its data in a folder of its own.
+
+    With `persistent=True` it keeps an append-only file, so that data outlives `kill()`.
+    """
+
+    def __init__(self, directory: Path, *, persistent: bool = True, port: int | None = None):
+        self._binary = require_binary("redis-server", "valkey-server")
+        self.directory = directory
+        self.persistent = persistent
+        self.port = port or free_port()
+        self._process: ChildProcess | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.running
+
+    def start(self, timeout: float = 10.0) -> None:
+        """Start it and wait until it answers PING."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._process = ChildProcess(
+            [
+                self._binary,
+                *("--port", str(self.port)),
+                *("--bind", "127.0.0.1"),
+                *("--dir", str(self.directory)),
+                *("--save", ""),
+                *("--appendonly", "yes" if self.persistent else "no"),
+                *("--daemonize", "no"),
+            ],
+            log_path=self.directory / "redis.log",
+            cwd=self.directory,
+        )
+        deadline = time.monotonic() + timeout
+        while not self._answers():
+            if not self.running or time.monotonic() > deadline:
+                log = (self.directory / "redis.log").read_text(errors="replace")
+                self.kill()
+                raise AssertionError(f"redis-server did not start:\n{log}")
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        try:
+            with self.cli() as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+    def stop(self) -> None:
+        """Leave in good order (the append-only file is flushed)."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process = None
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+
+    def restart(self, *, keep_data: bool = True) -> None:
+        """Kill it and start it on the same port, with or without its data."""
+        self.kill()
+        if not keep_data:
+            shutil.rmtree(self.directory)
+        self.start()
+
+    def pause(self) -> None:
+        """SIGSTOP: connections stay open, nothing answers."""
+        assert self._process is not None
+        self._process.freeze()
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.thaw()
+
+    def cli(self, **options: Any) -> redis.Redis:
+        """A plain synchronous client (bytes in, bytes out)."""
+        return redis.Redis(
+            host="127.0.0.1", port=self.port, socket_timeout=10, client_name="test", **options
+        )
+
+    def everything(self) -> Iterator[tuple[bytes, bytes]]:
+        """Every key with every byte string in its value, and every active channel.
+
+        Yields (where, bytes) pairs; keys and channels come with themselves as the bytes.
+        """
+        with self.cli() as client:
+            for key in client.scan_iter(count=1000):
+                yield b"key", key
+                for part in _parts(client, key):
+                    yield key, part
+            for channel in client.pubsub_channels("*"):
+                yield b"channel", channel
+            for channel in client.pubsub_shardchannels("*"):
+                yield b"shard channel", channel
+
+
+class Monitor:
+    """Records everything that MONITOR shows, from the start to the end of a `with` block."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self._server = server
+        self._seen = bytearray()
+
+    def __enter__(self) -> Monitor:
+        self._socket = socket.create_connection(("127.0.0.1", self._server.port))
+        self._socket.sendall(b"MONITOR\r\n")
+        assert self._socket.recv(5) == b"+OK\r\n"
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join(5)
+        self._socket.close()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := self._socket.recv(65536):
+                self._seen += chunk
+
+    @property
+    def seen(self) -> bytes:
+        """All commands so far, with their arguments; bytes that are not ASCII are escaped."""
+        return bytes(self._seen)
+
+
+def _parts(client: redis.Redis, key: bytes) -> Iterator[bytes]:
+    """All byte strings in the value of one key, whatever its type."""
+    kind = client.type(key)
+    if kind == b"string":
+        yield client.get(key) or b""
+    elif kind == b"hash":
+        for field, value in client.hgetall(key).items():
+            yield field
+            yield value
+    elif kind == b"set":
+        yield from client.smembers(key)
+    elif kind == b"zset":
+        for member, _score in client.zrange(key, 0, -1, withscores=True):
+            yield member
+    elif kind == b"list":
+        yield from client.lrange(key, 0, -1)
+    elif kind == b"stream":
+        for entry_id, fields in client.xrange(key):
+            yield entry_id
+            for field, value in fields.items():
+                yield field
+                yield value
+    elif kind != b"none":
+        raise AssertionError(f"a key of an unexpected type {kind!r}: {key!r}")
