@@ -1,0 +1,190 @@
+"""Awareness across replicas: whose cursor is where, and who is there at all."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pycrdt import Awareness, Decoder, create_awareness_message
+
+from .codec import AwarenessEnvelope, AwarenessQuery, Envelope
+from .errors import CodecError
+
+State = dict[str, Any]
+
+GONE_REMEMBERED = 64
+
+
+@dataclass(frozen=True)
+class Sink:
+    """A channel to publish awareness to.
+
+    Attributes:
+        publish: sends an envelope to the other replicas.
+        visible: what of a state may be seen there; None: all of it.
+    """
+
+    publish: Callable[[Envelope], None]
+    visible: Callable[[State], State] | None = None
+
+
+class AwarenessBridge:
+    """Couples one room's awareness to a channel.
+
+    It publishes the states of this replica's own clients, and hands those of other replicas'
+    clients to its own. A state belongs to the replica that published it last, and goes when that
+    replica goes.
+    """
+
+    def __init__(
+        self,
+        awareness: Awareness,
+        replica: str,
+        sinks: Sequence[Sink],
+        broadcast: Callable[[bytes], None],
+    ) -> None:
+        """
+        Args:
+            awareness: the room's awareness.
+            replica: this replica's id.
+            sinks: where to publish.
+            broadcast: sends a y-websocket message to this replica's clients.
+        """
+        self._awareness = awareness
+        self._replica = replica
+        self._sinks = sinks
+        self._broadcast = broadcast
+        self._owners: dict[int, str] = {}
+        self._gone: deque[int] = deque(maxlen=GONE_REMEMBERED)
+        self._subscription = awareness.observe(self._on_change)
+
+    def close(self) -> None:
+        """Stop publishing, and take this replica's clients off the other replicas' screens."""
+        self._awareness.unobserve(self._subscription)
+        self._publish_states(self._own_clients(), gone=True)
+
+    def announce(self) -> None:
+        """Tell the others about this replica's clients and ask them for theirs."""
+        self._publish_states(self._own_clients())
+        for sink in self._sinks:
+            sink.publish(AwarenessQuery(self._replica))
+
+    def received(self, envelope: AwarenessEnvelope | AwarenessQuery) -> None:
+        """Take a message of another replica.
+
+        Raises:
+            CodecError: if its update cannot be read.
+        """
+        if envelope.replica == self._replica:
+            return
+        if isinstance(envelope, AwarenessQuery):
+            self._publish_states(self._own_clients())
+            return
+        before = set(self._awareness.states)
+        try:
+            changed = clients_in(envelope.update)
+            self._awareness.apply_awareness_update(envelope.update, self)
+        except (ValueError, IndexError, RuntimeError) as error:
+            raise CodecError(f"an awareness update cannot be read: {error}") from error
+        for client in changed:
+            if client in self._awareness.states:
+                self._owners[client] = envelope.replica
+            else:
+                self._owners.pop(client, None)
+                self._gone.append(client)
+        if changed & (before | set(self._awareness.states)):
+            self._broadcast(create_awareness_message(envelope.update))
+
+    def snapshot(self) -> bytes | None:
+        """A y-websocket message with all states, for a client that has just come.
+
+        It also says who has gone: a client that has only lost its connection finds itself among
+        them and announces itself anew, where its old state, sent again under the same clock, would
+        be no news to anybody.
+        """
+        states = self._awareness.states
+        clients = [client for client, state in states.items() if state]
+        clients += [client for client in set(self._gone) if client not in states]
+        if not clients:
+            return None
+        return create_awareness_message(self._awareness.encode_awareness_update(clients))
+
+    def remove_clients(self, clients: set[int]) -> None:
+        """Clients of this replica have disconnected."""
+        gone = [client for client in clients if client in self._awareness.states]
+        if gone:
+            self._gone.extend(gone)
+            self._awareness.remove_awareness_states(gone, "disconnected")
+            self._broadcast(create_awareness_message(self._encode(gone, gone=True)))
+
+    def replica_left(self, replica: str) -> None:
+        """Another replica is dead; its clients are gone with it."""
+        gone = [client for client, owner in self._owners.items() if owner == replica]
+        for client in gone:
+            del self._owners[client]
+        there = [client for client in gone if client in self._awareness.states]
+        if there:
+            self._gone.extend(there)
+            self._awareness.remove_awareness_states(there, self)
+            self._broadcast(create_awareness_message(self._encode(there, gone=True)))
+
+    def _on_change(self, topic: str, change: tuple[dict[str, Any], Any]) -> None:
+        clients, origin = change
+        if topic != "update" or origin is self:
+            return
+        changed = [
+            client
+            for kind in ("added", "updated", "removed")
+            for client in clients[kind]
+            # A client that moved to this replica is this replica's from now on.
+            if origin not in ("timeout", "local") or client not in self._owners
+        ]
+        if origin != "local":
+            for client in changed:
+                self._owners.pop(client, None)
+        self._publish_states(changed)
+
+    def _own_clients(self) -> list[int]:
+        return [client for client in self._awareness.states if client not in self._owners]
+
+    def _publish_states(self, clients: list[int], *, gone: bool = False) -> None:
+        # A server's own state is empty unless an extension uses it.
+        telling = [client for client in clients if self._awareness.states.get(client, True)]
+        if telling:
+            for sink in self._sinks:
+                update = self._encode(telling, gone=gone, visible=sink.visible)
+                sink.publish(AwarenessEnvelope(self._replica, update))
+
+    def _encode(
+        self,
+        clients: list[int],
+        *,
+        gone: bool = False,
+        visible: Callable[[State], State] | None = None,
+    ) -> bytes:
+        """An awareness update of `clients`: as disconnected, or as far as they are visible."""
+        states = self._awareness.states
+        shown = {client: states[client] for client in clients if client in states}
+        try:
+            for client, state in shown.items():
+                if gone:
+                    del states[client]
+                elif visible is not None:
+                    states[client] = visible(state)
+            return self._awareness.encode_awareness_update(clients)
+        finally:
+            states.update(shown)
+
+
+def clients_in(update: bytes) -> set[int]:
+    """The client ids that an awareness update is about (the format is y-protocols' awareness.js:
+    a count, then for each client its id, its clock and its state as JSON)."""
+    decoder = Decoder(update)
+    clients = set()
+    for _ in range(decoder.read_var_uint()):
+        clients.add(decoder.read_var_uint())
+        decoder.read_var_uint()
+        decoder.read_var_string()
+    return clients

@@ -1,0 +1,189 @@
+"""The link of a document: a room that has a file."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from jupyter_ydoc.ybasedoc import YBaseDoc
+from pycrdt import Array, Awareness, Text, XmlFragment
+
+from .codec import Envelope, SaveReply, SaveRequest
+from .content import SeedContent, apply_content, digest, merge, seed
+from .errors import TransportError
+from .model import Scope
+from .protocol import Phase
+from .provider import RoomLink
+from .replica import Replica
+from .saving import DELETED_KEEP_S, DocumentFile, Saver
+from .transports.base import TransportState
+
+
+class DocumentLink(RoomLink):
+    """Couples a document's room to the transport, and to its file by a `Saver`."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        scope: Scope,
+        document: YBaseDoc,
+        file_type: str,
+        file: DocumentFile,
+        *,
+        awareness: Awareness,
+        broadcast: Callable[[bytes], None],
+        writable: bool,
+        save_delay_s: float | None,
+        tell: Callable[[str, str], None],
+    ) -> None:
+        super().__init__(
+            replica,
+            scope,
+            document.ydoc,
+            awareness=awareness,
+            broadcast=broadcast,
+            writable=writable,
+        )
+        self.document = document
+        self.file = file
+        self._file_type = file_type
+        self._awareness = awareness
+        self._tell = tell
+        self.saver = Saver(
+            self,
+            document,
+            file_type,
+            file,
+            delay_s=save_delay_s,
+            autosaves=self._autosaves,
+            tell=tell,
+        )
+        # Observers of a document are one set: this takes the place of upstream's, which saves
+        # on every replica.
+        document.observe(self._on_content)
+        self._saving: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        await super().open()
+        try:
+            await self.saver.opened()
+        except TransportError as error:
+            self.complain(f"The file is compared with the document later: {error}")
+        self._saving = asyncio.create_task(self.saver.run())
+
+    async def aclose(self) -> None:
+        if self._closed:
+            return
+        if self._saving is not None:
+            # Not between writing the file and noting it.
+            async with self.saver.between_saves():
+                self._saving.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self._saving
+            await self.saver.close()
+        if self.replica.connected and self.lease.own_last and self.compactor.has_entries:
+            await self.flush(self.replica.timing.stop_timeout_s / 2)
+            await self.checkpoint()
+        await super().aclose()
+
+    async def load_content(self) -> SeedContent:
+        content, _ = await self.file.load()
+        first = seed(self._file_type, content)
+        self.saver.loaded(content)
+        return first
+
+    def lease_changed(self) -> None:
+        self.saver.lease_changed()
+
+    def transport_changed(self, state: TransportState) -> None:
+        if state is TransportState.CONNECTED:
+            super().transport_changed(state)
+            self.saver.reconnected()
+        else:
+            if self.replicator.phase is Phase.LIVE:
+                self.saver.outage_begins()
+            super().transport_changed(state)
+
+    @property
+    def claims_first(self) -> bool:
+        return super().claims_first or self.saver.wrote_unnoted
+
+    async def tick(self) -> None:
+        await super().tick()
+        if self.replicator.settled:
+            self.saver.outage_ended()
+        self.saver.poke()
+
+    def received(self, envelope: Envelope) -> None:
+        if isinstance(envelope, SaveRequest) and envelope.replica != self.replica.id:
+            self.spawn(self.saver.answer(envelope))
+        elif isinstance(envelope, SaveReply):
+            self.saver.answered(envelope)
+
+    async def deleted(self) -> None:
+        """The document was deleted: nothing of it is shared or saved any more."""
+        self.saver.ended()
+        self.replicator.writable = False
+        self._tell("WARNING", "The file was deleted; what is written here is not saved.")
+        try:
+            await self.replica.transport.expire_room(self.scope, DELETED_KEEP_S)
+        except TransportError as error:
+            self.complain(f"The log of a deleted document is left behind: {error}")
+
+    def convert(self, updates: tuple[bytes, ...]) -> None:
+        ours = self.document.get()
+        base = self.saver.base
+        changed = self.replicator.writable and (base is None or digest(ours) != digest(base))
+        self._applying = True
+        try:
+            # One transaction, so that clients see one change and never both contents at once.
+            with self.doc.transaction():
+                self._clear()
+                for update in updates:
+                    self.doc.apply_update(update)
+                theirs = self.document.get()
+                if changed and base is not None:
+                    apply_content(self.document, merge(self._file_type, base, ours, theirs))
+                else:
+                    apply_content(self.document, theirs)
+        finally:
+            self._applying = False
+        self.log.warning(
+            "Room %s was opened while the transport was away; it has joined the others' document, "
+            "and what was written here was merged into it",
+            self.scope.room,
+        )
+        if changed and base is None and ours != theirs:
+            self.spawn(self._keep_copy(ours))
+        self.saver.changed()
+
+    async def _keep_copy(self, content: Any) -> None:
+        copy = await self.file.keep_copy(content)
+        message = (
+            f"What was written here while Redis was away could not be merged; it is in {copy}."
+        )
+        self.log.warning("%s: %s", self.file.path, message)
+        self._tell("WARNING", message)
+
+    def _clear(self) -> None:
+        """Delete this document's own sequences: merged with the log's they would stand beside
+        them. Maps need no such thing, there the later of two values counts."""
+        for name in list(self.doc.keys()):
+            root = self.doc[name]
+            if isinstance(root, Array | Text):
+                root.clear()
+            elif isinstance(root, XmlFragment):
+                del root.children[:]
+
+    def _autosaves(self) -> bool:
+        states = [state for state in self._awareness.states.values() if state]
+        return not states or any(state.get("autosave", True) for state in states)
+
+    def _on_content(self, target: str, event: Any) -> None:
+        if target != "state":
+            self.saver.changed()
+        elif event.keys.get("dirty", {}).get("newValue"):
+            # The mark goes with the next save, even if that has nothing to write.
+            self.saver.marked()

@@ -1,0 +1,390 @@
+"""File ids that all servers agree on.
+
+The id of a shared document follows from its share and path, so that every server names a room
+alike without asking anybody, also while the transport is away. What does not follow is kept in
+two maps of the share: ``files`` says which paths have another id than that (after a rename, and
+where a document was deleted or moved away, because a new file at an old path is a new document),
+``paths`` says where the document with an id is now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jupyter_server_fileid.manager import BaseFileIdManager
+
+from .codec import Notice, decode_envelope
+from .errors import CodecError, SharePathMismatch, TransportError
+from .model import Scope
+from .replica import Replica
+from .shares import SharedPath, Shares, clean_path, is_within
+from .transports.base import TransportState
+
+Changes = dict[str, str | None]
+
+
+class FileIds:
+    """The ids and paths of one share's documents, with no I/O."""
+
+    def __init__(self, share: str) -> None:
+        self.share = share
+        self.exceptions: dict[str, str] = {}
+        self.paths: dict[str, str] = {}
+
+    def id_at(self, path: str) -> str:
+        """The id that the document at `path` has, or will have."""
+        return self.exceptions.get(path) or SharedPath(self.share, path).default_file_id()
+
+    def index(self, path: str) -> str:
+        """The id of the document at `path`, which is known from now on."""
+        file_id = self.id_at(path)
+        self.paths.setdefault(file_id, path)
+        return file_id
+
+    def path_of(self, file_id: str) -> str | None:
+        return self.paths.get(file_id)
+
+    def learn(self, paths: Mapping[str, str], within: str) -> None:
+        """Take over where documents in the folder `within` are, as far as they are news."""
+        self.update(
+            {}, {i: p for i, p in paths.items() if i not in self.paths and is_within(p, within)}
+        )
+
+    def moved(self, old: str, new: str) -> tuple[Changes, Changes]:
+        """Note that all that is known in the file or folder `old` is now in `new`; return what
+        changed in the maps ``files`` and ``paths``."""
+        files: Changes = {}
+        paths: Changes = {}
+        for file_id, path in list(self.paths.items()):
+            if is_within(path, old):
+                target = clean_path(new + path[len(old) :])
+                files[target] = file_id
+                paths[file_id] = target
+                files.setdefault(path, str(uuid.uuid4()))
+        self.update(files, paths)
+        return files, paths
+
+    def deleted(self, gone: str) -> tuple[Changes, Changes]:
+        """Note that all that is known in the file or folder `gone` is no more; return what
+        changed in the maps. The ids that end are those whose path is None."""
+        ended = [file_id for file_id, path in self.paths.items() if is_within(path, gone)]
+        files: Changes = {self.paths[file_id]: str(uuid.uuid4()) for file_id in ended}
+        paths: Changes = dict.fromkeys(ended)
+        self.update(files, paths)
+        return files, paths
+
+    def reconcile(self, files: Mapping[str, str], paths: Mapping[str, str]) -> list[str]:
+        """Take over the maps as they are in the transport after an absence; return the ids of
+        documents that have ended meanwhile."""
+        ended = [
+            file_id
+            for file_id, path in self.paths.items()
+            if file_id not in paths and files.get(path, file_id) != file_id
+        ]
+        self.update(dict(files), {**paths, **dict.fromkeys(ended)})
+        return ended
+
+    def update(self, files: Changes, paths: Changes) -> None:
+        """Take over changes of the maps. A path that leads out of the share is nobody's to set,
+        so it is passed over."""
+        for mine, theirs, path_is_key in (
+            (self.exceptions, files, True),
+            (self.paths, paths, False),
+        ):
+            for key, value in theirs.items():
+                path = key if path_is_key else value
+                if path is not None and ".." in path.split("/"):
+                    continue
+                if value is None:
+                    mine.pop(key, None)
+                else:
+                    mine[key] = value
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A rename, or with `new` None a deletion, and what it has changed here."""
+
+    share: str
+    old: str
+    new: str | None
+    files: Changes
+    paths: Changes
+
+    @property
+    def ended(self) -> list[str]:
+        return [file_id for file_id, path in self.paths.items() if path is None]
+
+
+class FileRegistry:
+    """The file ids of all shares, kept in step with the other servers."""
+
+    def __init__(self, replica: Replica, shares: Shares) -> None:
+        self._replica = replica
+        self._shares = shares
+        self._ids = {share: FileIds(share) for share in shares}
+        self._unsent: list[_Told] = []
+        self._registered: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._deletion_listeners: list[Callable[[str], None]] = []
+        self._notice_listeners: dict[str, Callable[[bytes], None]] = {}
+        self.refused: dict[str, SharePathMismatch] = {}
+
+    def on_deletion(self, listener: Callable[[str], None]) -> None:
+        """Call `listener` with the file id of a document that was deleted, on whatever server."""
+        self._deletion_listeners.append(listener)
+
+    def on_other(self, share: str, listener: Callable[[bytes], None]) -> None:
+        """Call `listener` with the messages on the channel of `share` that are not about files."""
+        self._notice_listeners[share] = listener
+
+    # -- what Jupyter asks, at once --------------------------------------------------------
+
+    def locate(self, api_path: str) -> SharedPath | None:
+        return self._shares.locate(api_path)
+
+    def index(self, shared: SharedPath) -> str:
+        return self._ids[shared.share].index(shared.path)
+
+    def get_id(self, shared: SharedPath) -> str | None:
+        """The id of a document, None if nobody on this server has asked for it yet."""
+        ids = self._ids[shared.share]
+        file_id = ids.id_at(shared.path)
+        return file_id if ids.path_of(file_id) is not None else None
+
+    def find(self, file_id: str) -> SharedPath | None:
+        """The identity of the document with this id, if this server knows it."""
+        for share, ids in self._ids.items():
+            path = ids.path_of(file_id)
+            if path is not None:
+                return SharedPath(share, path)
+        return None
+
+    def api_path(self, file_id: str) -> str | None:
+        shared = self.find(file_id)
+        return None if shared is None else self._shares.api_path(shared)
+
+    def move(self, old: SharedPath, new: SharedPath) -> str:
+        """Note a rename within a share; return the file id."""
+        ids = self._ids[old.share]
+        ids.index(old.path)
+        self._tell(_Told(old.share, old.path, new.path, *ids.moved(old.path, new.path)))
+        return self.index(new)
+
+    def delete(self, shared: SharedPath) -> None:
+        """Note that a file or folder was deleted, or moved out of its share."""
+        ids = self._ids[shared.share]
+        ids.index(shared.path)
+        told = _Told(shared.share, shared.path, None, *ids.deleted(shared.path))
+        self._ended(told.ended)
+        self._tell(told)
+
+    # -- in step with the others -----------------------------------------------------------
+
+    async def start(self) -> None:
+        """Learn what the shares' maps say, and follow them from now on."""
+        for share in self._ids:
+            try:
+                await self._replica.transport.subscribe(Scope(share), self._listener(share))
+            except TransportError as error:
+                self._replica.log.debug("Share %s: not subscribed yet: %s", share, error)
+        self._replica.transport.watch(self._on_transport)
+        if self._replica.connected:
+            await self._load()
+
+    async def aclose(self) -> None:
+        await self.flush()
+        for task in self._tasks:
+            task.cancel()
+
+    async def flush(self) -> None:
+        """Wait until the others can know what this server has noted so far."""
+        while self._tasks:
+            await asyncio.wait(list(self._tasks), timeout=2)
+
+    async def register(self, shared: SharedPath) -> None:
+        """Make a document's id known to every server, before a client hears of it."""
+        file_id = self._ids[shared.share].id_at(shared.path)
+        if file_id in self._registered:
+            return
+        try:
+            there = await self._replica.transport.write_map(
+                Scope(shared.share), "paths", {file_id: shared.path}, keep=True
+            )
+            if there[file_id] != shared.path:
+                # It was renamed, and this server has not heard of it yet.
+                self._ids[shared.share].update({}, dict(there))
+            self._registered.add(file_id)
+        except TransportError as error:
+            self._replica.complain("files", f"The id of a document is known here only: {error}")
+
+    async def resolve(self, file_id: str) -> None:
+        """Ask the others for the path of an id that another server has handed out."""
+        if self.find(file_id) is not None:
+            return
+        for share, ids in self._ids.items():
+            try:
+                found = await self._replica.transport.read_map(Scope(share), "paths", [file_id])
+            except TransportError as error:
+                self._replica.complain("files", f"A document's path cannot be looked up: {error}")
+                return
+            ids.update({}, dict(found))
+
+    def check(self, share: str) -> None:
+        """Raise `SharePathMismatch` if the share is mounted elsewhere on other servers."""
+        if share in self.refused:
+            raise self.refused[share]
+
+    def _listener(self, share: str) -> Callable[[bytes], None]:
+        def receive(message: bytes) -> None:
+            try:
+                envelope = decode_envelope(message)
+            except CodecError as error:
+                self._replica.complain(f"envelopes {share}", f"Share {share}: {error}")
+                return
+            if isinstance(envelope, Notice) and envelope.name == "files":
+                if envelope.replica != self._replica.id:
+                    details = envelope.details
+                    self._ids[share].update(details["files"], details["paths"])
+                    self._ended([i for i, path in details["paths"].items() if path is None])
+            elif share in self._notice_listeners:
+                self._notice_listeners[share](message)
+
+        return receive
+
+    def _on_transport(self, state: TransportState) -> None:
+        if state is TransportState.CONNECTED:
+            self._spawn(self._load())
+
+    async def _load(self) -> None:
+        transport = self._replica.transport
+        self._registered.clear()
+        unsent, self._unsent = self._unsent, []
+        try:
+            for share, ids in self._ids.items():
+                scope = Scope(share)
+                await self._check_folder(share)
+                files = await transport.read_map(scope, "files")
+                paths = await transport.read_map(scope, "paths", list(ids.paths))
+                if not files and not paths:
+                    # The transport knows nothing (any more), so it learns from here.
+                    files = await transport.write_map(scope, "files", ids.exceptions, keep=True)
+                    paths = await transport.write_map(scope, "paths", ids.paths, keep=True)
+                self._ended(ids.reconcile(files, paths))
+            while unsent:
+                await self._send(unsent[0])
+                unsent.pop(0)
+        except TransportError as error:
+            self._unsent = unsent + self._unsent
+            self._replica.complain("files", f"The shares' file ids cannot be read yet: {error}")
+
+    async def _check_folder(self, share: str) -> None:
+        folder = self._shares.folder(share)
+        there = await self._replica.transport.write_map(
+            Scope(share), "about", {"folder": folder}, keep=True
+        )
+        if there["folder"] == folder:
+            self.refused.pop(share, None)
+            return
+        self.refused[share] = SharePathMismatch(
+            f"share {share!r} is the folder {folder!r} here and {there['folder']!r} on other "
+            f"servers; give it the same path in the setting `shares` of all servers (to start "
+            f"over, delete the key `about` of the share)"
+        )
+        self._replica.log.error("%s", self.refused[share])
+
+    def _ended(self, file_ids: list[str]) -> None:
+        for file_id in file_ids:
+            for listener in self._deletion_listeners:
+                listener(file_id)
+
+    def _tell(self, told: _Told) -> None:
+        if self._replica.connected:
+            self._spawn(self._try_send(told))
+        else:
+            self._unsent.append(told)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _try_send(self, told: _Told) -> None:
+        try:
+            await self._send(told)
+        except TransportError as error:
+            self._unsent.append(told)
+            self._replica.complain("files", f"A rename or deletion is told later: {error}")
+
+    async def _send(self, told: _Told) -> None:
+        transport, scope, ids = self._replica.transport, Scope(told.share), self._ids[told.share]
+        # Documents that only other servers have opened go along.
+        ids.learn(await transport.read_map(scope, "paths"), told.old)
+        if told.new is None:
+            files, paths = ids.deleted(told.old)
+        else:
+            files, paths = ids.moved(told.old, told.new)
+        files, paths = {**told.files, **files}, {**told.paths, **paths}
+        await transport.write_map(scope, "files", files)
+        await transport.write_map(scope, "paths", paths)
+        details = {"files": files, "paths": paths}
+        await transport.publish(scope, Notice(self._replica.id, "files", details).encode())
+
+
+def shared_manager(
+    base: type[BaseFileIdManager], registry: FileRegistry
+) -> type[BaseFileIdManager]:
+    """Return a file id manager that asks `registry` about what is shared, and is a `base` for
+    everything else."""
+
+    class SharedFileIdManager(base):  # type: ignore[misc, valid-type]
+        def index(self, path: str, *args: Any, **keywords: Any) -> str | None:
+            shared = registry.locate(path)
+            if shared is None:
+                return super().index(path, *args, **keywords)  # type: ignore[no-any-return]
+            return registry.index(shared)
+
+        def get_id(self, path: str) -> str | None:
+            shared = registry.locate(path)
+            if shared is None:
+                return super().get_id(path)  # type: ignore[no-any-return]
+            return registry.get_id(shared)
+
+        def get_path(self, id: str) -> str | None:
+            path = registry.api_path(id)
+            return super().get_path(id) if path is None else path
+
+        def move(self, old_path: str, new_path: str) -> str | None:
+            old, new = registry.locate(old_path), registry.locate(new_path)
+            if old is not None and new is not None and old.share == new.share:
+                return registry.move(old, new)
+            if old is not None:
+                registry.delete(old)
+            elif new is not None:
+                super().delete(old_path)
+            else:
+                return super().move(old_path, new_path)  # type: ignore[no-any-return]
+            return self.index(new_path)
+
+        def copy(self, from_path: str, to_path: str) -> str | None:
+            if registry.locate(to_path) is None:
+                return super().copy(from_path, to_path)  # type: ignore[no-any-return]
+            return self.index(to_path)
+
+        def delete(self, path: str) -> None:
+            shared = registry.locate(path)
+            if shared is None:
+                super().delete(path)
+            else:
+                registry.delete(shared)
+
+        def save(self, path: str) -> str | None:
+            if registry.locate(path) is None:
+                return super().save(path)  # type: ignore[no-any-return]
+            return None
+
+    return SharedFileIdManager

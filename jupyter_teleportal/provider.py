@@ -1,0 +1,486 @@
+"""The link: what couples one room on one replica to the transport."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from pycrdt import Awareness, Doc, TransactionEvent, get_update, merge_updates
+
+from . import protocol
+from .awareness import AwarenessBridge, Sink
+from .codec import (
+    AwarenessEnvelope,
+    AwarenessQuery,
+    EntryEnvelope,
+    Envelope,
+    Notice,
+    decode_envelope,
+    encode_payload,
+)
+from .compaction import Compactor, readable
+from .content import SeedContent
+from .errors import CodecError, LogChanged, TransportError
+from .fanout import nobodys_message
+from .membership import Lease
+from .model import Scope, offset_key
+from .protocol import EMPTY_UPDATE, Effect, Phase, Replicator
+from .replica import Replica
+from .transports.base import TransportState, loop_time
+
+LINGER_S = 0.05
+LARGE_UPDATE_BYTES = 16 * 1024 * 1024
+
+
+class RoomLink:
+    """Couples a room's document and awareness to the transport.
+
+    Subclasses say where the content comes from when nobody has seeded the room (`load_content`),
+    what to do with a document of another lineage (`convert`), and what the lease is good for
+    (`lease_changed`).
+    """
+
+    def __init__(
+        self,
+        replica: Replica,
+        scope: Scope,
+        doc: Doc[Any],
+        *,
+        awareness: Awareness | None = None,
+        broadcast: Callable[[bytes], None] | None = None,
+        writable: bool = True,
+    ) -> None:
+        """
+        Args:
+            replica: this replica.
+            scope: the room.
+            doc: the room's document. Changes made to it from now on are shared.
+            awareness: the room's awareness, if it has one.
+            broadcast: sends a y-websocket message to the room's clients on this replica.
+            writable: whether changes made here may be shared.
+        """
+        self.replica = replica
+        self.scope = scope
+        self.doc = doc
+        self.log = replica.log
+        self.replicator = Replicator(replica.new_sender(), writable)
+        timing = replica.timing
+        self.lease = Lease(replica.id, timing.lease_ttl_s, timing.lease_margin_s)
+        self.peers: set[str] = set()
+        self._hold_off_until = 0.0
+        self._publishing: set[asyncio.Task[None]] = set()
+        self.compactor = Compactor(replica.transport, scope, timing)
+        self._applying = False
+        self._closed = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+        self._load_error: Exception | None = None
+        self._subscription = doc.observe(self._on_update)
+        self.awareness: AwarenessBridge | None = None
+        if awareness is not None and broadcast is not None:
+            self.awareness = AwarenessBridge(awareness, replica.id, [Sink(self.publish)], broadcast)
+        replica.links[scope] = self
+
+    # -- for subclasses --------------------------------------------------------------------
+
+    async def load_content(self) -> SeedContent:
+        """Return what a new log begins with. A room without a file begins empty."""
+        return SeedContent("empty", EMPTY_UPDATE)
+
+    def convert(self, updates: tuple[bytes, ...]) -> None:
+        """Make the document the log's, whose whole content is `updates`."""
+        self.apply(updates)
+
+    def lease_changed(self) -> None:
+        """The lease is held by somebody else than before."""
+
+    def received(self, envelope: Envelope) -> None:
+        """Take a message that is neither an entry nor about awareness."""
+
+    @property
+    def claims_first(self) -> bool:
+        """Whether this replica may try for the lease at once after an outage."""
+        return self.lease.own_last
+
+    @property
+    def wants_lease(self) -> bool:
+        """After an outage whoever held the lease before comes first: it may have written the
+        file, and knows."""
+        return self.replicator.writable and (
+            self.claims_first or loop_time() >= self._hold_off_until
+        )
+
+    # -- life ------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Join the room: afterwards the document holds the log and the log what the room held.
+
+        If the transport is away, or does not answer in time, the document holds its own content
+        and is shared later.
+
+        Raises:
+            Exception: whatever `load_content` raises.
+        """
+        try:
+            await self.replica.transport.subscribe(self.scope, self._on_message)
+        except TransportError as error:
+            self.log.debug("Room %s: not subscribed yet: %s", self.scope.room, error)
+        if self.replica.connected:
+            self._perform(self.replicator.connected())
+            if self.awareness is not None:
+                self.awareness.announce()
+            await self._wait(self._joined, self.replica.timing.join_timeout_s)
+        if self._load_error is not None:
+            raise self._load_error
+        if self.replicator.lineage is None:
+            seed = await self.load_content()
+            if self.replicator.lineage is None:
+                self._perform(self.replicator.disconnected())
+                self._perform(self.replicator.provide(seed.lineage, seed.update))
+                self.log.warning(
+                    "Room %s is open on this server alone; it is shared when the transport is back",
+                    self.scope.room,
+                )
+        if self.replica.connected:
+            await self.tick()
+
+    def _joined(self) -> bool:
+        replicator = self.replicator
+        local = not replicator.writable and replicator.lineage is not None
+        return (
+            replicator.settled
+            or replicator.phase is Phase.AWAY
+            or local
+            or self._load_error is not None
+        )
+
+    async def flush(self, timeout_s: float) -> bool:
+        """Wait until the log holds everything that was changed here; return whether it does.
+        Without the transport there is nothing to wait for."""
+        replicator = self.replicator
+        await self._wait(
+            lambda: replicator.settled or not replicator.writable or not self.replica.connected,
+            timeout_s,
+        )
+        return replicator.settled or not replicator.writable
+
+    async def _wait(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        deadline = loop_time() + timeout_s
+        while not condition():
+            left = deadline - loop_time()
+            if left <= 0:
+                return False
+            self._changed.clear()
+            # Before Python 3.12 `wait_for` swallows a cancellation that meets the event.
+            change = asyncio.ensure_future(self._changed.wait())
+            try:
+                await asyncio.wait({change}, timeout=left)
+            finally:
+                change.cancel()
+        return True
+
+    async def aclose(self) -> None:
+        """Share what is not shared yet, give the lease back, and let go of the room."""
+        if self._closed:
+            return
+        self._closed = True
+        if self.awareness is not None:
+            self.awareness.close()
+        if self.replica.connected and self.replicator.log is not None:
+            await self.flush(self.replica.timing.stop_timeout_s / 2)
+            await self._release()
+        if self.replica.links.get(self.scope) is self:
+            del self.replica.links[self.scope]
+            await self.replica.transport.unsubscribe(self.scope)
+        self.doc.unobserve(self._subscription)
+        if self._publishing:
+            await asyncio.wait(list(self._publishing), timeout=1)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _release(self) -> None:
+        # Where the room was opened again meanwhile, the lease is its new link's.
+        if not self.lease.own_last or self.replica.links.get(self.scope) is not self:
+            return
+        try:
+            await self._hold_lease(want=False)
+            self.publish(Notice(self.replica.id, "released", {}))
+        except TransportError as error:
+            self.log.debug("Room %s: the lease expires by itself: %s", self.scope.room, error)
+
+    # -- events ----------------------------------------------------------------------------
+
+    def _on_update(self, event: TransactionEvent) -> None:
+        update = event.update
+        if update != EMPTY_UPDATE and not self._applying:
+            self._perform(self.replicator.local_update(update))
+
+    def _on_message(self, message: bytes) -> None:
+        try:
+            envelope = decode_envelope(message)
+        except CodecError as error:
+            self._pass_over(message, error)
+            return
+        if envelope.replica != self.replica.id and not isinstance(envelope, EntryEnvelope):
+            self.peers.add(envelope.replica)
+        if isinstance(envelope, EntryEnvelope):
+            self.compactor.appended(len(envelope.payload or b""))
+            self._perform(self.replicator.entry(envelope))
+        elif isinstance(envelope, AwarenessEnvelope | AwarenessQuery):
+            if self.awareness is not None:
+                try:
+                    self.awareness.received(envelope)
+                except CodecError as error:
+                    self._pass_over(message, error)
+        elif isinstance(envelope, Notice) and envelope.name == "incomplete":
+            if envelope.replica != self.replica.id:
+                self._perform(self.replicator.reconcile())
+        elif isinstance(envelope, Notice) and envelope.name == "released":
+            if envelope.replica != self.replica.id:
+                self.spawn(self.tick())
+        else:
+            self.received(envelope)
+
+    def _pass_over(self, message: bytes, error: CodecError) -> None:
+        self.replica.complain(
+            f"envelopes {self.scope.room}",
+            f"Room {self.scope.room}: a message of {len(message)} bytes on its channel is passed "
+            f"over: {error}",
+        )
+
+    def transport_changed(self, state: TransportState) -> None:
+        if state is TransportState.CONNECTED:
+            if self.replicator.lineage is not None and not self.claims_first:
+                self._hold_off_until = loop_time() + self.replica.timing.lease_ttl_s
+            self._perform(self.replicator.connected())
+            if self.awareness is not None:
+                self.awareness.announce()
+            self.spawn(self.tick())
+        else:
+            self._perform(self.replicator.disconnected())
+
+    def replica_left(self, replica: str) -> None:
+        self.peers.discard(replica)
+        if self.awareness is not None:
+            self.awareness.replica_left(replica)
+
+    async def tick(self) -> None:
+        """Renew or try for the lease, and see on the way whether the log has gone on."""
+        if self._closed:
+            return  # or it would take the lease again that is being given back
+        offset_then = self.replicator.offset
+        try:
+            view = await self._hold_lease(want=self.wants_lease)
+        except TransportError as error:
+            if self.replica.connected:
+                self.complain(f"The room cannot be followed: {error}")
+                if self.replicator.phase is Phase.AWAY:
+                    self._perform(self.replicator.connected())
+            return
+        if self._closed:
+            return
+        self._perform(self.replicator.observed(view.log, view.tail, offset_then))
+        if self.replicator.settled:
+            self.replica.settle(f"rooms {self.scope.room}")
+        if self.lease.held(loop_time()) and self.compactor.due and self.replicator.settled:
+            self.compactor.begun()
+            # In the background: the lease and the heartbeat must not wait for it.
+            self.spawn(self.checkpoint())
+
+    async def catch_up(self, timeout_s: float) -> None:
+        """Wait until the document holds what the log holds now.
+
+        Raises:
+            TransportError: if the transport cannot say where the log ends.
+        """
+        offset_then = self.replicator.offset
+        view = await self._hold_lease(want=self.wants_lease)
+        self._perform(self.replicator.observed(view.log, view.tail, offset_then))
+        tail = offset_key(view.tail)
+        await self._wait(lambda: offset_key(self.replicator.offset) >= tail, timeout_s)
+
+    async def _hold_lease(self, *, want: bool) -> Any:
+        asked_at = loop_time()
+        view = await self.replica.transport.hold_lease(
+            self.scope,
+            self.replica.id,
+            want=want,
+            ttl_s=self.replica.timing.lease_ttl_s,
+            keep_s=self.replica.timing.history_keep_s,
+        )
+        if self.lease.observed(view, asked_at) and not self._closed:
+            self.lease_changed()
+        return view
+
+    async def checkpoint(self) -> None:
+        """Let one update stand for the whole log as it is now."""
+        log, offset = self.replicator.log, self.replicator.offset
+        if log is None or self.replicator.phase is not Phase.LIVE:
+            return
+        try:
+            await self.compactor.compact(log, offset, self.doc.get_update())
+        except TransportError as error:
+            self.complain(f"No checkpoint was written: {error}")
+
+    # -- effects ---------------------------------------------------------------------------
+
+    def _perform(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case protocol.Apply(updates):
+                    with nobodys_message():
+                        self.apply(updates)
+                case protocol.Convert(updates, _):
+                    with nobodys_message():
+                        self.convert(updates)
+                case protocol.Read():
+                    self.spawn(self._read(effect))
+                case protocol.Append(log, updates):
+                    update = updates[0] if len(updates) == 1 else merge_updates(*updates)
+                    self.spawn(self._append(effect, log, update))
+                case protocol.AppendState(log, since):
+                    self._append_state(effect, log, self.doc.get_update(since))
+                case protocol.Seed(_, update):
+                    self.spawn(self._seed(effect, update or self.doc.get_update()))
+                case protocol.LoadContent():
+                    self.spawn(self._load())
+                case protocol.Linger():
+                    self.spawn(self._linger())
+                case protocol.Problem(message):
+                    self.complain(message)
+        self._changed.set()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run `work` in the background, for as long as the link lives."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.replica.counters["errors"] += 1
+            self.log.error(
+                "Room %s: something went wrong; the room reads its log again",
+                self.scope.room,
+                exc_info=error,
+            )
+
+    def apply(self, updates: tuple[bytes, ...]) -> None:
+        """Apply updates that are in the log already."""
+        self._applying = True
+        try:
+            with self.doc.transaction():
+                for update in updates:
+                    if len(update) > LARGE_UPDATE_BYTES:
+                        self.log.warning(
+                            "Room %s: applying an update of %.0f MB",
+                            self.scope.room,
+                            len(update) / 1e6,
+                        )
+                    try:
+                        self.doc.apply_update(update)
+                    except (ValueError, RuntimeError) as error:
+                        self.complain(f"An update of {len(update)} bytes is passed over: {error}")
+        finally:
+            self._applying = False
+
+    async def _read(self, effect: protocol.Read) -> None:
+        try:
+            read = await self.replica.transport.read_log(self.scope, effect.log, effect.after)
+        except TransportError as error:
+            self._failed(effect, error)
+            return
+        if self._closed:
+            return
+        if not read.contiguous:
+            self.compactor.read(read)
+        self._perform(self.replicator.read_done(effect, read))
+        if not read.contiguous:
+            self._check_complete([entry.payload for entry in read.entries])
+
+    def _check_complete(self, payloads: list[bytes]) -> None:
+        """Ask the others to put back what the log lacks, if something waits for it."""
+        state = self.doc.get_state()
+        for payload in payloads:
+            update = readable(payload)
+            if update is not None and _missing(update, state):
+                self.complain(
+                    "The log has lost entries that later ones build on; the other servers are "
+                    "asked to put them back"
+                )
+                self.publish(Notice(self.replica.id, "incomplete", {}))
+                return
+
+    def _append_state(self, effect: protocol.AppendState, log: str, update: bytes) -> None:
+        if update == EMPTY_UPDATE:
+            skip = self.replicator.nothing_to_append
+            asyncio.get_running_loop().call_soon(lambda: self._perform(skip(effect)))
+        else:
+            self.spawn(self._append(effect, log, update))
+
+    async def _append(
+        self, effect: protocol.Append | protocol.AppendState, log: str, update: bytes
+    ) -> None:
+        transport = self.replica.transport
+        sender = self.replicator.sender
+        try:
+            payload = encode_payload(update)
+            appended = await transport.append_log(self.scope, log, sender, payload)
+        except TransportError as error:
+            self._failed(effect, error)
+        else:
+            self._perform(self.replicator.append_done(effect, appended))
+
+    async def _seed(self, effect: protocol.Seed, update: bytes) -> None:
+        transport = self.replica.transport
+        sender = self.replicator.sender
+        try:
+            payload = encode_payload(update)
+            seeded = await transport.seed_log(self.scope, effect.lineage, sender, payload)
+        except TransportError as error:
+            self._failed(effect, error)
+        else:
+            self._perform(self.replicator.seed_done(effect, seeded))
+
+    async def _load(self) -> None:
+        try:
+            seed = await self.load_content()
+        except Exception as error:  # noqa: BLE001 (raised again to whoever opens the room)
+            self._load_error = error
+            self._changed.set()
+            return
+        self._perform(self.replicator.provide(seed.lineage, seed.update))
+
+    async def _linger(self) -> None:
+        await asyncio.sleep(LINGER_S)
+        self._perform(self.replicator.lingered())
+
+    def _failed(self, effect: Effect, error: TransportError) -> None:
+        if self.replica.connected and not isinstance(error, LogChanged):
+            self.complain(f"Sharing is interrupted and tried again: {error}")
+        self._perform(self.replicator.failed(effect, changed=isinstance(error, LogChanged)))
+
+    def publish(self, envelope: Envelope) -> None:
+        """Send `envelope` to all replicas of the room; a failure is logged and no more."""
+        task = self.spawn(self._publish(envelope))
+        self._publishing.add(task)
+        task.add_done_callback(self._publishing.discard)
+
+    async def _publish(self, envelope: Envelope) -> None:
+        try:
+            await self.replica.transport.publish(self.scope, envelope.encode())
+        except TransportError as error:
+            if self.replica.connected:
+                self.complain(f"A message to the other servers is lost: {error}")
+
+    def complain(self, message: str) -> None:
+        self.replica.complain(f"rooms {self.scope.room}", f"Room {self.scope.room}: {message}")
+
+
+def _missing(update: bytes, state: bytes) -> bool:
+    """Whether `update` has items beyond `state`: it is applied, so they wait for others."""
+    return get_update(update, state)[:1] != b"\x00"

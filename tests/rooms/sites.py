@@ -1,0 +1,126 @@
+"""Servers with one document open, in one process: a memory hub, and a file in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import hashlib
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pycrdt import Awareness
+
+from jupyter_teleportal.content import make_document
+from jupyter_teleportal.documents import DocumentLink
+from jupyter_teleportal.model import Scope
+from jupyter_teleportal.replica import Replica
+from jupyter_teleportal.saving import FileState
+from jupyter_teleportal.settings import Timing
+from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
+
+TIMING = Timing(
+    heartbeat_interval_s=0.1,
+    dead_after_s=0.6,
+    lease_ttl_s=0.8,
+    lease_margin_s=0.1,
+    save_ceiling_s=1.0,
+    save_reply_timeout_s=3,
+    stop_timeout_s=1,
+)
+ROOM = Scope("share", "room")
+
+
+@dataclass
+class Disk:
+    """One file on a folder that all replicas see."""
+
+    content: Any
+    written: list[str] = field(default_factory=list)
+    copies: list[Any] = field(default_factory=list)
+    writable: bool = True
+
+    def state(self) -> FileState:
+        text = json.dumps(self.content, sort_keys=True)
+        return FileState(hashlib.sha256(text.encode()).hexdigest(), str(len(text)), self.writable)
+
+
+class File:
+    """The file as one replica sees it."""
+
+    path = "file"
+
+    def __init__(self, disk: Disk, name: str) -> None:
+        self.disk = disk
+        self.name = name
+
+    async def stat(self) -> FileState:
+        return self.disk.state()
+
+    async def load(self) -> tuple[Any, FileState]:
+        return copy.deepcopy(self.disk.content), self.disk.state()
+
+    async def write(self, content: Any) -> FileState:
+        await asyncio.sleep(0)
+        self.disk.content = copy.deepcopy(content)
+        self.disk.written.append(self.name)
+        return self.disk.state()
+
+    async def keep_copy(self, content: Any) -> str:
+        self.disk.copies.append(content)
+        return "copy"
+
+
+class Server:
+    """One replica with the document open."""
+
+    def __init__(
+        self, hub: MemoryHub, disk: Disk, name: str, file_type: str, **timing: float
+    ) -> None:
+        self.name = name
+        self.transport = MemorySyncTransport(hub)
+        self.replica = Replica(self.transport, timing=replace(TIMING, **timing))
+        self.document = make_document(file_type)
+        self.document.path = "file"
+        self.told: list[tuple[str, str]] = []
+        self.link = DocumentLink(
+            self.replica,
+            ROOM,
+            self.document,
+            file_type,
+            File(disk, name),
+            awareness=Awareness(self.document.ydoc),
+            broadcast=lambda message: None,
+            writable=disk.writable,
+            save_delay_s=0.05,
+            tell=lambda level, message: self.told.append((level, message)),
+        )
+
+    @property
+    def text(self) -> str:
+        return str(self.document.get())
+
+    def write(self, text: str) -> None:
+        """Type at the end."""
+        self.document._ysource += text
+
+    @property
+    def saves(self) -> bool:
+        return self.link.saver.may_save
+
+    async def die(self) -> None:
+        """Be gone without a word."""
+        self.transport.disconnect()
+        if self.replica._beating is not None:
+            self.replica._beating.cancel()
+        if self.link._saving is not None:
+            self.link._saving.cancel()
+        self.link._tasks.clear()
+
+
+Start = Callable[..., Awaitable[Server]]
+
+
+def same(*servers: Server) -> Callable[[], bool]:
+    return lambda: all(server.document.get() == servers[0].document.get() for server in servers)
