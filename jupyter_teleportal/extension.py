@@ -1,0 +1,305 @@
+"""The Jupyter server extension."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from jupyter_server.extension.application import ExtensionApp
+from traitlets import Dict, Float, Int, Unicode
+from traitlets.traitlets import TraitType
+
+from .errors import SettingsError, TeleportalError
+from .handlers import StatusHandler
+from .settings import Timing, describe_options, effective_shares
+from .shares import Shares
+from .status import describe
+
+if TYPE_CHECKING:
+    from .file_ids import FileRegistry
+    from .replica import Replica
+    from .rooms import Seam
+    from .transports.base import SyncTransport
+
+TRANSPORTS = "jupyter_teleportal.transports"
+EMBEDDED = "embedded"
+
+
+def _timing(trait: type[TraitType[Any, Any]], field: str, help: str) -> Any:
+    return trait(getattr(Timing, field), config=True, help=help)
+
+
+class TeleportalExtension(ExtensionApp):
+    """Shares the documents of several Jupyter servers through Redis."""
+
+    name = "jupyter_teleportal"
+    app_name = "Teleportal"
+    description = "Share notebooks live between several Jupyter servers."
+
+    redis_url = Unicode(
+        "",
+        config=True,
+        help="""Where Redis or Valkey is: redis://[user:password@]host:port/db, rediss://… for
+        TLS, unix:///path/to/socket, or "embedded" for a server that is started on this machine
+        for all of a user's Jupyter servers. Defaults to the environment variable
+        JUPYTER_TELEPORTAL_REDIS_URL. Empty: nothing is shared.""",
+    )
+
+    redis_options = Dict(
+        key_trait=Unicode(),
+        config=True,
+        help="""More options for the connection: host, port, username, password, db, ssl and any
+        other keyword of redis-py's client, and connect_timeout_s, command_timeout_s,
+        bulk_timeout_s, ping_interval_s, backoff_base_s, backoff_cap_s (seconds). With a host in
+        here no URL is needed.""",
+    )
+
+    key_prefix = Unicode(
+        "teleportal:sync:",
+        config=True,
+        help="Begins the name of every key and channel. Servers share documents only with "
+        "servers that have the same prefix.",
+    )
+
+    shares = Dict(
+        value_trait=Unicode(),
+        key_trait=Unicode(),
+        default_value=None,
+        allow_none=True,
+        config=True,
+        help="""What is shared: API path of a folder ("" is the root) to the name of the share. A
+        share has to have the same API path on all its servers. Documents outside every share
+        never leave the server. Defaults to the environment variable JUPYTER_TELEPORTAL_SHARES
+        (JSON), otherwise to {"": "default"}; under JupyterHub to nothing.""",
+    )
+
+    transport = Unicode(
+        "redis",
+        config=True,
+        help="""The transport, by the name of an entry point in the group
+        jupyter_teleportal.transports. Built in: redis, noop (shares nothing) and memory (within
+        one process, for tests).""",
+    )
+
+    heartbeat_interval_s = _timing(
+        Float,
+        "heartbeat_interval_s",
+        "Seconds between two heartbeats of a server; leases are renewed as often.",
+    )
+    dead_after_s = _timing(
+        Float, "dead_after_s", "Seconds without a heartbeat after which a server counts as dead."
+    )
+    lease_ttl_s = _timing(
+        Float,
+        "lease_ttl_s",
+        "Seconds after which another server may save a document whose saver has died.",
+    )
+    save_ceiling_s = _timing(
+        Float,
+        "save_ceiling_s",
+        "Seconds after which a document is saved although somebody never stops typing.",
+    )
+    save_reply_timeout_s = _timing(
+        Float,
+        "save_reply_timeout_s",
+        "Seconds to wait until another server has saved a document on request.",
+    )
+    join_timeout_s = _timing(
+        Float,
+        "join_timeout_s",
+        "Seconds to wait for a document's log before it is opened on this server alone.",
+    )
+    stop_timeout_s = _timing(
+        Float, "stop_timeout_s", "Seconds that a stopping server takes to share and save."
+    )
+    history_keep_s = _timing(
+        Float,
+        "history_keep_s",
+        "Seconds that a document's history, and the log of a saved and closed document, is kept.",
+    )
+    history_max_entries = _timing(
+        Int, "history_max_entries", "Most entries kept of a document's history."
+    )
+    history_max_bytes = _timing(
+        Int, "history_max_bytes", "Most bytes kept of a document's history."
+    )
+    checkpoint_entries = _timing(
+        Int, "checkpoint_entries", "Entries of a log after which a checkpoint is written."
+    )
+    checkpoint_bytes = _timing(
+        Int, "checkpoint_bytes", "Bytes of a log after which a checkpoint is written."
+    )
+
+    _shares: Shares = Shares({})
+    _replica: Replica | None = None
+    _registry: FileRegistry | None = None
+    _seam: Seam | None = None
+    _problem: str = ""
+    _embedded = False
+    _keeper: asyncio.Task[None] | None = None
+    _starting: asyncio.Future[None] | None = None
+
+    # -- life ------------------------------------------------------------------------------
+
+    def _link_jupyter_server_extension(self, serverapp: Any) -> None:
+        """All extensions have their configuration now, and none has built anything."""
+        super()._link_jupyter_server_extension(serverapp)
+        try:
+            self._connect_parts()
+        except TeleportalError as error:
+            self._give_up(error)
+
+    def initialize_handlers(self) -> None:
+        """jupyter_server_ydoc, which comes before this one, has built its rooms' server."""
+        if self._replica is not None:
+            try:
+                self._install_seam()
+            except TeleportalError as error:
+                self._give_up(error)
+        self.handlers.append((r"/api/teleportal/status", StatusHandler, {"describe": self.status}))
+
+    async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
+        await self.ensure_started()
+
+    async def ensure_started(self) -> None:
+        """Connect, once. Whoever embeds a server without running its start hooks is connected
+        when the first room is opened."""
+        if self._starting is None:
+            self._starting = asyncio.ensure_future(self._start_sharing())
+        await asyncio.shield(self._starting)
+
+    async def _start_sharing(self) -> None:
+        if self._seam is None or self._replica is None or self._registry is None:
+            return
+        await self._replica.start()
+        await self._registry.start()
+        if self._embedded:
+            from .embedded import keep_embedded
+
+            replica = self._replica
+            self._keeper = asyncio.create_task(keep_embedded(lambda: replica.connected))
+        self.log.info(
+            "Sharing %s through %s, which is %s; this is replica %s",
+            self._shares.folders,
+            self._replica.transport.name,
+            self._replica.transport.state.value,
+            self._replica.id,
+        )
+
+    async def stop_extension(self) -> None:
+        """Share and save what is left, and disconnect, within `stop_timeout_s`."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+        if self._registry is not None:
+            await self._registry.aclose()
+        if self._replica is not None:
+            await self._replica.aclose()
+
+    def status(self) -> dict[str, Any]:
+        """What the status endpoint says."""
+        if self._seam is None:
+            return {**describe(None, Shares({})), "problem": self._problem}
+        return {
+            **describe(
+                self._replica,
+                self._shares,
+                clients=self._seam.room_clients,
+                path=self._seam.room_path,
+            ),
+            "problem": self._problem,
+        }
+
+    # -- parts -----------------------------------------------------------------------------
+
+    def _connect_parts(self) -> None:
+        url = self.redis_url or os.environ.get("JUPYTER_TELEPORTAL_REDIS_URL", "")
+        reachable = bool(url or "host" in self.redis_options) or self.transport != "redis"
+        self._shares = effective_shares(
+            self.shares, os.environ, shared=reachable and self.transport != "noop"
+        )
+        if not reachable or self.transport == "noop":
+            self.log.info("No redis_url is set: documents stay on this server")
+            return
+        if not self._shares:
+            self.log.warning(
+                "Nothing is shared: under JupyterHub a server's root is somebody's home, so shares "
+                "have to be named, such as "
+                "c.TeleportalExtension.shares = {'shared': 'team1'}"
+            )
+            return
+        # Only now is there anything to import these for.
+        from .file_ids import FileRegistry, shared_manager
+        from .replica import Replica
+
+        timing = Timing(**{name: getattr(self, name) for name in _TIMING_TRAITS})
+        self._replica = Replica(self._make_transport(url), timing=timing, log=self.log)
+        self._registry = FileRegistry(self._replica, self._shares)
+        fileid = self._extension("jupyter_server_fileid")
+        fileid.file_id_manager_class = shared_manager(fileid.file_id_manager_class, self._registry)
+
+    def _make_transport(self, url: str) -> SyncTransport:
+        if not self.key_prefix or any(c in "{}*?[]" or c.isspace() for c in self.key_prefix):
+            raise SettingsError(
+                f"key_prefix is {self.key_prefix!r}; it must not be empty nor contain spaces, "
+                "braces, brackets, * or ?"
+            )
+        found = entry_points(group=TRANSPORTS, name=self.transport)
+        if not found:
+            known = sorted(point.name for point in entry_points(group=TRANSPORTS))
+            raise SettingsError(
+                f"transport is {self.transport!r}; there are {', '.join(known)} (entry points of "
+                f"the group {TRANSPORTS})"
+            )
+        if url == EMBEDDED:
+            from .embedded import ensure_embedded
+
+            url = ensure_embedded()
+            self._embedded = True
+        self.log.debug("redis_options: %s", describe_options(self.redis_options))
+        (point, *_) = found
+        transport: SyncTransport = point.load()(
+            url=url or None, key_prefix=self.key_prefix, log=self.log, options=self.redis_options
+        )
+        return transport
+
+    def _install_seam(self) -> None:
+        from .rooms import Seam, check_upstream
+
+        check_upstream()
+        ydoc = self._extension("jupyter_server_ydoc")
+        if "jupyter_server_documents" in self._extensions.extensions:
+            raise SettingsError(
+                "jupyter_server_documents is enabled too; it replaces what this extension shares "
+                "documents through. Disable one of them with `jupyter server extension disable`"
+            )
+        assert self._replica is not None
+        assert self._registry is not None
+        self._seam = Seam(
+            self._replica, self._shares, self._registry, ydoc, ready=self.ensure_started
+        )
+        self._seam.install()
+
+    @property
+    def _extensions(self) -> Any:
+        assert self.serverapp is not None
+        return self.serverapp.extension_manager
+
+    def _extension(self, name: str) -> Any:
+        apps = self._extensions.extension_apps.get(name)
+        if not apps:
+            raise SettingsError(
+                f"{name} is not enabled, and without it there is nothing to share; enable it with "
+                f"`jupyter server extension enable {name}`"
+            )
+        return next(iter(apps))
+
+    def _give_up(self, error: TeleportalError) -> None:
+        """Say what is wrong and leave the server as it would be without this extension."""
+        self._problem = str(error)
+        self._replica = self._registry = self._seam = None
+        self.log.error("jupyter_teleportal shares nothing: %s", error)
+
+
+_TIMING_TRAITS = [name for name in Timing.__dataclass_fields__ if name != "lease_margin_s"]

@@ -1,0 +1,458 @@
+"""The seam: the one module that knows the insides of jupyter_server_ydoc and of YRoom.
+
+It takes over the rooms of shared documents and leaves all others as they are. What it relies on
+is checked by `check_upstream` when it is installed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import importlib
+import importlib.metadata
+import json
+import posixpath
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+from weakref import WeakSet
+
+from jupyter_core.paths import jupyter_data_dir
+from jupyter_server.utils import ensure_async
+from jupyter_server_ydoc.loaders import FileLoader
+from jupyter_server_ydoc.rooms import DocumentRoom, TransientRoom
+from jupyter_server_ydoc.utils import (
+    LogLevel,
+    OutOfBandChanges,
+    decode_file_path,
+    room_id_from_encoded_path,
+)
+from jupyter_server_ydoc.websocketserver import JupyterWebsocketServer
+from pycrdt import Channel, YMessageType, YSyncMessageType, read_message
+from pycrdt.websocket import YRoom
+
+from .awareness import AwarenessBridge
+from .content import foreign_seeds
+from .documents import DocumentLink
+from .errors import SaveFailed, SeamError
+from .fanout import Fanout, current_channel
+from .file_ids import FileRegistry
+from .model import Scope
+from .presence import PresenceLink
+from .replica import Replica
+from .saving import FileState
+from .shares import SharedPath, Shares
+from .store import RedisYStore
+
+# A module of names that are replaced here, so no type checker can vouch for it.
+upstream_handlers: Any = importlib.import_module("jupyter_server_ydoc.handlers")
+
+SUPPORTED = {"jupyter-server-ydoc": ((3, 0, 4), (3, 1)), "pycrdt-websocket": ((0, 16, 5), (0, 17))}
+SETTINGS_KEY = "jupyter_teleportal"
+GLOBAL_AWARENESS = "JupyterLab:globalAwareness"
+SESSION_EXPIRED = 1003
+"""The close code at which JupyterLab asks whether to reload."""
+
+_RELIED_ON: dict[Any, tuple[str, ...]] = {
+    DocumentRoom: ("initialize", "stop", "_save_to_disc", "_on_document_change", "_emit"),
+    YRoom: ("serve", "_watch_ready", "_broadcast_updates", "send_server_awareness"),
+    FileLoader: ("observe", "load_content", "maybe_save_content", "path"),
+    JupyterWebsocketServer: ("start_room", "delete_room", "get_room", "add_room"),
+    upstream_handlers: ("SERVER_SESSION", "check_session_compatibility", "DocSessionHandler"),
+    upstream_handlers.YDocWebSocketHandler: ("prepare", "open", "on_message"),
+}
+
+
+def check_upstream() -> None:
+    """Make sure that the installed packages are what the seam was made for.
+
+    Raises:
+        SeamError: naming the package, its version and the versions that are supported.
+    """
+    for package, (lowest, below) in SUPPORTED.items():
+        version = importlib.metadata.version(package)
+        numbers = tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
+        if not lowest <= numbers < below:
+            raise SeamError(
+                f"{package} {version} is installed; this version of jupyter_teleportal works with "
+                f"{_dotted(lowest)} up to, but not including, {_dotted(below)}"
+            )
+    for owner, names in _RELIED_ON.items():
+        missing = [name for name in names if not hasattr(owner, name)]
+        if missing:
+            raise SeamError(f"{owner} has no {', '.join(missing)}: its insides have changed")
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+class Seam:
+    """Couples the rooms of one Jupyter server to a replica.
+
+    `ydoc` is jupyter_server_ydoc's extension app, `ready` waits until the replica is started. What
+    belongs to upstream is typed `Any` here:
+    its methods are replaced one object
+    at a time.
+    """
+
+    def __init__(
+        self,
+        replica: Replica,
+        shares: Shares,
+        registry: FileRegistry,
+        ydoc: Any,
+        *,
+        ready: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.replica = replica
+        self.shares = shares
+        self.registry = registry
+        self._server: Any = ydoc.ywebsocket_server
+        self._ready = ready
+        self._settings: dict[str, Any] = ydoc.serverapp.web_app.settings
+        self._sessions: set[str] = set()
+        registry.on_deletion(self._on_deletion)
+        replica.on_session(self._on_session)
+        self._on_session(replica.session)
+
+    def install(self) -> None:
+        """Take over the rooms that are started from now on."""
+        start_room = self._server.start_room
+
+        async def start_linked_room(room: YRoom) -> None:
+            if not room.started.is_set():
+                await self._ready()
+                self._prepare_room(room)
+            await start_room(room)
+
+        self._server.start_room = start_linked_room
+        self._settings[SETTINGS_KEY] = self
+        _seams_in_use.add(self)
+        # In the shared folder the record would be one more file that nobody asked for.
+        if not self._settings.get("collaborative_session_store_path"):
+            folder = Path(jupyter_data_dir()) / "teleportal"
+            self._settings["collaborative_session_store_path"] = str(folder / "sessions.json")
+        _install_handlers()
+
+    # -- sessions --------------------------------------------------------------------------
+
+    def _on_session(self, session: str) -> None:
+        """The cluster has a session id. Clients that hold one from before it was known hold
+        documents of this server, so they may go on."""
+        self._sessions.add(upstream_handlers.SERVER_SESSION)
+        self._sessions.add(session)
+        upstream_handlers.SERVER_SESSION = session
+
+    def knows_session(self, session: str) -> bool:
+        return session in self._sessions
+
+    # -- rooms -----------------------------------------------------------------------------
+
+    def identity(self, room_id: str) -> SharedPath | None:
+        """The shared document that the room is about, None if it is about none."""
+        if room_id.count(":") < 2:
+            return None
+        return self.registry.find(decode_file_path(room_id)[2])
+
+    async def before_session(self, api_path: str) -> None:
+        """A client is about to be told a file id: see that every server can find its path."""
+        await self._ready()
+        shared = self.shares.locate(api_path)
+        if shared is not None and self.replica.connected:
+            await self.registry.register(shared)
+
+    async def before_room(self, room_id: str) -> None:
+        """A client is about to open a room: see that its path is known."""
+        await self._ready()
+        if room_id.count(":") >= 2 and self.replica.connected:
+            file_id = decode_file_path(room_id)[2]
+            if self._settings["file_id_manager"].get_path(file_id) is None:
+                await self.registry.resolve(file_id)
+
+    def _prepare_room(self, room: YRoom) -> None:
+        if isinstance(room, DocumentRoom):
+            shared = self.identity(room.room_id)
+            if shared is not None:
+                self._prepare_document_room(room, shared)
+        elif isinstance(room, TransientRoom) and room.room_id == GLOBAL_AWARENESS:
+            fanout = Fanout(room.clients, self.replica.log)
+            link = PresenceLink(
+                self.replica, self.shares, self.registry, room.awareness, fanout.broadcast
+            )
+            take_over(room, fanout, lambda: link.awareness)
+            _before_stop(room, link.aclose)
+
+    def _prepare_document_room(self, room: Any, shared: SharedPath) -> None:
+        fanout = Fanout(room.clients, self.replica.log)
+        link: DocumentLink | None = None
+
+        async def initialize() -> None:
+            nonlocal link
+            if room.ready:
+                return
+            self.registry.check(shared.share)
+            link = await self._link_document(room, shared, fanout)
+            room.ready = True
+            room._emit(LogLevel.INFO, "initialize", "Room initialized")
+
+        async def close() -> None:
+            if link is not None:
+                await link.aclose()
+
+        take_over(room, fanout, lambda: link.awareness if link else None)
+        room.initialize = initialize
+        room.ystore = RedisYStore(
+            room.room_id,
+            log=self.replica.log,
+            transport=self.replica.transport,
+            share=shared.share,
+            appends=False,
+        )
+        room._document_load_progressively = False
+        _before_stop(room, close)
+
+    async def _link_document(self, room: Any, shared: SharedPath, fanout: Fanout) -> DocumentLink:
+        file = LoadedFile(room)
+        state = await file.stat()
+        link = DocumentLink(
+            self.replica,
+            Scope(shared.share, room.room_id),
+            room._document,
+            room.file_type,
+            file,
+            awareness=room.awareness,
+            broadcast=fanout.broadcast,
+            writable=state.writable,
+            save_delay_s=room._save_delay,
+            tell=partial(_tell, room),
+        )
+        room._file.observe(
+            room.room_id, link.saver.file_changed, partial(_on_path_change, room, link)
+        )
+        room._save_to_disc = partial(_save_to_disc, link)
+        room.on_message = partial(_refuse, room, WeakSet(), writable=state.writable)
+        if not state.writable:
+            self.replica.log.info(
+                "%s is not writable here: this server follows its document", file.path
+            )
+        try:
+            await link.open()
+        except BaseException:
+            await link.aclose()
+            raise
+        return link
+
+    def _on_deletion(self, file_id: str) -> None:
+        for link in list(self.replica.links.values()):
+            room = link.scope.room
+            if isinstance(link, DocumentLink) and room and decode_file_path(room)[2] == file_id:
+                link.spawn(link.deleted())
+
+    # -- status ----------------------------------------------------------------------------
+
+    def room_clients(self, room_id: str) -> int:
+        """How many clients the room has on this server."""
+        room = self._server.rooms.get(room_id)
+        return 0 if room is None else len(room.clients)
+
+    def room_path(self, room_id: str) -> str | None:
+        """The API path of the room's document."""
+        return self.registry.api_path(decode_file_path(room_id)[2])
+
+
+def take_over(room: Any, fanout: Fanout, bridge: Callable[[], AwarenessBridge | None]) -> None:
+    """Let `fanout` carry the room's updates to its clients, and `bridge` know which clients'
+    awareness came over which channel. Call it before the room is started."""
+    serve = room.serve
+    owners: dict[int, Channel] = {}
+
+    def track(topic: str, change: tuple[dict[str, Any], Any]) -> None:
+        channel = current_channel.get()
+        if topic == "update" and change[1] is room and channel is not None:
+            for client in (*change[0]["added"], *change[0]["updated"]):
+                owners[client] = channel
+
+    async def serve_known_channel(channel: Channel) -> None:
+        token = current_channel.set(channel)
+        try:
+            here = bridge()
+            if here is not None and (snapshot := here.snapshot()) is not None:
+                await channel.send(snapshot)
+            await serve(channel)
+        finally:
+            current_channel.reset(token)
+            gone = {client for client, owner in owners.items() if owner is channel}
+            for client in gone:
+                del owners[client]
+            here = bridge()
+            if here is not None:
+                here.remove_clients(gone)
+
+    async def watch_ready() -> None:
+        await room.ready_event.wait()
+        room._subscription = room.ydoc.observe(fanout.on_update)
+        room.ydoc_observed.set()
+
+    async def broadcast_updates() -> None:
+        # The room makes these streams for the queue that the fanout takes the place of.
+        async with room._update_receive_stream, room._update_send_stream:
+            with contextlib.suppress(asyncio.CancelledError):
+                await fanout.run()
+
+    room.awareness.observe(track)
+    room.serve = serve_known_channel
+    room._watch_ready = watch_ready
+    room._broadcast_updates = broadcast_updates
+
+
+def _before_stop(room: Any, close: Callable[[], Awaitable[None]]) -> None:
+    stop = room.stop
+
+    async def close_and_stop() -> None:
+        try:
+            await close()
+        finally:
+            await stop()
+
+    room.stop = close_and_stop
+
+
+def _refuse(room: Any, refused: WeakSet[Any], message: bytes, *, writable: bool) -> bool:
+    """Whether a client's message must not reach the document."""
+    if message[0] != YMessageType.SYNC:
+        return False
+    channel: Any = current_channel.get()
+    if channel in refused:
+        # What was on its way when the connection was closed.
+        return True
+    if message[1] != YSyncMessageType.SYNC_STEP1:
+        return not writable
+    if not foreign_seeds(read_message(message[2:]), room.ydoc.get_state()):
+        return False
+    # The client has slept longer than its document's log was kept: this is another document now.
+    refused.add(channel)
+    reason = {"reason": "unknown_session", "sessionId": "", "reloadable": True}
+    channel.close(SESSION_EXPIRED, json.dumps(reason))
+    return True
+
+
+def _tell(room: DocumentRoom, level: str, message: str) -> None:
+    action = {"INFO": "save", "WARNING": "overwrite"}.get(level)
+    # A document that was deleted has no path to tell.
+    with contextlib.suppress(RuntimeError):
+        room._emit(LogLevel(level), action, message)
+
+
+def _on_path_change(room: DocumentRoom, link: DocumentLink) -> None:
+    # One server is enough to write the path into the shared state.
+    if link.saver.may_save:
+        room._document.path = room._file.path
+
+
+def _save_to_disc(link: DocumentLink) -> asyncio.Task[None] | None:
+    if not link.replicator.writable:
+        return None
+    return asyncio.create_task(link.saver.save_now())
+
+
+class LoadedFile:
+    """A document's file through its room's file loader."""
+
+    def __init__(self, room: DocumentRoom) -> None:
+        self._room = room
+        self._loader: FileLoader = room._file
+        self._contents = room._file._contents_manager
+        self._modified: Any = None
+
+    @property
+    def path(self) -> str:
+        return str(self._loader.path)
+
+    @property
+    def _type(self) -> str:
+        known = {"directory", "file", "notebook"}
+        return self._room.file_type if self._room.file_type in known else "file"
+
+    async def stat(self) -> FileState:
+        model = await ensure_async(
+            self._contents.get(self.path, type=self._type, content=False, require_hash=True)
+        )
+        self._modified = model["last_modified"]
+        return _state(model)
+
+    async def load(self) -> tuple[Any, FileState]:
+        while True:
+            model = await self._loader.load_content(self._room.file_format, self._room.file_type)
+            state = await self.stat()
+            if self._modified == model["last_modified"]:
+                return model["content"], state
+
+    async def write(self, content: Any) -> FileState:
+        # The caller has compared the hash; what the loader compares is what it has seen then.
+        self._loader.last_modified = self._modified
+        try:
+            saved = await self._loader.maybe_save_content(
+                {"format": self._room.file_format, "type": self._room.file_type, "content": content}
+            )
+        except OutOfBandChanges as error:
+            raise SaveFailed("the file was changed in the very moment of saving") from error
+        if saved is None:
+            raise SaveFailed("the file is not writable")
+        self._modified = saved["last_modified"]
+        return _state(saved)
+
+    async def keep_copy(self, content: Any) -> str:
+        stem, extension = posixpath.splitext(self.path)
+        stamp = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S-%f")
+        path = f"{stem} (conflict {stamp}){extension}"
+        model = {"format": self._room.file_format, "type": self._type, "content": content}
+        await ensure_async(self._contents.save(model, path))
+        return path
+
+
+def _state(model: dict[str, Any]) -> FileState:
+    modified = str(model["last_modified"])
+    return FileState(model.get("hash") or modified, modified, bool(model["writable"]))
+
+
+def _install_handlers() -> None:
+    """Let upstream's handlers ask the seam first, on servers that have one. Done once for the
+    process; a server without a seam is served as ever."""
+    session_handler = upstream_handlers.DocSessionHandler
+    room_handler = upstream_handlers.YDocWebSocketHandler
+    if getattr(session_handler.put, "asks_seam", False):
+        return
+    put, prepare, check = (
+        session_handler.put,
+        room_handler.prepare,
+        upstream_handlers.check_session_compatibility,
+    )
+
+    async def put_registered(self: Any, path: str) -> Any:
+        seam = self.settings.get(SETTINGS_KEY)
+        if isinstance(seam, Seam) and self.current_user:
+            await seam.before_session(path)
+        return await put(self, path)
+
+    async def prepare_resolved(self: Any) -> None:
+        seam = self.settings.get(SETTINGS_KEY)
+        if isinstance(seam, Seam):
+            await seam.before_room(room_id_from_encoded_path(self.request.path))
+        await prepare(self)
+
+    def check_known(root_dir: str, session: str, *args: Any, **keywords: Any) -> tuple[bool, str]:
+        if any(seam.knows_session(session) for seam in _seams_in_use):
+            return False, ""
+        result: tuple[bool, str] = check(root_dir, session, *args, **keywords)
+        return result
+
+    setattr(put_registered, "asks_seam", True)  # noqa: B010 (a function has no such attribute)
+    session_handler.put = put_registered
+    room_handler.prepare = prepare_resolved
+    upstream_handlers.check_session_compatibility = check_known
+
+
+_seams_in_use: WeakSet[Seam] = WeakSet()

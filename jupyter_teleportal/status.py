@@ -1,0 +1,71 @@
+"""What the status endpoint says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from .documents import DocumentLink
+from .provider import RoomLink
+from .replica import Replica
+from .shares import Shares
+
+
+def describe(
+    replica: Replica | None,
+    shares: Shares,
+    *,
+    clients: Callable[[str], int] = lambda room: 0,
+    path: Callable[[str], str | None] = lambda room: None,
+) -> dict[str, Any]:
+    """Return the status of a replica as JSON-ready values; times are seconds since the epoch.
+
+    Args:
+        replica: None where nothing is shared.
+        shares: what is shared.
+        clients: how many clients a room has on this server.
+        path: the API path of a room's document.
+    """
+    if replica is None:
+        return {
+            "replica": None,
+            "transport": {"name": "noop", "state": "local"},
+            "shares": {},
+            "rooms": [],
+            "replicas": [],
+            "counters": {},
+        }
+    links = [link for link in replica.links.values() if isinstance(link, RoomLink)]
+    return {
+        "replica": replica.id,
+        "transport": {"name": replica.transport.name, "state": replica.transport.state.value},
+        "shares": shares.folders,
+        "rooms": [_room(link, clients, path) for link in links],
+        "replicas": [
+            {"replica": name, "last_heartbeat": round(time.time() - age, 3), "age_s": round(age, 3)}
+            for name, age in sorted(replica.membership.ages_s.items())
+        ],
+        "counters": dict(replica.counters),
+    }
+
+
+def _room(
+    link: RoomLink, clients: Callable[[str], int], path: Callable[[str], str | None]
+) -> dict[str, Any]:
+    room = link.scope.room or ""
+    replicator = link.replicator
+    return {
+        "room": room,
+        "share": link.scope.share,
+        "path": path(room),
+        "phase": replicator.phase.value,
+        "offset": replicator.offset,
+        "lineage": replicator.lineage,
+        "saver": link.lease.holder,
+        "writable": replicator.writable,
+        "clients": clients(room),
+        "replicas": sorted({link.replica.id, *link.peers}),
+        "unacknowledged": replicator.unacknowledged,
+        "last_save": link.saver.last_save if isinstance(link, DocumentLink) else None,
+    }

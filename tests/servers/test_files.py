@@ -1,0 +1,182 @@
+"""What is done to files on one server holds on the other."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from support.notebooks import file_sources, write_notebook
+from support.rtc_client import RtcClient, equal
+from support.waiting import holds, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from support.jupyter_process import JupyterProcess
+
+    Pair = tuple[JupyterProcess, JupyterProcess]
+
+
+def notebooks_in(folder: Path) -> list[str]:
+    """The notebooks in a folder and below, without Jupyter's checkpoints."""
+    return sorted(
+        found.relative_to(folder).as_posix()
+        for found in folder.rglob("*.ipynb")
+        if ".ipynb_checkpoints" not in found.parts
+    )
+
+
+async def test_new_file_on_one_server_opens_on_the_other(servers: Pair, shared_folder: Path):
+    a, b = servers
+    path = await a.new_file(type="notebook")
+    assert await b.exists(path)
+    async with (
+        RtcClient(a, await a.session(path), name="ann") as ann,
+        RtcClient(b, await b.session(path), name="bob") as bob,
+    ):
+        assert ann.session == bob.session
+        ann.insert_cell("written on a")
+        await equal([ann, bob])
+        await until(
+            lambda: "written on a" in (file_sources(shared_folder / path) or []),
+            what="the saved file",
+        )
+
+
+async def test_open_document_follows_renames_and_moves(servers: Pair, shared_folder: Path):
+    a, b = servers
+    write_notebook(shared_folder / "old.ipynb", ["x"])
+    (shared_folder / "folder").mkdir()
+    session = await a.session("old.ipynb")
+    assert await b.session("old.ipynb") == session
+    async with (
+        RtcClient(a, session, name="ann") as ann,
+        RtcClient(b, session, name="bob") as bob,
+    ):
+        places = ["old.ipynb", "new.ipynb", "folder/moved.ipynb", "folder/again.ipynb"]
+        # Each step on the other server than the one before.
+        for old, place, server in zip(places, places[1:], (b, a, b), strict=False):
+            await server.rename(old, place)
+            for client in (ann, bob):
+                await until(
+                    lambda client=client, place=place: client.path == place,
+                    timeout=5,
+                    what=f"state.path {place} for {client.name}",
+                )
+            for other in servers:
+                assert await other.session(place) == session
+            ann.write("a")
+            bob.write("b")
+            await equal([ann, bob])
+            await until(
+                lambda place=place: file_sources(shared_folder / place) == ann.sources,
+                what=f"a save at {place}",
+            )
+        assert sorted(ann.sources[0]) == sorted("x" + "ab" * 3)
+        await holds(
+            lambda: notebooks_in(shared_folder) == ["folder/again.ipynb"],
+            seconds=2,
+            what="the absence of the old paths",
+        )
+        for client in (ann, bob):
+            client.assert_undisturbed()
+            assert not client.closures
+
+
+async def test_open_document_follows_its_folder(servers: Pair, shared_folder: Path):
+    a, b = servers
+    write_notebook(shared_folder / "folder" / "inside.ipynb", ["x"])
+    session = await a.session("folder/inside.ipynb")
+    async with (
+        RtcClient(a, session, name="ann") as ann,
+        RtcClient(b, session, name="bob") as bob,
+    ):
+        await a.rename("folder", "renamed")
+        for client in (ann, bob):
+            await until(
+                lambda client=client: client.path == "renamed/inside.ipynb",
+                timeout=5,
+                what=f"the new path for {client.name}",
+            )
+        bob.write("1")
+        await equal([ann, bob])
+        await until(
+            lambda: file_sources(shared_folder / "renamed" / "inside.ipynb") == ["x1"],
+            what="a save at the new path",
+        )
+        assert await b.session("renamed/inside.ipynb") == session
+
+
+async def test_closed_document_keeps_its_id_when_renamed(servers: Pair, shared_folder: Path):
+    a, b = servers
+    (shared_folder / "was.txt").write_text("text")
+    on_a = await a.session("was.txt", "text", "file")
+    assert await b.session("was.txt", "text", "file") == on_a
+    await a.rename("was.txt", "is.txt")
+    assert await b.session("is.txt", "text", "file") == on_a
+    # A new file at the old path is another document, for both.
+    await b.save_file("was.txt", "another")
+    again = await a.session("was.txt", "text", "file")
+    assert again.file_id != on_a.file_id
+    assert await b.session("was.txt", "text", "file") == again
+
+
+async def test_copy_is_a_document_of_its_own(servers: Pair, shared_folder: Path):
+    a, b = servers
+    write_notebook(shared_folder / "origin.ipynb", ["x"])
+    async with RtcClient(a, await a.session("origin.ipynb"), name="ann") as ann:
+        copied = await a.copy("origin.ipynb")
+        session = await b.session(copied)
+        assert session.file_id != ann.session.file_id
+        assert await a.session(copied) == session
+        async with RtcClient(b, session, name="bob") as bob:
+            bob.write(" in the copy")
+            ann.write(" in the original")
+            await until(
+                lambda: file_sources(shared_folder / copied) == ["x in the copy"],
+                what="the saved copy",
+            )
+            await until(
+                lambda: file_sources(shared_folder / "origin.ipynb") == ["x in the original"],
+                what="the saved original",
+            )
+            assert bob.sources == ["x in the copy"]
+
+
+async def test_deleted_file_stays_deleted_and_its_path_is_free(servers: Pair, shared_folder: Path):
+    a, b = servers
+    path = shared_folder / "gone.ipynb"
+    write_notebook(path, ["old content"])
+    session = await a.session("gone.ipynb")
+    async with (
+        RtcClient(a, session, name="ann") as ann,
+        RtcClient(b, session, name="bob") as bob,
+    ):
+        ann.write(" edited")
+        await equal([ann, bob])
+        await until(lambda: file_sources(path) == ["old content edited"], what="the saved file")
+        await a.delete("gone.ipynb")
+        # Unaware tabs go on for a moment, on both servers.
+        ann.write(" too late")
+        bob.write(" much too late")
+        await asyncio.sleep(0)
+        await holds(lambda: not path.exists(), seconds=4, what="the absence of the deleted file")
+
+        write_notebook(path, ["new content"])
+        new = await b.session("gone.ipynb")
+        assert new.file_id != session.file_id
+        assert await a.session("gone.ipynb") == new
+        async with (
+            RtcClient(a, new, name="eve") as eve,
+            RtcClient(b, new, name="joe") as joe,
+        ):
+            await equal([eve, joe])
+            assert eve.sources == ["new content"]
+            joe.write("!")
+            await equal([eve, joe])
+            await until(lambda: file_sources(path) == ["new content!"], what="the new file")
+            await holds(
+                lambda: file_sources(path) == eve.sources == ["new content!"],
+                seconds=2,
+                what="the new document",
+            )

@@ -1,0 +1,111 @@
+"""Documents that must not be mixed, and rooms that cannot be opened."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import websockets
+from pycrdt import Doc, create_sync_message, create_update_message
+from support.rtc_client import RtcClient
+from support.waiting import holds, until
+
+from jupyter_teleportal.content import seed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from support.fixtures import MakeServer
+    from support.jupyter_process import JupyterProcess, Session
+    from support.redis_server import RedisServer
+
+
+def address(server: JupyterProcess, session: Session) -> str:
+    return (
+        f"{server.ws_url}/api/collaboration/room/{session.room_id}"
+        f"?sessionId={session.session_id}&token={server.token}"
+    )
+
+
+async def drain(browser: websockets.ClientConnection) -> None:
+    """Read until the server closes the connection."""
+    with contextlib.suppress(websockets.ConnectionClosed):
+        while True:
+            await browser.recv()
+
+
+async def test_a_browser_that_slept_too_long_is_asked_to_reload(
+    make_server: MakeServer, redis_server: RedisServer, shared_folder: Path
+):
+    """Its document was seeded from another content; merged, both would stand side by side."""
+    (shared_folder / "t.txt").write_text("new content")
+    server = await make_server(redis_server=redis_server)
+    session = await server.session("t.txt", "text", "file")
+    async with RtcClient(server, session, name="ann") as ann:
+        slept: Doc = Doc()
+        slept.apply_update(seed("file", "old content").update)
+        async with websockets.connect(address(server, session), max_size=None) as browser:
+            await browser.send(create_sync_message(slept))
+            # On its way before the browser hears that it is not welcome.
+            await browser.send(create_update_message(slept.get_update()))
+            await asyncio.wait_for(drain(browser), 5)
+        assert browser.close_code == 1003
+        assert '"reloadable": true' in (browser.close_reason or "")
+        await holds(lambda: ann.text == "new content", seconds=1, what="ann's document")
+
+
+async def test_a_folder_is_renamed_on_a_server_that_has_not_opened_its_document(
+    servers: tuple[JupyterProcess, JupyterProcess], shared_folder: Path
+):
+    a, b = servers
+    (shared_folder / "folder").mkdir()
+    (shared_folder / "folder/x.txt").write_text("x")
+    async with RtcClient(a, await a.session("folder/x.txt", "text", "file"), name="ann") as ann:
+        await b.rename("folder", "renamed")
+        await until(lambda: ann.path == "renamed/x.txt", what="the path in ann's document")
+        ann.write(" typed")
+        renamed = shared_folder / "renamed/x.txt"
+        await until(lambda: renamed.read_text() == "x typed", what="the saved file")
+        assert not (shared_folder / "folder").exists()
+
+
+async def test_a_private_document_after_a_restart_while_redis_is_away(
+    make_server: MakeServer, redis_server: RedisServer, shared_folder: Path
+):
+    (shared_folder / "private.txt").write_text("x")
+    redis_server.kill()
+    server = await make_server(redis_server=redis_server, shares={"shared": "team1"})
+    session = await server.session("private.txt", "text", "file")
+    async with RtcClient(server, session, name="ann") as ann:
+        await server.restart()
+        await ann.wait_synced()
+        ann.assert_undisturbed()
+
+
+async def test_a_broken_notebook_is_refused_at_once(
+    make_server: MakeServer, redis_server: RedisServer, shared_folder: Path
+):
+    (shared_folder / "broken.ipynb").write_text("{not json")
+    server = await make_server(redis_server=redis_server)
+    session = await server.session("broken.ipynb")
+    began = time.monotonic()
+    async with websockets.connect(address(server, session)) as browser:
+        with pytest.raises(websockets.ConnectionClosed) as closed:
+            await browser.recv()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 4400
+    assert time.monotonic() - began < 2.5
+
+
+async def test_a_setting_that_cannot_be_used_is_named_in_the_status(
+    make_server: MakeServer, redis_server: RedisServer
+):
+    server = await make_server(
+        redis_server=redis_server, config={"TeleportalExtension": {"key_prefix": "a b"}}
+    )
+    status = await server.status()
+    assert "key_prefix" in status["problem"]
+    assert status["transport"]["state"] == "local"
