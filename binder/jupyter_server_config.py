@@ -1,0 +1,23 @@
+"""The first server of a Binder session: it starts the second one and leads to it."""
+
+import os
+
+c = get_config()  # noqa: F821 - Jupyter provides it
+
+if "TELEPORTAL_BINDER" in os.environ:  # set by `start`
+    token = os.environ["TELEPORTAL_SECOND_TOKEN"]
+    c.ServerProxy.servers = {
+        "second": {
+            "command": [
+                os.path.join(os.environ["TELEPORTAL_BINDER"], "second-server"),
+                "{port}",
+                "{base_url}second/",
+            ],
+            "absolute_url": True,  # it knows its whole base URL
+            "timeout": 60,
+            "launcher_entry": {
+                "title": "Second server",
+                "path_info": f"second/lab/tree/together/welcome.ipynb?token={token}",
+            },
+        }
+    }
