@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pycrdt import Awareness, Decoder, create_awareness_message
+from pycrdt import Awareness, create_awareness_message
 
+from .client_messages import check_awareness
 from .codec import AwarenessEnvelope, AwarenessQuery, Envelope
 from .errors import CodecError
 
@@ -84,7 +85,7 @@ class AwarenessBridge:
             return
         before = set(self._awareness.states)
         try:
-            changed = clients_in(envelope.update)
+            changed = check_awareness(envelope.update)
             self._awareness.apply_awareness_update(envelope.update, self)
         except (ValueError, IndexError, RuntimeError) as error:
             raise CodecError(f"an awareness update cannot be read: {error}") from error
@@ -176,15 +177,3 @@ class AwarenessBridge:
             return self._awareness.encode_awareness_update(clients)
         finally:
             states.update(shown)
-
-
-def clients_in(update: bytes) -> set[int]:
-    """The client ids that an awareness update is about (the format is y-protocols' awareness.js:
-    a count, then for each client its id, its clock and its state as JSON)."""
-    decoder = Decoder(update)
-    clients = set()
-    for _ in range(decoder.read_var_uint()):
-        clients.add(decoder.read_var_uint())
-        decoder.read_var_uint()
-        decoder.read_var_string()
-    return clients

@@ -1,12 +1,17 @@
 """Bytes to messages and back, with no I/O.
 
-Two formats, both described byte by byte in ``ARCHITECTURE.md``:
+Three formats, described byte by byte in ``ARCHITECTURE.md``:
 
 *Envelopes* travel on a channel and are never stored. One byte version, one byte kind, the number
 of short fields that the kind has, each as one length byte and that many bytes of UTF-8, then the
 body, which is all the rest. The Lua script that appends to a log writes the same bytes.
 
-*Payloads* are what a log stores: one flag byte, then a Y update, deflated where that pays.
+*Payloads* are what a log stores: one flag byte, then a Y update, deflated where that pays. Flags
+below 16 belong to this and to later versions: a replica that meets one it does not know neither
+saves nor compacts the room, because it lacks what the entry holds. Anything else is garbage.
+
+*Notes* lie beside a file that was saved while the transport was away: a line of JSON, then the
+saver's document as a payload.
 """
 
 from __future__ import annotations
@@ -16,13 +21,16 @@ import zlib
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from .errors import CodecError
+from pycrdt import get_state
+
+from .errors import CodecError, NewerFormat
 from .model import offset_key
 
 VERSION = 1
 COMPRESS_ABOVE_BYTES = 1024
 MAX_UPDATE_BYTES = 1 << 30
 
+FORMATS_BELOW = 16
 _RAW = b"\x00"
 _DEFLATED = b"\x01"
 # 10 MB/s saved is not worth it where less than a tenth is won.
@@ -42,12 +50,18 @@ def decode_payload(payload: bytes) -> bytes:
     """Return the Y update in `payload`.
 
     Raises:
+        NewerFormat: if the flag is one that a later version may use.
         CodecError: if the flag is unknown, the data is damaged, or the update would be larger
             than `MAX_UPDATE_BYTES`.
     """
     flag, data = payload[:1], payload[1:]
     if flag == _RAW:
         return data
+    if flag != _DEFLATED and flag and flag[0] < FORMATS_BELOW:
+        raise NewerFormat(
+            f"it has format {flag[0]}, which a newer version of jupyter_teleportal has written; "
+            "install that version on this server too"
+        )
     if flag != _DEFLATED:
         raise CodecError(f"payload of {len(payload)} bytes has the unknown flag {flag!r}")
     inflater = zlib.decompressobj()
@@ -58,6 +72,40 @@ def decode_payload(payload: bytes) -> bytes:
     if not inflater.eof:
         raise CodecError(f"payload of {len(payload)} bytes is cut off or inflates to over 1 GiB")
     return update
+
+
+def encode_note(lineage: str, digest: str, update: bytes) -> bytes:
+    """Return the note that a saver leaves beside a file when it cannot reach the transport.
+
+    Args:
+        lineage: the lineage of the saver's document.
+        digest: the digest of the file's content.
+        update: the saver's document.
+    """
+    header = json.dumps({"version": VERSION, "lineage": lineage, "digest": digest})
+    return header.encode() + b"\n" + encode_payload(update)
+
+
+def decode_note(note: bytes) -> tuple[str, str, bytes]:
+    """Return the lineage, the digest and the update of a note.
+
+    Raises:
+        CodecError: if it is no note, or one of another version.
+    """
+    header, _, payload = note.partition(b"\n")
+    try:
+        fields = json.loads(header)
+        version, lineage, digest = fields["version"], fields["lineage"], fields["digest"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise CodecError(f"a note of {len(note)} bytes has no header: {error!r}") from error
+    if version != VERSION or not isinstance(lineage, str) or not isinstance(digest, str):
+        raise CodecError(f"a note of version {version!r}, this replica reads version {VERSION}")
+    update = decode_payload(payload)
+    try:
+        get_state(update)
+    except ValueError as error:
+        raise CodecError(f"the update in a note is damaged: {error}") from error
+    return lineage, digest, update
 
 
 @dataclass(frozen=True)

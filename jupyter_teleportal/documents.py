@@ -64,6 +64,7 @@ class DocumentLink(RoomLink):
         # on every replica.
         document.observe(self._on_content)
         self._saving: asyncio.Task[None] | None = None
+        self._degraded = False
 
     async def open(self) -> None:
         await super().open()
@@ -105,6 +106,19 @@ class DocumentLink(RoomLink):
             if self.replicator.phase is Phase.LIVE:
                 self.saver.outage_begins()
             super().transport_changed(state)
+            if state is TransportState.DEGRADED and not self._degraded:
+                self._degraded = True
+                saved = "they are" if self.saver.may_save else "the file is not"
+                self._tell(
+                    "WARNING",
+                    f"Redis is away: edits stay on this server until it is back; {saved} saved "
+                    "from here meanwhile.",
+                )
+
+    def _recovered(self) -> None:
+        if self._degraded:
+            self._degraded = False
+            self._tell("INFO", "Redis is back: edits are shared again.")
 
     @property
     def claims_first(self) -> bool:
@@ -114,6 +128,7 @@ class DocumentLink(RoomLink):
         await super().tick()
         if self.replicator.settled:
             self.saver.outage_ended()
+            self._recovered()
         self.saver.poke()
 
     def received(self, envelope: Envelope) -> None:

@@ -5,6 +5,7 @@
     TeleportalError
     ├── SettingsError            a setting that cannot be used (also a ValueError)
     ├── CodecError               bytes from another replica that cannot be read
+    │   └── NewerFormat          … because a newer version has written them
     ├── SeamError                the installed Jupyter packages do not fit
     ├── SharePathMismatch        a share has another API path on another server
     ├── SaveFailed               a document could not be written to its file
@@ -30,6 +31,10 @@ class SettingsError(TeleportalError, ValueError):
 
 class CodecError(TeleportalError, ValueError):
     """Bytes that are no valid envelope or payload."""
+
+
+class NewerFormat(CodecError):
+    """An entry of a log in a format that only a newer version reads."""
 
 
 class SeamError(TeleportalError):

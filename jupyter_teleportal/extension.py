@@ -132,6 +132,13 @@ class TeleportalExtension(ExtensionApp):
         Int, "checkpoint_bytes", "Bytes of a log after which a checkpoint is written."
     )
 
+    client_queue_max_bytes = _timing(
+        Int,
+        "client_queue_max_bytes",
+        "Bytes that may wait for a browser that does not read, besides the message on its way to "
+        "it. Above that it is disconnected, and gets what it lacks when it connects again.",
+    )
+
     _shares: Shares = Shares({})
     _replica: Replica | None = None
     _registry: FileRegistry | None = None
@@ -195,7 +202,10 @@ class TeleportalExtension(ExtensionApp):
         if self._registry is not None:
             await self._registry.aclose()
         if self._replica is not None:
+            from .processes import let_workers_go
+
             await self._replica.aclose()
+            let_workers_go()
 
     def status(self) -> dict[str, Any]:
         """What the status endpoint says."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
+from weakref import WeakSet
 
 from pycrdt import Channel, TransactionEvent, create_update_message, merge_updates
 
@@ -29,24 +31,56 @@ def nobodys_message() -> Iterator[None]:
         current_channel.reset(token)
 
 
+@dataclass
+class _Queue:
+    """What waits for one client behind the message that is on its way to it."""
+
+    messages: deque[bytes] = field(default_factory=deque)
+    waiting_bytes: int = 0
+
+
+async def _send_on(client: Channel, message: bytes) -> None:
+    await client.send(message)
+
+
 class Fanout:
     """Sends each update of a document to all clients but the one that it came from.
 
     Each client gets its messages in order and waits for nobody else. Updates that gather before
-    they are sent go out as one message.
+    they are sent go out as one message. A client for which more than `queue_max_bytes` wait, the
+    message on its way to it not counted, does not read: it is dropped, and gets what it lacks
+    when it connects again.
     """
 
-    def __init__(self, clients: Iterable[Channel], log: logging.Logger) -> None:
+    def __init__(
+        self,
+        clients: Iterable[Channel],
+        log: logging.Logger,
+        *,
+        queue_max_bytes: int,
+        send: Callable[[Channel, bytes], Awaitable[None]] = _send_on,
+        drop: Callable[[Channel], None] = lambda client: None,
+        on_drop: Callable[[str], object] = lambda problem: None,
+    ) -> None:
         """
         Args:
             clients: the room's clients, looked at anew for each message.
             log: where to log.
+            queue_max_bytes: how much may wait for one client.
+            send: sends a message and returns when the client's connection has taken it.
+            drop: ends a client's connection at once.
+            on_drop: is told in words when a client was dropped.
         """
         self._clients = clients
         self._log = log
+        self._queue_max_bytes = queue_max_bytes
+        self._send_on = send
+        self._drop = drop
+        self._on_drop = on_drop
         self._updates: deque[tuple[bytes, Channel | None]] = deque()
         self._wake = asyncio.Event()
-        self._waiting: dict[Channel, deque[bytes]] = {}
+        self._queues: dict[Channel, _Queue] = {}
+        self._dropped: WeakSet[Channel] = WeakSet()
         self._senders: set[asyncio.Task[None]] = set()
 
     def on_update(self, event: TransactionEvent) -> None:
@@ -58,16 +92,19 @@ class Fanout:
     def broadcast(self, message: bytes, author: Channel | None = None) -> None:
         """Send a y-websocket message to all clients but its author."""
         for client in list(self._clients):
-            if client is author:
+            if client is author or client in self._dropped:
                 continue
-            waiting = self._waiting.get(client)
-            if waiting is not None:
-                waiting.append(message)
-                continue
-            self._waiting[client] = deque((message,))
-            sender = asyncio.ensure_future(self._send(client))
-            self._senders.add(sender)
-            sender.add_done_callback(self._senders.discard)
+            queue = self._queues.get(client)
+            if queue is None:
+                queue = self._queues[client] = _Queue(deque((message,)))
+                sender = asyncio.ensure_future(self._send(client, queue))
+                self._senders.add(sender)
+                sender.add_done_callback(self._senders.discard)
+            elif queue.waiting_bytes + len(message) > self._queue_max_bytes:
+                self._drop_slow(client, queue)
+            else:
+                queue.messages.append(message)
+                queue.waiting_bytes += len(message)
 
     async def run(self) -> None:
         """Send what comes, until cancelled."""
@@ -77,6 +114,8 @@ class Fanout:
             while self._updates:
                 update, author = self._take()
                 self.broadcast(create_update_message(update), author)
+                # Whoever reads shall not look slow because of what came at once.
+                await asyncio.sleep(0)
 
     def _take(self) -> tuple[bytes, Channel | None]:
         update, author = self._updates.popleft()
@@ -87,13 +126,26 @@ class Fanout:
             updates.append(self._updates.popleft()[0])
         return (merge_updates(*updates) if len(updates) > 1 else update), author
 
-    async def _send(self, client: Channel) -> None:
-        waiting = self._waiting[client]
+    async def _send(self, client: Channel, queue: _Queue) -> None:
+        first = True
         try:
-            while waiting:
-                await client.send(waiting.popleft())
+            while queue.messages:
+                message = queue.messages.popleft()
+                if not first:
+                    queue.waiting_bytes -= len(message)
+                first = False
+                await self._send_on(client, message)
         except Exception as error:  # noqa: BLE001 (one client's error is not the others')
             # The client's own serve task ends with the same error, and it resyncs.
             self._log.info("A client of room %s cannot be sent to: %s", client.path, error)
         finally:
-            del self._waiting[client]
+            self._queues.pop(client, None)
+
+    def _drop_slow(self, client: Channel, queue: _Queue) -> None:
+        self._dropped.add(client)
+        queue.messages.clear()
+        self._on_drop(
+            f"A client of room {client.path} does not read: more than {self._queue_max_bytes} "
+            "bytes waited for it. It is disconnected, and gets what it lacks when it connects again"
+        )
+        self._drop(client)

@@ -191,7 +191,11 @@ class FileRegistry:
             try:
                 await self._replica.transport.subscribe(Scope(share), self._listener(share))
             except TransportError as error:
-                self._replica.log.debug("Share %s: not subscribed yet: %s", share, error)
+                # While the transport is away it says so itself, and subscribes when it is back.
+                if self._replica.connected:
+                    self._replica.complain(
+                        f"files {share}", f"Share {share}: renames by others come late: {error}"
+                    )
         self._replica.transport.watch(self._on_transport)
         if self._replica.connected:
             await self._load()

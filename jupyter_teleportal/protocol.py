@@ -28,7 +28,7 @@ from itertools import count
 from pycrdt import get_state, merge_updates
 
 from .codec import EntryEnvelope, decode_payload
-from .errors import CodecError
+from .errors import CodecError, NewerFormat
 from .model import ZERO_OFFSET, Appended, LogRead, Seeded, offset_key
 
 OUTBOX_MAX_BYTES = 1024 * 1024
@@ -144,6 +144,9 @@ class Replicator:
     log: str | None = field(default=None, init=False)
     lineage: str | None = field(default=None, init=False)
     offset: str = field(default=ZERO_OFFSET, init=False)
+    outdated: bool = field(default=False, init=False)
+    """Whether the log holds something that only a newer version reads, so that this document is
+    not all of it."""
     _outbox: list[bytes] = field(default_factory=list, init=False)
     _outbox_bytes: int = field(default=0, init=False)
     _sending: Effect | None = field(default=None, init=False)
@@ -258,7 +261,7 @@ class Replicator:
         self._reading = None
         if read.log is None:
             return self._vanished()
-        updates, effects = _decode(read)
+        updates, effects = self._decode(read)
         if read.contiguous:
             return [*effects, *self._catch_up(read, updates)]
         lineage, fresh = lineage_of(read.log), self.lineage is None
@@ -367,7 +370,7 @@ class Replicator:
             del self._early[self.offset]
             self.offset = envelope.offset
             if not own and envelope.payload is not None:
-                update, problem = _try_decode(envelope.offset, envelope.payload)
+                update, problem = self._try_decode(envelope.offset, envelope.payload)
                 updates += [update] if update is not None else []
                 effects += [problem] if problem is not None else []
         if updates:
@@ -422,30 +425,38 @@ class Replicator:
         self._outbox.clear()
         self._outbox_bytes = 0
 
+    def _try_decode(self, offset: str, payload: bytes) -> tuple[bytes | None, Problem | None]:
+        """The update in `payload`, if it is one."""
+        try:
+            update = decode_payload(payload)
+            get_state(update)
+        except NewerFormat as error:
+            self.outdated = True
+            return None, Problem(
+                f"entry {offset} of the log cannot be read, so this server does not save the "
+                f"document: {error}"
+            )
+        except (CodecError, ValueError) as error:
+            return None, Problem(
+                f"entry {offset} of the log is not readable and passed over: {error}"
+            )
+        return (None if update == EMPTY_UPDATE else update), None
 
-def _try_decode(offset: str, payload: bytes) -> tuple[bytes | None, Problem | None]:
-    """The update in `payload`, if it is one."""
-    try:
-        update = decode_payload(payload)
-        get_state(update)
-    except (CodecError, ValueError) as error:
-        return None, Problem(f"entry {offset} of the log is not readable and passed over: {error}")
-    return (None if update == EMPTY_UPDATE else update), None
-
-
-def _decode(read: LogRead) -> tuple[tuple[bytes, ...], list[Effect]]:
-    payloads = [(entry.offset, entry.payload) for entry in read.entries]
-    if read.checkpoint is not None:
-        payloads.insert(0, (read.checkpoint_offset, read.checkpoint))
-    updates: list[bytes] = []
-    problems: list[Effect] = []
-    for offset, payload in payloads:
-        update, problem = _try_decode(offset, payload)
-        if update is not None:
-            updates.append(update)
-        if problem is not None:
-            problems.append(problem)
-    return tuple(updates), problems
+    def _decode(self, read: LogRead) -> tuple[tuple[bytes, ...], list[Effect]]:
+        if not read.contiguous:
+            self.outdated = False
+        payloads = [(entry.offset, entry.payload) for entry in read.entries]
+        if read.checkpoint is not None:
+            payloads.insert(0, (read.checkpoint_offset, read.checkpoint))
+        updates: list[bytes] = []
+        problems: list[Effect] = []
+        for offset, payload in payloads:
+            update, problem = self._try_decode(offset, payload)
+            if update is not None:
+                updates.append(update)
+            if problem is not None:
+                problems.append(problem)
+        return tuple(updates), problems
 
 
 def _state_of(updates: tuple[bytes, ...]) -> bytes:

@@ -107,9 +107,10 @@ class RoomLink:
     def wants_lease(self) -> bool:
         """After an outage whoever held the lease before comes first: it may have written the
         file, and knows."""
-        return self.replicator.writable and (
-            self.claims_first or loop_time() >= self._hold_off_until
-        )
+        replicator = self.replicator
+        if not replicator.writable or replicator.outdated:
+            return False
+        return self.claims_first or loop_time() >= self._hold_off_until
 
     # -- life ------------------------------------------------------------------------------
 
@@ -125,7 +126,9 @@ class RoomLink:
         try:
             await self.replica.transport.subscribe(self.scope, self._on_message)
         except TransportError as error:
-            self.log.debug("Room %s: not subscribed yet: %s", self.scope.room, error)
+            # While the transport is away it says so itself, and subscribes when it is back.
+            if self.replica.connected:
+                self.complain(f"The others' edits come late, because messages do not: {error}")
         if self.replica.connected:
             self._perform(self.replicator.connected())
             if self.awareness is not None:
@@ -192,6 +195,7 @@ class RoomLink:
             await self._release()
         if self.replica.links.get(self.scope) is self:
             del self.replica.links[self.scope]
+            self.replica.forget_room(self.scope.room or "")
             await self.replica.transport.unsubscribe(self.scope)
         self.doc.unobserve(self._subscription)
         if self._publishing:
@@ -208,7 +212,7 @@ class RoomLink:
             await self._hold_lease(want=False)
             self.publish(Notice(self.replica.id, "released", {}))
         except TransportError as error:
-            self.log.debug("Room %s: the lease expires by itself: %s", self.scope.room, error)
+            self.complain(f"Another server saves it only when the lease has expired: {error}")
 
     # -- events ----------------------------------------------------------------------------
 
@@ -221,7 +225,7 @@ class RoomLink:
         try:
             envelope = decode_envelope(message)
         except CodecError as error:
-            self._pass_over(message, error)
+            self._pass_over(error)
             return
         if envelope.replica != self.replica.id and not isinstance(envelope, EntryEnvelope):
             self.peers.add(envelope.replica)
@@ -233,7 +237,7 @@ class RoomLink:
                 try:
                     self.awareness.received(envelope)
                 except CodecError as error:
-                    self._pass_over(message, error)
+                    self._pass_over(error)
         elif isinstance(envelope, Notice) and envelope.name == "incomplete":
             if envelope.replica != self.replica.id:
                 self._perform(self.replicator.reconcile())
@@ -243,11 +247,11 @@ class RoomLink:
         else:
             self.received(envelope)
 
-    def _pass_over(self, message: bytes, error: CodecError) -> None:
+    def _pass_over(self, error: CodecError) -> None:
         self.replica.complain(
             f"envelopes {self.scope.room}",
-            f"Room {self.scope.room}: a message of {len(message)} bytes on its channel is passed "
-            f"over: {error}",
+            f"Room {self.scope.room}: messages on its channel that cannot be read are passed over "
+            f"(edits come by the log all the same): {error}",
         )
 
     def transport_changed(self, state: TransportState) -> None:
@@ -282,7 +286,7 @@ class RoomLink:
         if self._closed:
             return
         self._perform(self.replicator.observed(view.log, view.tail, offset_then))
-        if self.replicator.settled:
+        if self.replicator.settled and not self.replicator.outdated:
             self.replica.settle(f"rooms {self.scope.room}")
         if self.lease.held(loop_time()) and self.compactor.due and self.replicator.settled:
             self.compactor.begun()
@@ -317,7 +321,7 @@ class RoomLink:
     async def checkpoint(self) -> None:
         """Let one update stand for the whole log as it is now."""
         log, offset = self.replicator.log, self.replicator.offset
-        if log is None or self.replicator.phase is not Phase.LIVE:
+        if log is None or self.replicator.phase is not Phase.LIVE or self.replicator.outdated:
             return
         try:
             await self.compactor.compact(log, offset, self.doc.get_update())
@@ -362,12 +366,14 @@ class RoomLink:
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self.replica.counters["errors"] += 1
-            self.log.error(
-                "Room %s: something went wrong; the room reads its log again",
-                self.scope.room,
-                exc_info=error,
+            self.replica.complain(
+                f"errors {self.scope.room}",
+                f"Room {self.scope.room}: something went wrong ({error!r}); the room reads its log "
+                "again",
+                error,
             )
+            # Whichever effect it was about is over; the next tick begins anew.
+            self._perform(self.replicator.disconnected())
 
     def apply(self, updates: tuple[bytes, ...]) -> None:
         """Apply updates that are in the log already."""

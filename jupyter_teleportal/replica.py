@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .errors import TransportError
@@ -16,6 +18,21 @@ from .membership import Membership
 from .model import Scope
 from .settings import Timing
 from .transports.base import SyncTransport, TransportState
+
+
+@dataclass
+class Complaint:
+    """Something that is wrong, as told to the log.
+
+    Attributes:
+        message: what it means for the user.
+        count: how often it was met since it was last well.
+        last: when it was last met, in seconds since the epoch.
+    """
+
+    message: str
+    count: int = 0
+    last: float = 0.0
 
 
 class Linked(Protocol):
@@ -39,6 +56,7 @@ class Replica:
         id: new at each start.
         session: the cluster's session id, as far as known; this replica's proposal before that.
         counters: how often something was passed over or went wrong, by name, for the status.
+        complaints: what is wrong now, by subject, for the status.
     """
 
     def __init__(
@@ -59,7 +77,7 @@ class Replica:
         self.counters: Counter[str] = Counter()
         self._session_listeners: list[Callable[[str], None]] = []
         self._beating: asyncio.Task[None] | None = None
-        self._complaints: dict[str, str] = {}
+        self.complaints: dict[str, Complaint] = {}
         self._senders = 0
         self._tasks: set[asyncio.Task[None]] = set()
         transport.watch(self._on_transport)
@@ -92,28 +110,47 @@ class Replica:
 
     async def aclose(self) -> None:
         """Close all links, say goodbye and close the transport, within the timing's deadline."""
+        deadline = asyncio.get_running_loop().time() + self.timing.stop_timeout_s
         if self._beating is not None:
             self._beating.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._beating
-        closing = [asyncio.ensure_future(link.aclose()) for link in list(self.links.values())]
-        if closing:
-            _, late = await asyncio.wait(closing, timeout=self.timing.stop_timeout_s)
-            if late:
-                self.log.warning(
-                    "%d documents could not be closed within %.0f s; what they had not yet shared "
-                    "is in their clients",
-                    len(late),
-                    self.timing.stop_timeout_s,
-                )
-                for task in late:
-                    task.cancel()
-        if self.connected:
-            try:
-                await asyncio.wait_for(self.transport.farewell(self.id), 1)
-            except (TransportError, asyncio.TimeoutError) as error:
-                self.log.debug("No farewell: %s", error)
+        # What waits for a transport that does not answer ends when that is closed, so some of the
+        # time is left for this.
+        links_timeout_s = 0.8 * self.timing.stop_timeout_s
+        late = await self._finish(
+            [link.aclose() for link in list(self.links.values())], links_timeout_s
+        )
+        if late:
+            self.log.warning(
+                "%d documents could not be closed within %.1f s; what they had not yet shared "
+                "is in their clients, and is shared when those connect again",
+                late,
+                links_timeout_s,
+            )
+        left = deadline - asyncio.get_running_loop().time()
+        if self.connected and await self._finish([self._farewell()], left / 2):
+            self.log.info("The other servers notice in %.0f s", self.timing.dead_after_s)
         await self.transport.aclose()
+
+    async def _farewell(self) -> None:
+        try:
+            await self.transport.farewell(self.id)
+        except TransportError as error:
+            self.complain("farewells", f"The other servers could not be told goodbye: {error}")
+
+    async def _finish(self, work: list[Coroutine[Any, Any, None]], timeout_s: float) -> int:
+        """Do all of `work`; return how much of it was not done in time and is given up."""
+        if not work:
+            return 0
+        tasks = [asyncio.ensure_future(one) for one in work]
+        done, late = await asyncio.wait(tasks, timeout=timeout_s)
+        for task in late:
+            task.cancel()
+        for task in done:
+            if (error := task.exception()) is not None:
+                self.complain("errors closing", f"A document was not closed well: {error}", error)
+        return len(late)
 
     async def beat(self) -> None:
         """One heartbeat: tell that this replica lives, and learn who else does."""
@@ -148,23 +185,40 @@ class Replica:
             try:
                 # One pipeline: the transport sends together what is asked for together.
                 await asyncio.gather(self.beat(), *(link.tick() for link in self.links.values()))
-            except Exception:
-                self.log.exception("A heartbeat went wrong; the next one tries again")
+            except Exception as error:  # noqa: BLE001 (whatever it is, the heart goes on)
+                self.complain(
+                    "errors heartbeat", "A heartbeat went wrong; the next one tries again", error
+                )
 
     def _on_transport(self, state: TransportState) -> None:
         for link in list(self.links.values()):
             link.transport_changed(state)
 
-    def complain(self, subject: str, message: str) -> bool:
-        """Log a warning, unless the same was said of `subject` the last time; return whether it
-        was news."""
+    def complain(self, subject: str, message: str, error: BaseException | None = None) -> bool:
+        """Count that something is wrong, and log it unless the same was said of `subject` the
+        last time; return whether it was news.
+
+        Args:
+            subject: a counter's name; after a space, which one of its kind it is about.
+            message: what happened, and what that means for the user.
+            error: an error that nobody expected, for the log to show whole.
+        """
         self.counters[subject.split(" ")[0]] += 1
-        if self._complaints.get(subject) == message:
-            return False
-        self._complaints[subject] = message
-        self.log.warning("%s", message)
-        return True
+        complaint = self.complaints.get(subject)
+        news = complaint is None or complaint.message != message
+        if complaint is None or news:
+            complaint = self.complaints[subject] = Complaint(message)
+            level = logging.WARNING if error is None else logging.ERROR
+            self.log.log(level, "%s", message, exc_info=error)
+        complaint.count += 1
+        complaint.last = time.time()
+        return news
 
     def settle(self, subject: str) -> None:
         """`subject` is well again, so its next complaint is news."""
-        self._complaints.pop(subject, None)
+        self.complaints.pop(subject, None)
+
+    def forget_room(self, room: str) -> None:
+        """The room is closed here; what was wrong with it is nobody's business any more."""
+        for subject in [subject for subject in self.complaints if subject.endswith(f" {room}")]:
+            del self.complaints[subject]

@@ -12,8 +12,9 @@ import datetime
 import importlib
 import importlib.metadata
 import json
+import os
 import posixpath
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,10 @@ from pycrdt import Channel, YMessageType, YSyncMessageType, read_message
 from pycrdt.websocket import YRoom
 
 from .awareness import AwarenessBridge
+from .client_messages import check_message
 from .content import foreign_seeds
 from .documents import DocumentLink
-from .errors import SaveFailed, SeamError
+from .errors import CodecError, SaveFailed, SeamError
 from .fanout import Fanout, current_channel
 from .file_ids import FileRegistry
 from .model import Scope
@@ -45,6 +47,7 @@ from .replica import Replica
 from .saving import FileState
 from .shares import SharedPath, Shares
 from .store import RedisYStore
+from .whole_files import replaceable, replacing
 
 # A module of names that are replaced here, so no type checker can vouch for it.
 upstream_handlers: Any = importlib.import_module("jupyter_server_ydoc.handlers")
@@ -59,9 +62,22 @@ _RELIED_ON: dict[Any, tuple[str, ...]] = {
     DocumentRoom: ("initialize", "stop", "_save_to_disc", "_on_document_change", "_emit"),
     YRoom: ("serve", "_watch_ready", "_broadcast_updates", "send_server_awareness"),
     FileLoader: ("observe", "load_content", "maybe_save_content", "path"),
-    JupyterWebsocketServer: ("start_room", "delete_room", "get_room", "add_room"),
+    JupyterWebsocketServer: (
+        "start",
+        "started",
+        "start_room",
+        "delete_room",
+        "get_room",
+        "add_room",
+    ),
     upstream_handlers: ("SERVER_SESSION", "check_session_compatibility", "DocSessionHandler"),
-    upstream_handlers.YDocWebSocketHandler: ("prepare", "open", "on_message"),
+    upstream_handlers.YDocWebSocketHandler: (
+        "prepare",
+        "open",
+        "on_message",
+        "write_message",
+        "_clean_room",
+    ),
 }
 
 
@@ -93,9 +109,7 @@ class Seam:
     """Couples the rooms of one Jupyter server to a replica.
 
     `ydoc` is jupyter_server_ydoc's extension app, `ready` waits until the replica is started. What
-    belongs to upstream is typed `Any` here:
-    its methods are replaced one object
-    at a time.
+    belongs to upstream is typed `Any` here: its methods are replaced one object at a time.
     """
 
     def __init__(
@@ -114,6 +128,7 @@ class Seam:
         self._ready = ready
         self._settings: dict[str, Any] = ydoc.serverapp.web_app.settings
         self._sessions: set[str] = set()
+        self._serving: asyncio.Task[None] | None = None
         registry.on_deletion(self._on_deletion)
         replica.on_session(self._on_session)
         self._on_session(replica.session)
@@ -136,6 +151,27 @@ class Seam:
             folder = Path(jupyter_data_dir()) / "teleportal"
             self._settings["collaborative_session_store_path"] = str(folder / "sessions.json")
         _install_handlers()
+        self._write_whole_files()
+
+    def _write_whole_files(self) -> None:
+        """Let shared files be replaced as a whole: Jupyter writes in place, and others read."""
+        manager = self._settings["contents_manager"]
+        write_in_place = getattr(manager, "atomic_writing", None)
+        if write_in_place is None:
+            return  # no files in a folder, or a contents manager that writes them in its own way
+
+        @contextlib.contextmanager
+        def atomic_writing(os_path: str, *args: Any, **keywords: Any) -> Iterator[Any]:
+            api_path = os.path.relpath(os_path, manager.root_dir).replace(os.sep, "/")
+            shared = self.shares.locate(api_path) is not None
+            if shared and manager.use_atomic_writing and replaceable(os_path):
+                with manager.perm_to_403(os_path), replacing(os_path, *args, **keywords) as file:
+                    yield file
+            else:
+                with write_in_place(os_path, *args, **keywords) as file:
+                    yield file
+
+        manager.atomic_writing = atomic_writing
 
     # -- sessions --------------------------------------------------------------------------
 
@@ -167,10 +203,21 @@ class Seam:
     async def before_room(self, room_id: str) -> None:
         """A client is about to open a room: see that its path is known."""
         await self._ready()
+        # Upstream's first connections each start the server, and all but one of them in vain.
+        if self._serving is None and not self._server.started.is_set():
+            self._serving = asyncio.create_task(self._server.start())
+        await self._server.started.wait()
         if room_id.count(":") >= 2 and self.replica.connected:
             file_id = decode_file_path(room_id)[2]
             if self._settings["file_id_manager"].get_path(file_id) is None:
                 await self.registry.resolve(file_id)
+
+    def complain_of_client(self, room_id: str, error: Exception) -> None:
+        """A client's message is passed over."""
+        self.replica.complain(
+            f"client_messages {room_id}",
+            f"Room {room_id}: what a browser sends cannot be read and is passed over: {error}",
+        )
 
     def _prepare_room(self, room: YRoom) -> None:
         if isinstance(room, DocumentRoom):
@@ -178,15 +225,25 @@ class Seam:
             if shared is not None:
                 self._prepare_document_room(room, shared)
         elif isinstance(room, TransientRoom) and room.room_id == GLOBAL_AWARENESS:
-            fanout = Fanout(room.clients, self.replica.log)
+            fanout = self._fanout(room)
             link = PresenceLink(
                 self.replica, self.shares, self.registry, room.awareness, fanout.broadcast
             )
             take_over(room, fanout, lambda: link.awareness)
             _before_stop(room, link.aclose)
 
+    def _fanout(self, room: Any) -> Fanout:
+        return Fanout(
+            room.clients,
+            self.replica.log,
+            queue_max_bytes=self.replica.timing.client_queue_max_bytes,
+            send=_send_and_wait,
+            drop=_drop,
+            on_drop=partial(self.replica.complain, f"slow_clients {room.room_id}"),
+        )
+
     def _prepare_document_room(self, room: Any, shared: SharedPath) -> None:
-        fanout = Fanout(room.clients, self.replica.log)
+        fanout = self._fanout(room)
         link: DocumentLink | None = None
 
         async def initialize() -> None:
@@ -203,6 +260,14 @@ class Seam:
                 await link.aclose()
 
         take_over(room, fanout, lambda: link.awareness if link else None)
+        handle_error = room.on_message_error
+
+        async def on_message_error(error: Exception, message: bytes, channel: Channel) -> bool:
+            if not await handle_error(error, message, channel):
+                self.complain_of_client(room.room_id, error)
+            return True
+
+        room.on_message_error = on_message_error
         room.initialize = initialize
         room.ystore = RedisYStore(
             room.room_id,
@@ -290,6 +355,7 @@ def take_over(room: Any, fanout: Fanout, bridge: Callable[[], AwarenessBridge | 
             here = bridge()
             if here is not None:
                 here.remove_clients(gone)
+            _clean_up_after(room, channel)
 
     async def watch_ready() -> None:
         await room.ready_event.wait()
@@ -306,6 +372,25 @@ def take_over(room: Any, fanout: Fanout, bridge: Callable[[], AwarenessBridge | 
     room.serve = serve_known_channel
     room._watch_ready = watch_ready
     room._broadcast_updates = broadcast_updates
+
+
+async def _send_and_wait(channel: Any, message: bytes) -> None:
+    # Upstream's `send` does not wait, so that what a client does not read gathers without a bound.
+    await channel.write_message(message, binary=True)
+
+
+def _drop(channel: Any) -> None:
+    # A closing handshake would wait behind all that the client does not read.
+    channel.ws_connection.stream.close()
+
+
+def _clean_up_after(room: Any, channel: Any) -> None:
+    """Close a document that nobody has open any more. Upstream does so where one client leaves
+    after the other; of clients that leave at once each takes another for the last one."""
+    if not isinstance(room, DocumentRoom) or room.clients:
+        return
+    if room.cleaner is None or room.cleaner.done():
+        room.cleaner = asyncio.create_task(channel._clean_room())
 
 
 def _before_stop(room: Any, close: Callable[[], Awaitable[None]]) -> None:
@@ -412,6 +497,34 @@ class LoadedFile:
         await ensure_async(self._contents.save(model, path))
         return path
 
+    async def write_note(self, note: bytes) -> None:
+        path = self._note_path()
+        if path is not None:
+            await asyncio.to_thread(_write_whole, path, note)
+
+    async def read_note(self) -> bytes | None:
+        path = self._note_path()
+        if path is None or not path.exists():
+            return None
+        return await asyncio.to_thread(path.read_bytes)
+
+    async def remove_note(self) -> None:
+        path = self._note_path()
+        if path is not None:
+            path.unlink(missing_ok=True)
+
+    def _note_path(self) -> Path | None:
+        os_path = getattr(self._contents, "_get_os_path", None)
+        if os_path is None:
+            return None  # no files in a folder
+        path = Path(os_path(self.path))
+        return path.with_name(f".{path.name}.teleportal")
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    with replacing(str(path), text=False) as file:
+        file.write(data)
+
 
 def _state(model: dict[str, Any]) -> FileState:
     modified = str(model["last_modified"])
@@ -425,9 +538,10 @@ def _install_handlers() -> None:
     room_handler = upstream_handlers.YDocWebSocketHandler
     if getattr(session_handler.put, "asks_seam", False):
         return
-    put, prepare, check = (
+    put, prepare, on_message, check = (
         session_handler.put,
         room_handler.prepare,
+        room_handler.on_message,
         upstream_handlers.check_session_compatibility,
     )
 
@@ -443,6 +557,16 @@ def _install_handlers() -> None:
             await seam.before_room(room_id_from_encoded_path(self.request.path))
         await prepare(self)
 
+    async def on_readable_message(self: Any, message: Any) -> None:
+        seam = self.settings.get(SETTINGS_KEY)
+        if isinstance(seam, Seam):
+            try:
+                check_message(message)
+            except CodecError as error:
+                seam.complain_of_client(self.room.room_id, error)
+                return
+        await on_message(self, message)
+
     def check_known(root_dir: str, session: str, *args: Any, **keywords: Any) -> tuple[bool, str]:
         if any(seam.knows_session(session) for seam in _seams_in_use):
             return False, ""
@@ -452,6 +576,7 @@ def _install_handlers() -> None:
     setattr(put_registered, "asks_seam", True)  # noqa: B010 (a function has no such attribute)
     session_handler.put = put_registered
     room_handler.prepare = prepare_resolved
+    room_handler.on_message = on_readable_message
     upstream_handlers.check_session_compatibility = check_known
 
 

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 from jupyter_ydoc.ybasedoc import YBaseDoc
 
-from .codec import SaveReply, SaveRequest
+from .codec import SaveReply, SaveRequest, decode_note, encode_note
 from .content import apply_content, digest, merge, normalise
-from .errors import SaveFailed, TransportError
+from .errors import CodecError, SaveFailed, TransportError
 from .model import ZERO_OFFSET
 from .provider import RoomLink
 from .scheduling import SaveSchedule
@@ -51,6 +51,15 @@ class DocumentFile(Protocol):
     async def keep_copy(self, content: Any) -> str:
         """Write `content` to a new file beside this one and return its path."""
         ...
+
+    async def write_note(self, note: bytes) -> None:
+        """Leave `note` where whoever reads the file finds it; nothing, where there is no such
+        place."""
+        ...
+
+    async def read_note(self) -> bytes | None: ...
+
+    async def remove_note(self) -> None: ...
 
 
 class NotTheSaver(SaveFailed):
@@ -101,6 +110,7 @@ class Saver:
         self._disk: FileState | None = None
         self._written = ""
         self._unnoted = False
+        self._left_note = False
         self._base: Any = None
         self._outage_base: Any = None
         self._base_digest = ""
@@ -115,7 +125,8 @@ class Saver:
     def may_save(self) -> bool:
         """Whether this replica is the one that writes the file."""
         link = self._link
-        if self._ended or self._stepped_down or not link.replicator.writable:
+        replicator = link.replicator
+        if self._ended or self._stepped_down or not replicator.writable or replicator.outdated:
             return False
         if self._replica.connected:
             return link.lease.held(loop_time())
@@ -362,15 +373,45 @@ class Saver:
             await self._link.tick()
         if not self.may_save or self._disk is None:
             raise NotTheSaver("another server saves this document now")
-        if not self._replica.connected:
-            return
-        try:
-            await self._replica.transport.write_map(
-                self._link.scope, "saved", {"pending": fingerprint}
+        if self._replica.connected:
+            try:
+                await self._replica.transport.write_map(
+                    self._link.scope, "saved", {"pending": fingerprint}
+                )
+                return
+            except TransportError as error:
+                # The lease is held, and a transport that takes no more must not keep the file back.
+                self._link.complain(f"The other servers do not know of this save: {error}")
+        await self._leave_note(fingerprint)
+
+    async def _leave_note(self, fingerprint: str) -> None:
+        """Say beside the file what is about to be in it, since it cannot be said through the
+        transport. A successor finds there the edits that it lacks, as edits: taken from the file
+        as text they would be there twice when this replica comes back."""
+        lineage = self._link.replicator.lineage
+        if lineage is not None:
+            self._left_note = True
+            await self._file.write_note(
+                encode_note(lineage, fingerprint, self._link.doc.get_update())
             )
-        except TransportError as error:
-            # The lease is held, and a transport that takes no more must not keep the file back.
-            self._link.complain(f"The other servers do not know of this save: {error}")
+
+    async def _adopt(self, fingerprint: str) -> bool:
+        """If the file was written by another replica that could not say so, take over the edits
+        that it noted, which go to the log; return whether it was."""
+        raw = await self._file.read_note()
+        if raw is None:
+            return False
+        try:
+            lineage, noted, update = decode_note(raw)
+        except CodecError as error:
+            self._link.complain(f"The note beside {self._file.path} is passed over: {error}")
+            return False
+        if noted != fingerprint or lineage != self._link.replicator.lineage:
+            return False
+        self._left_note = True
+        self._link.doc.apply_update(update)
+        self._link.log.info("%s was saved by another server during an outage", self._file.path)
+        return True
 
     async def _mark(self, offset: str) -> None:
         """Note in the transport what the file holds."""
@@ -388,6 +429,9 @@ class Saver:
                 self._link.scope, log, offset, record, self._replica.timing.history_keep_s
             )
             self._unnoted = False
+            if self._left_note:
+                await self._file.remove_note()
+                self._left_note = False
         except TransportError as error:
             self._link.complain(f"The save is not noted for the other servers: {error}")
 
@@ -413,7 +457,8 @@ class Saver:
         fingerprint = digest(theirs)
         # Without a note of it, the file may still hold what this replica has written during an
         # outage, or what a saver wrote that died before it could note it.
-        if state.hash in (saved.get("hash"), self._written) or saved.get("pending") == fingerprint:
+        known = state.hash in (saved.get("hash"), self._written)
+        if known or saved.get("pending") == fingerprint or await self._adopt(fingerprint):
             self._settle(theirs, state)
         elif "hash" in saved:
             base = self._base if self._base_digest == saved.get("digest") else None
@@ -463,6 +508,10 @@ class Saver:
             raise NotTheSaver("another server saves this document now")
         content, state = await self._file.load()
         theirs = normalise(self._file_type, content)
+        if await self._adopt(digest(theirs)):
+            self._settle(theirs, state)
+            self._schedule_if_unsaved(self._document.get())
+            return
         await self._take_from_file(theirs, state, self._base_digest, self._base)
 
     async def _take_from_file(

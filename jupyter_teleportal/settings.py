@@ -15,7 +15,7 @@ DAY_S = 24 * 60 * 60
 
 @dataclass(frozen=True)
 class Timing:
-    """How often and how long. The defaults are explained in ``docs``' settings and traits."""
+    """How often, how long and how much; what each is for is in the extension's traits."""
 
     heartbeat_interval_s: float = 2.0
     dead_after_s: float = 6.0
@@ -30,6 +30,7 @@ class Timing:
     history_max_bytes: int = 32 * 1024 * 1024
     checkpoint_entries: int = 500
     checkpoint_bytes: int = 1024 * 1024
+    client_queue_max_bytes: int = 64 * 1024 * 1024
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

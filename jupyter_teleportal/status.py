@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .documents import DocumentLink
+from .protocol import Phase
 from .provider import RoomLink
 from .replica import Replica
 from .shares import Shares
@@ -34,7 +35,9 @@ def describe(
             "shares": {},
             "rooms": [],
             "replicas": [],
+            "degraded": False,
             "counters": {},
+            "complaints": [],
         }
     links = [link for link in replica.links.values() if isinstance(link, RoomLink)]
     return {
@@ -46,7 +49,17 @@ def describe(
             {"replica": name, "last_heartbeat": round(time.time() - age, 3), "age_s": round(age, 3)}
             for name, age in sorted(replica.membership.ages_s.items())
         ],
-        "counters": dict(replica.counters),
+        "degraded": not replica.connected,
+        "counters": dict(replica.counters + replica.transport.counters),
+        "complaints": [
+            {
+                "subject": subject,
+                "message": complaint.message,
+                "count": complaint.count,
+                "last": round(complaint.last, 3),
+            }
+            for subject, complaint in replica.complaints.items()
+        ],
     }
 
 
@@ -60,6 +73,7 @@ def _room(
         "share": link.scope.share,
         "path": path(room),
         "phase": replicator.phase.value,
+        "degraded": replicator.phase is Phase.AWAY,
         "offset": replicator.offset,
         "lineage": replicator.lineage,
         "saver": link.lease.holder,

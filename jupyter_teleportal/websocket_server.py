@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import Any
 
+import anyio
 from pycrdt import Channel
 from pycrdt.websocket import WebsocketServer as _WebsocketServer
 from pycrdt.websocket import YRoom
@@ -38,6 +40,7 @@ class WebsocketServer(_WebsocketServer):
         self._share = share
         self._links: dict[YRoom, RoomLink] = {}
         self._users: Counter[str] = Counter()
+        self._serving: dict[Channel, anyio.CancelScope] = {}
 
     async def __aenter__(self) -> WebsocketServer:
         await self.replica.start()
@@ -56,10 +59,13 @@ class WebsocketServer(_WebsocketServer):
         problem: Exception | None = None
         try:
             room = await self.get_room(name)
-            await room.serve(websocket)
+            with anyio.CancelScope() as serving:
+                self._serving[websocket] = serving
+                await room.serve(websocket)
         except Exception as error:  # noqa: BLE001 (handled as upstream does, below)
             problem = error
         finally:
+            self._serving.pop(websocket, None)
             self._users[name] -= 1
         if self.auto_clean_rooms and not self._users[name] and name in self.rooms:
             del self._users[name]
@@ -67,10 +73,20 @@ class WebsocketServer(_WebsocketServer):
         if problem is not None:
             self._handle_exception(problem)
 
+    def _drop(self, websocket: Channel) -> None:
+        if websocket in self._serving:
+            self._serving[websocket].cancel()
+
     async def start_room(self, room: YRoom) -> None:
         """Start `room` and join it to the rooms of the same name in other processes."""
         if room not in self._links and not room.started.is_set():
-            fanout = Fanout(room.clients, self.log)
+            fanout = Fanout(
+                room.clients,
+                self.log,
+                queue_max_bytes=self.replica.timing.client_queue_max_bytes,
+                drop=self._drop,
+                on_drop=partial(self.replica.complain, f"slow_clients {self.get_room_name(room)}"),
+            )
             link = _Link(
                 self.replica,
                 Scope(self._share, self.get_room_name(room)),

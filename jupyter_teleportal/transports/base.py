@@ -16,6 +16,7 @@ its class is called with the keyword arguments ``url``, ``key_prefix``, ``log`` 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from logging import Logger
@@ -45,6 +46,8 @@ class SyncTransport(Protocol):
     """
 
     name: str
+    counters: Counter[str]
+    """How often something went wrong in the transport itself, by name, for the status."""
 
     @property
     def state(self) -> TransportState: ...
@@ -148,6 +151,7 @@ class TransportBase:
 
     def __init__(self, log: Logger) -> None:
         self.log = log
+        self.counters: Counter[str] = Counter()
         self._state = TransportState.LOCAL
         self._state_listeners: list[StateListener] = []
 
@@ -164,6 +168,7 @@ class TransportBase:
             try:
                 listener(state)
             except Exception:
+                self.counters["errors"] += 1
                 self.log.exception(
                     "Something did not take in that the transport is %s", state.value
                 )
@@ -173,6 +178,7 @@ class TransportBase:
         try:
             listener(message)
         except Exception:
+            self.counters["errors"] += 1
             self.log.exception(
                 "A message of %d bytes for room %s of share %s could not be handled and is "
                 "dropped; the room reads the log again",

@@ -253,12 +253,14 @@ class RedisClient(TransportBase):
 
     def _refused(self, channel: str, error: Exception) -> TransportRefused:
         self._listeners.pop(channel, None)
+        self.counters["refused_channels"] += 1
         self.log.warning("Redis refuses the channel %s: %s", channel, error)
         return TransportRefused(f"Redis refused the channel {channel}: {error}")
 
     def _disconnected(self, error: Exception) -> None:
         self._fail_waiting(TransportUnavailable(f"Redis at {self.address}: {_cause(error)}"))
         if self._state is TransportState.CONNECTED or not self._attempted.is_set():
+            self.counters["outages"] += 1
             self.log.warning(
                 "Redis at %s cannot be reached (%s); documents stay editable on this server and "
                 "are shared again when it is back",

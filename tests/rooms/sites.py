@@ -40,6 +40,7 @@ class Disk:
     written: list[str] = field(default_factory=list)
     copies: list[Any] = field(default_factory=list)
     writable: bool = True
+    note: bytes | None = None
 
     def state(self) -> FileState:
         text = json.dumps(self.content, sort_keys=True)
@@ -70,6 +71,15 @@ class File:
     async def keep_copy(self, content: Any) -> str:
         self.disk.copies.append(content)
         return "copy"
+
+    async def write_note(self, note: bytes) -> None:
+        self.disk.note = note
+
+    async def read_note(self) -> bytes | None:
+        return self.disk.note
+
+    async def remove_note(self) -> None:
+        self.disk.note = None
 
 
 class Server:

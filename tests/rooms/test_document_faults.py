@@ -36,6 +36,11 @@ class Client:
         self.got.append(message)
 
 
+def make_fanout(*clients: Client, queue_max_bytes: int = 10**6, **callbacks: Any) -> Fanout:
+    log = logging.getLogger(__name__)
+    return Fanout(clients, log, queue_max_bytes=queue_max_bytes, **callbacks)  # type: ignore[arg-type]
+
+
 async def test_what_another_server_saved_during_an_outage_is_not_there_twice(
     start: Start, disk: Disk
 ) -> None:
@@ -119,7 +124,7 @@ async def test_a_log_that_was_put_back_is_no_change_of_the_file(
     a.write(" two")
     await until(lambda: disk.content == "text one two", what="the next save")
     assert not disk.copies
-    assert "WARNING" not in dict(a.told)
+    assert not any("changed" in message for _, message in a.told)
 
 
 @pytest.mark.parametrize("emptied", [False, True])
@@ -289,7 +294,7 @@ async def test_what_the_link_applies_reaches_the_typist_too(start: Start, hub: M
     """Others' edits that arrive because of somebody's keystroke are not that somebody's own."""
     a, b = await start("a"), await start("b")
     client = Client()
-    fanout = Fanout([client], logging.getLogger(__name__))  # type: ignore[list-item]
+    fanout = make_fanout(client)
     a.document.ydoc.observe(fanout.on_update)
     running = asyncio.create_task(fanout.run())
     assert a.replica._beating is not None
@@ -320,7 +325,7 @@ async def test_what_the_link_applies_reaches_the_typist_too(start: Start, hub: M
 async def test_a_client_that_does_not_read_keeps_nobody_waiting() -> None:
     stuck, quick = Client(stuck=True), Client()
     document = make_document("file")
-    fanout = Fanout([stuck, quick], logging.getLogger(__name__))  # type: ignore[list-item]
+    fanout = make_fanout(stuck, quick)
     document.ydoc.observe(fanout.on_update)
     running = asyncio.create_task(fanout.run())
     for number in range(3):
@@ -330,6 +335,43 @@ async def test_a_client_that_does_not_read_keeps_nobody_waiting() -> None:
     stuck.stuck.set()
     await until(lambda: stuck.got == quick.got, what="all of it, in order")
     running.cancel()
+
+
+async def test_a_client_that_reads_nothing_is_dropped_at_the_bound() -> None:
+    stuck, quick = Client(stuck=True), Client()
+    dropped: list[Any] = []
+    said: list[str] = []
+    fanout = make_fanout(
+        stuck, quick, queue_max_bytes=1000, drop=dropped.append, on_drop=said.append
+    )
+    fanout.broadcast(b"x" * 5000)  # on its way, however large it is
+    await asyncio.sleep(0)
+    fanout.broadcast(b"y" * 600)
+    await asyncio.sleep(0)
+    assert not dropped
+    for _ in range(3):
+        fanout.broadcast(b"z" * 600)
+        await asyncio.sleep(0)
+    assert dropped == [stuck]
+    assert len(said) == 1
+    assert "1000 bytes" in said[0]
+    await until(lambda: len(quick.got) == 5, what="the quick client")
+    stuck.stuck.set()
+    await asyncio.sleep(0)
+    assert len(stuck.got) == 1, "what waited is gone with the connection"
+
+
+async def test_a_client_that_has_read_again_is_not_dropped() -> None:
+    slow = Client(stuck=True)
+    dropped: list[Any] = []
+    fanout = make_fanout(slow, queue_max_bytes=1000, drop=dropped.append)
+    for number in range(1, 6):
+        fanout.broadcast(b"x" * 900)
+        fanout.broadcast(b"y" * 900)
+        slow.stuck.set()
+        await until(lambda number=number: len(slow.got) == 2 * number, what="all of it")
+        slow.stuck.clear()
+    assert not dropped
 
 
 async def test_closing_waits_for_the_save_that_is_under_way(
@@ -358,3 +400,75 @@ async def test_closing_waits_for_the_save_that_is_under_way(
 
 async def test_opening_without_the_transport_waits_for_nothing(start: Start) -> None:
     await asyncio.wait_for(start("a", away=True), 1)
+
+
+async def test_an_outage_is_told_in_the_room_and_so_is_its_end(start: Start) -> None:
+    a, b = await start("a"), await start("b")
+    await until(lambda: a.saves != b.saves, what="the saver")
+    saver, other = (a, b) if a.saves else (b, a)
+    for server in (a, b):
+        server.transport.disconnect()
+    (warning,) = [message for level, message in saver.told if level == "WARNING"]
+    assert "they are saved" in warning
+    (warning,) = [message for level, message in other.told if level == "WARNING"]
+    assert "the file is not saved" in warning
+    for server in (a, b):
+        server.transport.reconnect()
+    await until(
+        lambda: all(("INFO", "Redis is back: edits are shared again.") in x.told for x in (a, b)),
+        what="the end of the outage",
+    )
+
+
+async def test_what_only_a_newer_version_reads_is_neither_saved_over_nor_compacted(
+    start: Start, hub: MemoryHub, disk: Disk
+) -> None:
+    a = await start("a")
+    await until(lambda: a.saves, what="the saver")
+    log = hub.rooms[ROOM].log
+    assert log is not None
+    await a.transport.append_log(ROOM, log, "newer", b"\x07what a later version knows")
+    await until(lambda: not a.saves, what="the saver steps down")
+    a.write(" from an old version")
+    a.link.compactor.appended(10**9)
+    await until(lambda: a.link.lease.holder is None, what="the lease is free for a newer one")
+    await holds(lambda: disk.content == "text", seconds=0.5, what="the file")
+    assert hub.rooms[ROOM].checkpoint is None
+    (complaint,) = a.replica.complaints.values()
+    assert "does not save" in complaint.message
+    assert "newer version" in complaint.message
+    await a.link.aclose()
+    assert hub.rooms[ROOM].checkpoint is None
+    # A checkpoint of a newer version stands for what could not be read.
+    document = make_document("file")
+    document.ydoc.apply_update(a.document.ydoc.get_update())
+    room = hub.rooms[ROOM]
+    room.checkpoint = b"\x00" + document.ydoc.get_update()
+    room.checkpoint_offset = room.entries[-1].offset
+    b = await start("b")
+    await until(lambda: disk.content == "text from an old version", what="the save")
+    assert b.saves
+
+
+async def test_what_a_saver_that_was_cut_off_has_written_is_no_change_by_another_program(
+    start: Start, disk: Disk
+) -> None:
+    """Its successor lacks the edits that it wrote, and gets them as edits."""
+    a, b = await start("a"), await start("b")
+    await until(lambda: a.saves != b.saves, what="the saver")
+    saver, other = (a, b) if a.saves else (b, a)
+    saver.transport.disconnect()
+    saver.write(" of the saver")
+    await until(lambda: disk.content == "text of the saver", what="its save")
+    other.write(" of the other")
+    await until(lambda: other.saves, what="the successor")
+    await until(
+        lambda: all(part in str(disk.content) for part in ("of the saver", "of the other")),
+        what="both in the file",
+    )
+    assert not disk.copies
+    saver.transport.reconnect()
+    await until(same(a, b), what="one document")
+    assert a.text.count("of the saver") == a.text.count("of the other") == 1
+    await until(lambda: disk.content == a.text, what="the file")
+    await until(lambda: disk.note is None, what="no note any more")

@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     from support.jupyter_process import JupyterProcess
 
 OUT_OF_BAND = r"(?i)out.of.band"
-# Seen without this extension too: two first connections at once, a socket that closes while it
-# is written to, SIGTERM.
-UPSTREAM_NOISE = ("WebsocketServer already running", "Failed to write message", "received signal")
+# Seen without this extension too: a socket that closes while it is written to, SIGTERM.
+UPSTREAM_NOISE = ("Failed to write message", "received signal")
 
 
 async def saver_of(

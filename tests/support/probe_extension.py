@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import sys
 from typing import Any
 
+import psutil
 import tornado.web
 from jupyter_server.base.handlers import APIHandler
 
@@ -18,6 +21,7 @@ def _load_jupyter_server_extension(serverapp: Any) -> None:
         (r"/api/probe/modules", ModulesHandler),
         (r"/api/probe/document", DocumentHandler),
         (r"/api/probe/history", HistoryHandler),
+        (r"/api/probe/leftovers", LeftoversHandler),
     ]
     serverapp.web_app.add_handlers(".*$", handlers)
 
@@ -62,3 +66,24 @@ class HistoryHandler(APIHandler):
         room = await server.get_room(self.get_query_argument("room"))
         items = [(len(item[0]), item[-1]) async for item in room.ystore.read()]
         self.finish({"store": type(room.ystore).__name__, "updates": items})
+
+
+def _name(task: asyncio.Task[Any]) -> str:
+    """A task's coroutine; of one in a task group, what the group runs."""
+    return f"{task.get_coro().__qualname__} {task.get_name()}".partition(" Task-")[0]
+
+
+class LeftoversHandler(APIHandler):
+    """What is left when everything is closed: tasks by name, resident memory, descriptors."""
+
+    @tornado.web.authenticated
+    def get(self) -> None:
+        gc.collect()
+        process = psutil.Process()
+        self.finish(
+            {
+                "tasks": sorted(map(_name, asyncio.all_tasks())),
+                "rss": process.memory_info().rss,
+                "descriptors": process.num_fds(),
+            }
+        )

@@ -115,6 +115,18 @@ class RedisServer:
         assert self._process is not None
         self._process.thaw()
 
+    def roll_back(self, folder: Path) -> None:
+        """Kill it and start it with the data that `copy_data` has put into `folder`."""
+        self.kill()
+        shutil.rmtree(self.directory)
+        shutil.copytree(folder, self.directory)
+        self.start()
+
+    def copy_data(self, folder: Path) -> None:
+        """Copy the data as they are now, as a replica that lags behind has them."""
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(self.directory, folder)
+
     def cli(self, **options: Any) -> redis.Redis:
         """A plain synchronous client (bytes in, bytes out)."""
         return redis.Redis(

@@ -93,6 +93,7 @@ class RtcClient:
         self.sent: collections.Counter[str] = collections.Counter()
         self.first_sync: dict[str, Any] | str | None = None
         self.echoes = 0
+        self.errors: list[Exception] = []
         self.notices: list[dict[str, Any]] = []
         self._sent_updates: set[bytes] = set()
         self._save_replies: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -246,7 +247,10 @@ class RtcClient:
             if self.awareness.get_local_state() is not None:
                 self._put_awareness([self.doc.client_id])
             async for message in connection:
-                self._receive(message)
+                try:
+                    self._receive(message)
+                except Exception as error:  # noqa: BLE001 (a browser says so in its console)
+                    self.errors.append(error)
             await connection.wait_closed()
         finally:
             self.connected.clear()

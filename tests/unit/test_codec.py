@@ -26,7 +26,7 @@ from jupyter_teleportal.codec import (
     decode_payload,
     encode_payload,
 )
-from jupyter_teleportal.errors import CodecError
+from jupyter_teleportal.errors import CodecError, NewerFormat
 
 KINDS = (EntryEnvelope, AwarenessEnvelope, AwarenessQuery, SaveRequest, SaveReply, Notice)
 
@@ -179,7 +179,7 @@ def test_a_garbage_payload_raises_nothing_else(payload: bytes) -> None:
 
 
 def test_a_payload_without_a_flag_or_with_an_unknown_one_is_an_error() -> None:
-    for payload in (b"", b"\x02abc", b"\xff"):
+    for payload in (b"", b"\x20abc", b"\xff"):
         with pytest.raises(CodecError, match="unknown flag"):
             decode_payload(payload)
 
@@ -220,3 +220,16 @@ def test_an_update_of_the_largest_size_passes(monkeypatch: pytest.MonkeyPatch) -
     assert decode_payload(encode_payload(largest)) == largest
     with pytest.raises(CodecError):
         decode_payload(encode_payload(largest + b"\0"))
+
+
+@given(st.integers(2, codec.FORMATS_BELOW - 1), st.binary())
+def test_a_later_format_is_told_from_garbage(flag: int, data: bytes) -> None:
+    with pytest.raises(NewerFormat, match=f"format {flag}.*newer version"):
+        decode_payload(bytes((flag,)) + data)
+
+
+@given(st.integers(codec.FORMATS_BELOW, 255), st.binary())
+def test_garbage_is_no_later_format(flag: int, data: bytes) -> None:
+    with pytest.raises(CodecError) as caught:
+        decode_payload(bytes((flag,)) + data)
+    assert not isinstance(caught.value, NewerFormat)

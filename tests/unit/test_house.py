@@ -43,8 +43,19 @@ FLOORS: dict[int, set[str]] = {
         "transports.redis_client",
         "transports.redis_scripts",
         "valkey",
+        "whole_files",
     },
-    0: {"codec", "content", "errors", "model", "protocol", "scheduling", "settings", "shares"},
+    0: {
+        "client_messages",
+        "codec",
+        "content",
+        "errors",
+        "model",
+        "protocol",
+        "scheduling",
+        "settings",
+        "shares",
+    },
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules}
 PURE = FLOORS[0] | FLOORS[2]

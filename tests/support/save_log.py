@@ -1,0 +1,52 @@
+"""A Jupyter server extension for tests: writes a line for every write of a shared file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+VARIABLE = "TELEPORTAL_SAVE_LOG"
+
+
+def _jupyter_server_extension_points() -> list[dict[str, str]]:
+    return [{"module": "support.save_log"}]
+
+
+def _append(line: str) -> None:
+    # One write of less than a page, so that lines of several servers do not mix.
+    with open(os.environ[VARIABLE], "a") as log:
+        log.write(line)
+
+
+def _load_jupyter_server_extension(serverapp: Any) -> None:
+    from jupyter_teleportal.rooms import LoadedFile
+    from jupyter_teleportal.saving import Saver
+
+    claim, write = Saver._claim, LoadedFile.write
+    root = Path(serverapp.contents_manager.root_dir)
+    believed: dict[Any, str] = {}
+
+    def digest(path: str) -> str:
+        try:
+            return hashlib.sha256((root / path).read_bytes()).hexdigest()
+        except OSError:
+            return ""
+
+    async def logged_claim(self: Any, fingerprint: str) -> None:
+        await claim(self, fingerprint)
+        believed[self._file] = self._disk.hash
+
+    async def logged_write(self: Any, content: Any) -> Any:
+        line = {"pid": os.getpid(), "path": self.path, "start": time.time()}
+        line |= {"believed": believed.get(self, ""), "before": digest(self.path)}
+        state = await write(self, content)
+        line |= {"end": time.time(), "after": state.hash}
+        _append(json.dumps(line) + "\n")
+        return state
+
+    Saver._claim = logged_claim  # type: ignore[method-assign]
+    LoadedFile.write = logged_write  # type: ignore[method-assign]
