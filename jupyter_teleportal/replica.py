@@ -10,7 +10,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from .errors import TransportError
@@ -19,18 +19,23 @@ from .model import Scope
 from .settings import Timing
 from .transports.base import SyncTransport, TransportState
 
+SAID_MAX = 20
+"""So many different things are said of one subject before it is well again."""
+
 
 @dataclass
 class Complaint:
     """Something that is wrong, as told to the log.
 
     Attributes:
-        message: what it means for the user.
+        message: what it means for the user, as last met.
+        said: what of it the log has been told.
         count: how often it was met since it was last well.
         last: when it was last met, in seconds since the epoch.
     """
 
     message: str
+    said: set[str] = field(default_factory=set)
     count: int = 0
     last: float = 0.0
 
@@ -195,8 +200,8 @@ class Replica:
             link.transport_changed(state)
 
     def complain(self, subject: str, message: str, error: BaseException | None = None) -> bool:
-        """Count that something is wrong, and log it unless the same was said of `subject` the
-        last time; return whether it was news.
+        """Count that something is wrong, and log it unless the same has been said of `subject`
+        since that was last well; return whether it was news.
 
         Args:
             subject: a counter's name; after a space, which one of its kind it is about.
@@ -204,10 +209,11 @@ class Replica:
             error: an error that nobody expected, for the log to show whole.
         """
         self.counters[subject.split(" ")[0]] += 1
-        complaint = self.complaints.get(subject)
-        news = complaint is None or complaint.message != message
-        if complaint is None or news:
-            complaint = self.complaints[subject] = Complaint(message)
+        complaint = self.complaints.setdefault(subject, Complaint(message))
+        complaint.message = message
+        news = message not in complaint.said and len(complaint.said) < SAID_MAX
+        if news:
+            complaint.said.add(message)
             level = logging.WARNING if error is None else logging.ERROR
             self.log.log(level, "%s", message, exc_info=error)
         complaint.count += 1

@@ -1,0 +1,90 @@
+"""SIGTERM: leases are handed over, edits shared and saved, and the process is gone in time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from support.cluster import saver_of
+from support.fixtures import start_pair
+from support.notebooks import file_sources, write_notebook
+from support.rtc_client import RtcClient, equal
+from support.waiting import until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from support.fixtures import MakeServer
+    from support.jupyter_process import JupyterProcess
+    from support.redis_server import RedisServer
+
+STOP_SECONDS = 5.0
+# What is not ours: Jupyter's own end, on a machine that has other things to do.
+SLACK_SECONDS = 3.0
+HAND_OVER_SECONDS = 4.0
+
+
+async def gone(server: JupyterProcess) -> float:
+    """Send SIGTERM, and return how many seconds it took."""
+    began = time.monotonic()
+    assert await asyncio.to_thread(server.terminate, 40), f"{server.name} hangs"
+    return time.monotonic() - began
+
+
+async def test_the_saver_leaves_with_clients_connected_and_edits_unsaved(
+    make_server: MakeServer, redis_server: RedisServer, shared_folder: Path
+):
+    path = shared_folder / "leaving.ipynb"
+    write_notebook(path, [""])
+    pair = await start_pair(
+        make_server, redis_server, config={"YDocExtension": {"document_save_delay": 30}}
+    )
+    session = await pair[0].session("leaving.ipynb")
+    async with RtcClient(pair[0], session), RtcClient(pair[1], session):
+        saver, (other,) = await saver_of(pair, session.room_id)
+        async with (
+            RtcClient([saver, other], session, name="ann") as ann,
+            RtcClient(other, session, name="bob") as bob,
+        ):
+            ann.write("unsaved")
+            await ann.settle()
+            seconds = await gone(saver)
+            assert seconds < STOP_SECONDS + SLACK_SECONDS
+            assert file_sources(path) == ["unsaved"], "saved before it was gone"
+            left_at = time.monotonic()
+            await saver_of([other], session.room_id, timeout=HAND_OVER_SECONDS)
+            assert time.monotonic() - left_at < HAND_OVER_SECONDS, "it waited for the lease"
+            await ann.wait_synced()
+            ann.write(" and on")
+            await equal([ann, bob])
+            ann.assert_undisturbed()
+
+
+async def test_a_server_leaves_in_time_while_redis_does_not_answer(
+    make_server: MakeServer, redis_server: RedisServer, shared_folder: Path
+):
+    path = shared_folder / "stuck.ipynb"
+    write_notebook(path, [""])
+    a, b = await start_pair(make_server, redis_server)
+    session = await a.session("stuck.ipynb")
+    async with (
+        RtcClient([a, b], session, name="ann") as ann,
+        RtcClient(b, session, name="bob") as bob,
+    ):
+        ann.write("before ")
+        await equal([ann, bob])
+        redis_server.pause()
+        try:
+            ann.write("meanwhile ")
+            await ann.settle()
+            seconds = await gone(a)
+        finally:
+            redis_server.resume()
+        assert seconds < STOP_SECONDS + SLACK_SECONDS
+        await ann.wait_synced()
+        await equal([ann, bob])
+        assert ann.sources == ["before meanwhile "]
+        await until(
+            lambda: file_sources(path) == ann.sources, timeout=30, what="the file, by the other"
+        )

@@ -1,0 +1,86 @@
+"""A Jupyter server extension for tests: makes this server one of a later version.
+
+What it is given in TELEPORTAL_NEWER says in which way: `kinds` it sends envelopes of a kind and of
+a version that this version does not know, `announcements` it announces entries in a later
+version's envelopes, `payloads` it stores them in a later version's format.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+VARIABLE = "TELEPORTAL_NEWER"
+LATER_FORMAT = b"\x02"
+
+
+def _jupyter_server_extension_points() -> list[dict[str, str]]:
+    return [{"module": "support.newer_version"}]
+
+
+def _load_jupyter_server_extension(serverapp: Any) -> None:
+    {"kinds": _kinds, "announcements": _announcements, "payloads": _payloads}[
+        os.environ[VARIABLE]
+    ]()
+
+
+def _kinds() -> None:
+    from jupyter_teleportal import codec
+    from jupyter_teleportal.provider import RoomLink
+
+    on_update = RoomLink._on_update
+
+    class Later(codec.Envelope):
+        kind = b"Z"
+
+    def also_send(self: RoomLink, event: Any) -> None:
+        on_update(self, event)
+        self.publish(Later(self.replica.id))
+        known = codec.Notice(self.replica.id, "later", {"what": "a notice nobody knows"})
+        self.publish(known)
+        self.spawn(
+            self.replica.transport.publish(
+                self.scope, bytes((codec.VERSION + 1,)) + known.encode()[1:]
+            )
+        )
+
+    RoomLink._on_update = also_send  # type: ignore[method-assign]
+
+
+def _announcements() -> None:
+    from jupyter_teleportal import codec
+    from jupyter_teleportal.transports import redis, redis_scripts
+
+    decode = codec.decode_envelope
+
+    def decode_both(data: bytes) -> codec.Envelope:
+        return decode(bytes((codec.VERSION,)) + data[1:] if data[:1] == b"\x02" else data)
+
+    from jupyter_teleportal import file_ids, presence, provider
+
+    for module in (provider, file_ids, presence):
+        module.decode_envelope = decode_both  # type: ignore[attr-defined]
+    for name in ("APPEND", "SEED"):
+        source = getattr(redis_scripts, name).source
+        assert "'\\1E'" in source
+        later = redis_scripts.Script(source.replace("'\\1E'", "'\\2E'"))
+        setattr(redis_scripts, name, later)
+        assert getattr(redis.scripts, name) is later
+
+
+def _payloads() -> None:
+    from jupyter_teleportal import codec, compaction, protocol, provider, store
+
+    decode = codec.decode_payload
+
+    def decode_both(payload: bytes) -> bytes:
+        return payload[1:] if payload[:1] == LATER_FORMAT else decode(payload)
+
+    def encode_later(update: bytes) -> bytes:
+        return LATER_FORMAT + update
+
+    for module in (compaction, protocol, provider, store):
+        if hasattr(module, "decode_payload"):
+            module.decode_payload = decode_both  # type: ignore[attr-defined]
+        if hasattr(module, "encode_payload"):
+            module.encode_payload = encode_later  # type: ignore[attr-defined]
