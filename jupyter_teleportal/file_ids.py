@@ -10,6 +10,7 @@ where a document was deleted or moved away, because a new file at an old path is
 from __future__ import annotations
 
 import asyncio
+import secrets
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -132,6 +133,8 @@ class FileRegistry:
         self._tasks: set[asyncio.Task[None]] = set()
         self._deletion_listeners: list[Callable[[str], None]] = []
         self._notice_listeners: dict[str, Callable[[bytes], None]] = {}
+        self._epochs: dict[str, str] = {}
+        self.scope = Scope("", "files")
         self.refused: dict[str, SharePathMismatch] = {}
 
     def on_deletion(self, listener: Callable[[str], None]) -> None:
@@ -196,11 +199,12 @@ class FileRegistry:
                     self._replica.complain(
                         f"files {share}", f"Share {share}: renames by others come late: {error}"
                     )
-        self._replica.transport.watch(self._on_transport)
+        self._replica.links[self.scope] = self
         if self._replica.connected:
             await self._load()
 
     async def aclose(self) -> None:
+        self._replica.links.pop(self.scope, None)
         await self.flush()
         for task in self._tasks:
             task.cancel()
@@ -260,9 +264,25 @@ class FileRegistry:
 
         return receive
 
-    def _on_transport(self, state: TransportState) -> None:
+    def transport_changed(self, state: TransportState) -> None:
         if state is TransportState.CONNECTED:
             self._spawn(self._load())
+
+    def replica_left(self, replica: str) -> None:
+        """Ids outlive whoever has made them."""
+
+    async def tick(self) -> None:
+        """See whether the transport has lost what it knew: nobody is disconnected by that."""
+        for share in self._ids:
+            try:
+                about = await self._replica.transport.read_map(Scope(share), "about", ["epoch"])
+            except TransportError as error:
+                self._replica.complain("files", f"The shares' file ids are not checked: {error}")
+                return
+            if share not in self._epochs or about.get("epoch") != self._epochs[share]:
+                await self._load()
+                return
+        self._replica.settle("files")
 
     async def _load(self) -> None:
         transport = self._replica.transport
@@ -271,10 +291,10 @@ class FileRegistry:
         try:
             for share, ids in self._ids.items():
                 scope = Scope(share)
-                await self._check_folder(share)
+                emptied = await self._check_folder(share)
                 files = await transport.read_map(scope, "files")
                 paths = await transport.read_map(scope, "paths", list(ids.paths))
-                if not files and not paths:
+                if emptied or (not files and not paths):
                     # The transport knows nothing (any more), so it learns from here.
                     files = await transport.write_map(scope, "files", ids.exceptions, keep=True)
                     paths = await transport.write_map(scope, "paths", ids.paths, keep=True)
@@ -286,20 +306,25 @@ class FileRegistry:
             self._unsent = unsent + self._unsent
             self._replica.complain("files", f"The shares' file ids cannot be read yet: {error}")
 
-    async def _check_folder(self, share: str) -> None:
+    async def _check_folder(self, share: str) -> bool:
+        """Compare the share's folder with the others'; return whether the transport has forgotten
+        the share since the last time."""
         folder = self._shares.folder(share)
         there = await self._replica.transport.write_map(
-            Scope(share), "about", {"folder": folder}, keep=True
+            Scope(share), "about", {"folder": folder, "epoch": secrets.token_hex(4)}, keep=True
         )
+        before, self._epochs[share] = self._epochs.get(share), there["epoch"]
+        emptied = before not in (None, there["epoch"])
         if there["folder"] == folder:
             self.refused.pop(share, None)
-            return
+            return emptied
         self.refused[share] = SharePathMismatch(
             f"share {share!r} is the folder {folder!r} here and {there['folder']!r} on other "
             f"servers; give it the same path in the setting `shares` of all servers (to start "
             f"over, delete the key `about` of the share)"
         )
         self._replica.log.error("%s", self.refused[share])
+        return emptied
 
     def _ended(self, file_ids: list[str]) -> None:
         for file_id in file_ids:

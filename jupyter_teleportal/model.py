@@ -29,6 +29,8 @@ class Entry:
     offset: str
     payload: bytes
     replica: str
+    previous: str | None = None
+    """The offset of the entry before it; None where nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,18 @@ class LogRead:
     entries: list[Entry]
     checkpoint: bytes | None = None
     checkpoint_offset: str = ZERO_OFFSET
+
+    @property
+    def gapless(self) -> bool:
+        """Whether nothing is missing between the beginning, or the checkpoint, and the end."""
+        if self.checkpoint is None and not self.entries:
+            return False  # not even what the log was seeded with
+        reached = offset_key(self.checkpoint_offset if self.checkpoint is not None else ZERO_OFFSET)
+        for entry in self.entries:
+            if entry.previous is not None and offset_key(entry.previous) > reached:
+                return False
+            reached = max(reached, offset_key(entry.offset))
+        return True
 
     @property
     def tail(self) -> str:
@@ -96,3 +110,5 @@ class ClusterView:
 
     session: str
     ages_s: Mapping[str, float]
+    refused: str = ""
+    """Why this replica's own heartbeat was not taken."""

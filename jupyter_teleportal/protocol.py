@@ -16,6 +16,7 @@ effect         ends with
 `Seed`         `seed_done` with the effect, or `failed` with the effect
 `LoadContent`  `provide`, or nothing at all if the content cannot be loaded
 `Linger`       `lingered`, some 50 ms later
+`Gapped`       `look_again`, some time later
 ============== ===============================================================================
 """
 
@@ -113,6 +114,14 @@ class Convert(Effect):
 
 
 @dataclass(frozen=True)
+class Gapped(Effect):
+    """The log lacks something that others may still hold: ask them to put it back, and look again
+    with `look_again`. If nobody does, the log is worth nothing and has to go."""
+
+    updates: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
 class Linger(Effect):
     """An entry came before its predecessor; see whether that comes by itself."""
 
@@ -154,6 +163,7 @@ class Replicator:
     _unlisted: bool = field(default=False, init=False)
     _early: dict[str, EntryEnvelope] = field(default_factory=dict, init=False)
     _lingering: bool = field(default=False, init=False)
+    _looking: bool = field(default=False, init=False)
 
     # -- what the shell asks ---------------------------------------------------------------
 
@@ -183,6 +193,7 @@ class Replicator:
         self._take_back()
         self.phase = Phase.AWAY
         self._reading = None
+        self._looking = False
         return []
 
     def local_update(self, update: bytes) -> list[Effect]:
@@ -207,7 +218,8 @@ class Replicator:
             if len(self._early) > EARLY_MAX_ENTRIES:
                 # What is dropped here shows as a gap later.
                 self._early.clear()
-            if self.phase is Phase.JOINING and self._reading is None and self._sending is None:
+            waiting = self._reading is None and self._sending is None and not self._looking
+            if self.phase is Phase.JOINING and waiting:
                 return self._rejoin()
             return []
         return self._advance()
@@ -222,7 +234,7 @@ class Replicator:
     def observed(self, log: str | None, tail: str, offset_then: str) -> list[Effect]:
         """Somebody looked at the log, when this room's offset was `offset_then`."""
         if self.phase is not Phase.LIVE:
-            stuck = self._reading is None and self._sending is None
+            stuck = self._reading is None and self._sending is None and not self._looking
             return self._rejoin() if stuck and (log is not None or self.lineage) else []
         if log != self.log:
             return self._rejoin()
@@ -241,9 +253,14 @@ class Replicator:
         self._unlisted = True
         return self._rejoin()
 
+    def look_again(self) -> list[Effect]:
+        """Somebody may have filled the gap in the log, or the log is gone."""
+        self._looking = False
+        return self._rejoin() if self.phase is Phase.JOINING else []
+
     def provide(self, lineage: str, update: bytes) -> list[Effect]:
         """The content that `LoadContent` asked for."""
-        if self.log is not None:
+        if self.log is not None or self.lineage is not None or self._sending is not None:
             return []
         if not self.writable:
             # Whoever may write will seed the log; until then this replica shows the file.
@@ -265,6 +282,10 @@ class Replicator:
         if read.contiguous:
             return [*effects, *self._catch_up(read, updates)]
         lineage, fresh = lineage_of(read.log), self.lineage is None
+        if not read.gapless and lineage != self.lineage:
+            # Taken for the whole document, it would be saved as such.
+            self._looking = True
+            return [Gapped(updates)]
         if fresh and self.writable:
             # What the room itself wrote before it had any content.
             effects += self._begin(AppendState(read.log, NOTHING))

@@ -30,6 +30,8 @@ from .replica import Replica
 from .transports.base import TransportState, loop_time
 
 LINGER_S = 0.05
+MEND_S = 0.5
+ANSWER_S = 0.5
 LARGE_UPDATE_BYTES = 16 * 1024 * 1024
 
 
@@ -76,6 +78,9 @@ class RoomLink:
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._load_error: Exception | None = None
+        self._gapped_since: float | None = None
+        self._holder_answered = False
+        self._lacking: set[str] = set()
         self._subscription = doc.observe(self._on_update)
         self.awareness: AwarenessBridge | None = None
         if awareness is not None and broadcast is not None:
@@ -86,7 +91,10 @@ class RoomLink:
 
     async def load_content(self) -> SeedContent:
         """Return what a new log begins with. A room without a file begins empty."""
-        return SeedContent("empty", EMPTY_UPDATE)
+        return SeedContent("empty", EMPTY_UPDATE, None)
+
+    def provided(self, seed: SeedContent) -> None:
+        """The document begins with this seed, unless another replica comes first."""
 
     def convert(self, updates: tuple[bytes, ...]) -> None:
         """Make the document the log's, whose whole content is `updates`."""
@@ -105,12 +113,14 @@ class RoomLink:
 
     @property
     def wants_lease(self) -> bool:
-        """After an outage whoever held the lease before comes first: it may have written the
-        file, and knows."""
+        """Whoever held the lease before comes first: it may have written the file, and knows."""
         replicator = self.replicator
         if not replicator.writable or replicator.outdated:
             return False
-        return self.claims_first or loop_time() >= self._hold_off_until
+        if self.claims_first:
+            return True
+        # Where the lease is gone because the transport was emptied, its holder renews it first.
+        return self.lease.holder is None and loop_time() >= self._hold_off_until
 
     # -- life ------------------------------------------------------------------------------
 
@@ -140,7 +150,7 @@ class RoomLink:
             seed = await self.load_content()
             if self.replicator.lineage is None:
                 self._perform(self.replicator.disconnected())
-                self._perform(self.replicator.provide(seed.lineage, seed.update))
+                self._provide(seed)
                 self.log.warning(
                     "Room %s is open on this server alone; it is shared when the transport is back",
                     self.scope.room,
@@ -238,14 +248,45 @@ class RoomLink:
                     self.awareness.received(envelope)
                 except CodecError as error:
                     self._pass_over(error)
-        elif isinstance(envelope, Notice) and envelope.name == "incomplete":
+        elif isinstance(envelope, Notice):
             if envelope.replica != self.replica.id:
-                self._perform(self.replicator.reconcile())
-        elif isinstance(envelope, Notice) and envelope.name == "released":
-            if envelope.replica != self.replica.id:
-                self.spawn(self.tick())
+                self._noticed(envelope.name, envelope.replica)
         else:
             self.received(envelope)
+
+    def _noticed(self, name: str, replica: str) -> None:
+        """Another replica says something about the room. A name that is not known here is a later
+        version's."""
+        if name == "incomplete" and self.replicator.lineage is not None:
+            self.spawn(self._put_back())
+        elif name == "unseeded":
+            self.spawn(self._answer_holder())
+        elif name == "lacking":
+            self._lacking.add(replica)
+            self._changed.set()
+        elif name == "holding":
+            self._holder_answered = True
+            self._changed.set()
+        elif name == "released":
+            self.lease.released()
+            self.spawn(self.tick())
+
+    async def _put_back(self) -> None:
+        """Somebody cannot join, because the log lacks something: see that it holds all of it, and
+        let a checkpoint stand for what came before."""
+        self.publish(Notice(self.replica.id, "holding", {}))
+        self._perform(self.replicator.reconcile())
+        if await self.flush(self.replica.timing.join_timeout_s) and self.lease.holder in (
+            None,
+            self.replica.id,
+        ):
+            await self.checkpoint()
+
+    async def gather(self, enough: Callable[[], bool]) -> None:
+        """Ask the others for what the log lacks, and wait for it until it is `enough` or they
+        have had their time."""
+        self.publish(Notice(self.replica.id, "incomplete", {}))
+        await self._wait(enough, MEND_S)
 
     def _pass_over(self, error: CodecError) -> None:
         self.replica.complain(
@@ -287,6 +328,7 @@ class RoomLink:
             return
         self._perform(self.replicator.observed(view.log, view.tail, offset_then))
         if self.replicator.settled and not self.replicator.outdated:
+            self._gapped_since = None
             self.replica.settle(f"rooms {self.scope.room}")
         if self.lease.held(loop_time()) and self.compactor.due and self.replicator.settled:
             self.compactor.begun()
@@ -350,6 +392,8 @@ class RoomLink:
                     self.spawn(self._seed(effect, update or self.doc.get_update()))
                 case protocol.LoadContent():
                     self.spawn(self._load())
+                case protocol.Gapped(updates):
+                    self.spawn(self._mend(updates))
                 case protocol.Linger():
                     self.spawn(self._linger())
                 case protocol.Problem(message):
@@ -453,13 +497,69 @@ class RoomLink:
             self._perform(self.replicator.seed_done(effect, seeded))
 
     async def _load(self) -> None:
+        if await self._held_elsewhere():
+            self._perform(self.replicator.look_again())
+            return
         try:
             seed = await self.load_content()
         except Exception as error:  # noqa: BLE001 (raised again to whoever opens the room)
             self._load_error = error
             self._changed.set()
             return
-        self._perform(self.replicator.provide(seed.lineage, seed.update))
+        self._provide(seed)
+
+    def _provide(self, seed: SeedContent) -> None:
+        effects = self.replicator.provide(seed.lineage, seed.update)
+        if effects:
+            self.provided(seed)
+        self._perform(effects)
+
+    async def _held_elsewhere(self) -> bool:
+        """Whether another replica holds this document, whose log was lost. It puts that back when
+        it is asked, and has to come first: two histories of one document cannot be merged."""
+        question = Notice(self.replica.id, "unseeded", {})
+        self._holder_answered = False
+        self._lacking.clear()
+        try:
+            others = await self.replica.transport.publish(self.scope, question.encode()) - 1
+        except TransportError as error:
+            self.complain(f"The other servers cannot be asked for the document: {error}")
+            return False
+        await self._wait(lambda: self._holder_answered or len(self._lacking) >= others, ANSWER_S)
+        return self._holder_answered
+
+    async def _answer_holder(self) -> None:
+        """Another replica looks for this document: put its log back, if it is lost."""
+        if self.replicator.lineage is None or not self.replicator.writable:
+            self.publish(Notice(self.replica.id, "lacking", {}))
+            return
+        self.publish(Notice(self.replica.id, "holding", {}))
+        self._perform(self.replicator.reconcile())
+
+    async def _mend(self, updates: tuple[bytes, ...]) -> None:
+        """Ask the others to put back what the log lacks. Where nobody answers for as long as a
+        replica may be silent, nobody lives who could."""
+        now = loop_time()
+        if self._gapped_since is None:
+            self._gapped_since = now
+        self.complain("The log has lost entries; the other servers are asked to put them back")
+        silent = now - self._gapped_since > self.replica.timing.dead_after_s
+        if silent and self.replicator.writable and not self._holder_answered:
+            self._gapped_since = None
+            self.complain("The log has lost entries that nobody has; it begins anew")
+            try:
+                await self.abandon(updates)
+                await self.replica.transport.expire_room(self.scope, 0)
+            except TransportError as error:
+                self.complain(f"The log cannot be begun anew: {error}")
+        else:
+            self._holder_answered = False
+            self.publish(Notice(self.replica.id, "incomplete", {}))
+            await asyncio.sleep(MEND_S)
+        self._perform(self.replicator.look_again())
+
+    async def abandon(self, updates: tuple[bytes, ...]) -> None:
+        """The log is about to be dropped, of which `updates` can be read."""
 
     async def _linger(self) -> None:
         await asyncio.sleep(LINGER_S)

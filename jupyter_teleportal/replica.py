@@ -136,6 +136,8 @@ class Replica:
         left = deadline - asyncio.get_running_loop().time()
         if self.connected and await self._finish([self._farewell()], left / 2):
             self.log.info("The other servers notice in %.0f s", self.timing.dead_after_s)
+        for task in list(self._tasks):
+            task.cancel()
         await self.transport.aclose()
 
     async def _farewell(self) -> None:
@@ -169,7 +171,13 @@ class Replica:
         except TransportError as error:
             self.complain("heartbeat", f"The heartbeat failed: {error}")
             return
-        self.settle("heartbeat")
+        if view.refused:
+            self.complain(
+                "heartbeat",
+                f"The heartbeat is refused, so others take this server for dead: {view.refused}",
+            )
+        else:
+            self.settle("heartbeat")
         if view.session != self.session:
             self.session = view.session
             for listener in self._session_listeners:
@@ -196,6 +204,9 @@ class Replica:
                 )
 
     def _on_transport(self, state: TransportState) -> None:
+        if state is TransportState.CONNECTED and self._beating is not None:
+            # Others take this replica for dead, and it may not know the cluster's session.
+            self.spawn(self.beat())
         for link in list(self.links.values()):
             link.transport_changed(state)
 

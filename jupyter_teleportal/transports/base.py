@@ -73,8 +73,9 @@ class SyncTransport(Protocol):
 
     async def unsubscribe(self, scope: Scope) -> None: ...
 
-    async def publish(self, scope: Scope, message: bytes) -> None:
-        """Send `message` to all subscribers of the channel, the own ones included."""
+    async def publish(self, scope: Scope, message: bytes) -> int:
+        """Send `message` to all subscribers of the channel, the own ones included; return how many
+        there are, as far as is known."""
         ...
 
     async def seed_log(self, scope: Scope, lineage: str, replica: str, payload: bytes) -> Seeded:

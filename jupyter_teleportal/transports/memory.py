@@ -124,14 +124,16 @@ class MemorySyncTransport(TransportBase):
         listeners = self.hub.listeners[scope]
         listeners[:] = [pair for pair in listeners if pair[0] is not self]
 
-    async def publish(self, scope: Scope, message: bytes) -> None:
+    async def publish(self, scope: Scope, message: bytes) -> int:
         await self._reach()
-        self._send(scope, message)
+        return self._send(scope, message)
 
-    def _send(self, scope: Scope, message: bytes) -> None:
-        for transport, listener in list(self.hub.listeners[scope]):
+    def _send(self, scope: Scope, message: bytes) -> int:
+        listeners = list(self.hub.listeners[scope])
+        for transport, listener in listeners:
             if transport.state is TransportState.CONNECTED:
                 transport._deliver(scope, listener, message)
+        return len(listeners)
 
     async def seed_log(self, scope: Scope, lineage: str, replica: str, payload: bytes) -> Seeded:
         await self._reach()
@@ -152,7 +154,7 @@ class MemorySyncTransport(TransportBase):
 
     def _append(self, scope: Scope, room: _Room, replica: str, payload: bytes) -> Appended:
         previous = room.entries[-1].offset if room.entries else ZERO_OFFSET
-        entry = Entry(self.hub.next_offset(), payload, replica)
+        entry = Entry(self.hub.next_offset(), payload, replica, previous)
         room.entries.append(entry)
         assert room.log is not None
         envelope = EntryEnvelope(replica, room.log, previous, entry.offset, payload)

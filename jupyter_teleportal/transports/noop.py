@@ -49,8 +49,8 @@ class NoopSyncTransport(TransportBase):
     async def unsubscribe(self, scope: Scope) -> None:
         pass
 
-    async def publish(self, scope: Scope, message: bytes) -> None:
-        pass
+    async def publish(self, scope: Scope, message: bytes) -> int:
+        return 0
 
     async def seed_log(self, scope: Scope, lineage: str, replica: str, payload: bytes) -> Seeded:
         raise TransportUnavailable(_NOTHING)

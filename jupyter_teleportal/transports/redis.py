@@ -18,6 +18,7 @@ from ..model import (
     LogRead,
     Scope,
     Seeded,
+    offset_key,
 )
 from . import redis_scripts as scripts
 from .redis_client import DEFAULT_KEY_PREFIX, Command, RedisClient
@@ -182,7 +183,7 @@ class RedisSyncTransport(RedisClient):
         read = Command(("GET", session_key))
         for command in (claim, keep, read):
             self.submit(command)
-        now, scores = await self.call(
+        now, scores, refused = await self.call(
             scripts.HEARTBEAT, [f"{self.prefix}replicas"], replica, _ms(forget_s), _ms(keep_s)
         )
         there = await read.reply
@@ -190,7 +191,7 @@ class RedisSyncTransport(RedisClient):
             name.decode(): max(0.0, (now - float(score)) / 1000)
             for name, score in zip(scores[::2], scores[1::2], strict=True)
         }
-        return ClusterView(there.decode() if there else session, beats)
+        return ClusterView(there.decode() if there else session, beats, refused.decode())
 
     async def farewell(self, replica: str) -> None:
         await self.execute("ZREM", f"{self.prefix}replicas", replica)
@@ -240,9 +241,19 @@ def _entries(raw: Any) -> list[Entry]:
             offset.decode(),
             fields.get(b"u", b""),
             fields.get(b"r", b"").decode(errors="replace"),
+            _offset(fields.get(b"p")),
         )
         for offset, fields in raw
     ]
+
+
+def _offset(raw: bytes | None) -> str | None:
+    try:
+        text = raw.decode() if raw is not None else ""
+        offset_key(text)
+    except ValueError:
+        return None
+    return text
 
 
 def _map_change(key: str, field: str, value: str | None, keep: bool) -> tuple[str, ...]:

@@ -428,8 +428,8 @@ class RedisClient(TransportBase):
             # The reader meets the same error and reconnects, without this channel.
             self.log.debug("Unsubscribing from %s: %s", channel, error)
 
-    async def publish(self, scope: Scope, message: bytes) -> None:
-        await self.execute("PUBLISH", self.channel(scope), message)
+    async def publish(self, scope: Scope, message: bytes) -> int:
+        return int(await self.execute("PUBLISH", self.channel(scope), message))
 
     # -- bulk reads ------------------------------------------------------------------------
 

@@ -40,7 +40,7 @@ _APPEND = (
     + """
 local function append(log, replica, payload, channel, inline_max)
   local previous = tail(KEYS[1], KEYS[2])
-  local offset = redis.call('XADD', KEYS[1], '*', 'u', payload, 'r', replica)
+  local offset = redis.call('XADD', KEYS[1], '*', 'u', payload, 'r', replica, 'p', previous)
   redis.call('HSET', KEYS[2], 'tail', offset)
   local envelope = '\\1E'
   for _, field in ipairs({replica, log, previous, offset}) do
@@ -157,9 +157,11 @@ HEARTBEAT = Script(
     """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZADD', KEYS[1], now, ARGV[1])
+-- A Redis that takes nothing more can still say who is there.
+local taken = redis.pcall('ZADD', KEYS[1], now, ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
-return {now, redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')}
+return {now, redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES'),
+        type(taken) == 'table' and taken.err or ''}
 """
 )

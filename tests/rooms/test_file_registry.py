@@ -96,3 +96,22 @@ async def test_registering_does_not_undo_a_rename(hub: MemoryHub) -> None:
     late = await join(hub)
     await late.ids.resolve(file_id)
     assert late.ids.api_path(file_id) == "new"
+
+
+async def test_ids_are_put_back_when_the_hub_forgets_them_without_a_disconnect(
+    hub: MemoryHub,
+) -> None:
+    """As FLUSHALL does, and a server that starts after it comes first."""
+    a = await join(hub)
+    file_id = a.ids.index(at("old"))
+    await a.ids.register(at("old"))
+    a.ids.move(at("old"), at("new"))
+    await a.ids.flush()
+    hub.clear()
+    b = await join(hub)
+    assert b.ids.find(file_id) is None
+    await a.ids.tick()
+    await b.ids.resolve(file_id)
+    assert b.ids.api_path(file_id) == "new"
+    c = await join(hub)
+    assert c.ids.index(at("new")) == file_id
