@@ -129,6 +129,10 @@ def format_status(server: Server, status: dict[str, Any]) -> str:
     lines.append("  replicas   " + (", ".join(map(str, others)) or "none known"))
     if status.get("problem"):
         lines.append(f"  problem    {status['problem']}")
+    lines += [
+        f"  wrong      {complaint.get('message')} ({complaint.get('count')} times)"
+        for complaint in status.get("complaints") or []
+    ]
     rooms = status.get("rooms") or []
     if rooms:
         heads = ("ROOM", "CLIENTS", "REPLICAS", "SAVER", "UNACKNOWLEDGED")

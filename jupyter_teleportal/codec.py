@@ -74,20 +74,19 @@ def decode_payload(payload: bytes) -> bytes:
     return update
 
 
-def encode_note(lineage: str, digest: str, update: bytes) -> bytes:
+def encode_note(lineage: str, update: bytes) -> bytes:
     """Return the note that a saver leaves beside a file when it cannot reach the transport.
 
     Args:
         lineage: the lineage of the saver's document.
-        digest: the digest of the file's content.
-        update: the saver's document.
+        update: the saver's document, as it is about to write it.
     """
-    header = json.dumps({"version": VERSION, "lineage": lineage, "digest": digest})
+    header = json.dumps({"version": VERSION, "lineage": lineage})
     return header.encode() + b"\n" + encode_payload(update)
 
 
-def decode_note(note: bytes) -> tuple[str, str, bytes]:
-    """Return the lineage, the digest and the update of a note.
+def decode_note(note: bytes) -> tuple[str, bytes]:
+    """Return the lineage and the update of a note.
 
     Raises:
         CodecError: if it is no note, or one of another version.
@@ -95,17 +94,17 @@ def decode_note(note: bytes) -> tuple[str, str, bytes]:
     header, _, payload = note.partition(b"\n")
     try:
         fields = json.loads(header)
-        version, lineage, digest = fields["version"], fields["lineage"], fields["digest"]
+        version, lineage = fields["version"], fields["lineage"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise CodecError(f"a note of {len(note)} bytes has no header: {error!r}") from error
-    if version != VERSION or not isinstance(lineage, str) or not isinstance(digest, str):
+    if version != VERSION or not isinstance(lineage, str):
         raise CodecError(f"a note of version {version!r}, this replica reads version {VERSION}")
     update = decode_payload(payload)
     try:
         get_state(update)
     except ValueError as error:
         raise CodecError(f"the update in a note is damaged: {error}") from error
-    return lineage, digest, update
+    return lineage, update
 
 
 @dataclass(frozen=True)

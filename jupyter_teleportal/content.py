@@ -44,10 +44,17 @@ class SeedContent:
 
     Two seeds of one lineage hold the same items; their bytes may differ in the order of keys
     within a JSON value.
+
+    Attributes:
+        lineage: names the document that begins with this update.
+        update: the first update.
+        content: what the document then gives back, which is what the file holds in the form in
+            which contents are compared.
     """
 
     lineage: str
     update: bytes
+    content: Any
 
 
 def make_document(file_type: str, doc: Doc[Any] | None = None) -> YBaseDoc:
@@ -98,7 +105,7 @@ def seed(file_type: str, content: Any) -> SeedContent:
         if type(error).__name__ != "PanicException":
             raise
         raise ValueError(f"the file holds a value that cannot be shared: {error}") from error
-    return SeedContent(fingerprint[:8].hex(), document.ydoc.get_update())
+    return SeedContent(fingerprint[:8].hex(), document.ydoc.get_update(), document.get())
 
 
 def foreign_seeds(state: bytes, own_state: bytes) -> set[int]:
@@ -119,13 +126,6 @@ def _clients(state: bytes) -> set[int]:
         clients.add(decoder.read_var_uint())
         decoder.read_var_uint()
     return clients
-
-
-def normalise(file_type: str, content: Any) -> Any:
-    """Return `content` as a document would give it back."""
-    document = make_document(file_type)
-    document.ydoc.apply_update(seed(file_type, content).update)
-    return document.get()
 
 
 def _with_cells(notebook: dict[str, Any], namespace: uuid.UUID) -> dict[str, Any]:

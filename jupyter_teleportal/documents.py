@@ -11,13 +11,15 @@ from jupyter_ydoc.ybasedoc import YBaseDoc
 from pycrdt import Array, Awareness, Text, XmlFragment
 
 from .codec import Envelope, SaveReply, SaveRequest
-from .content import SeedContent, apply_content, digest, merge, seed
+from .content import SeedContent, apply_content, digest, make_document, merge, seed
+from .document_file import DocumentFile
 from .errors import TransportError
 from .model import Scope
 from .protocol import Phase
 from .provider import RoomLink
 from .replica import Replica
-from .saving import DELETED_KEEP_S, DocumentFile, Saver
+from .save_requests import SaveRequests
+from .saving import DELETED_KEEP_S, Saver
 from .transports.base import TransportState
 
 
@@ -60,6 +62,7 @@ class DocumentLink(RoomLink):
             autosaves=self._autosaves,
             tell=tell,
         )
+        self.save_requests = SaveRequests(self, self.saver)
         # Observers of a document are one set: this takes the place of upstream's, which saves
         # on every replica.
         document.observe(self._on_content)
@@ -77,6 +80,10 @@ class DocumentLink(RoomLink):
     async def aclose(self) -> None:
         if self._closed:
             return
+        if self.replica.connected:
+            # If the log was lost just now, this replica may be the only one that can put it back.
+            looking = self.spawn(self.tick())
+            await asyncio.wait({looking}, timeout=self.replica.timing.stop_timeout_s / 5)
         if self._saving is not None:
             # Not between writing the file and noting it.
             async with self.saver.between_saves():
@@ -91,9 +98,11 @@ class DocumentLink(RoomLink):
 
     async def load_content(self) -> SeedContent:
         content, _ = await self.file.load()
-        first = seed(self._file_type, content)
-        self.saver.loaded(content)
-        return first
+        # The history goes on if it can: where the file was changed since, that is found out later.
+        return await self.saver.noted() or seed(self._file_type, content)
+
+    def provided(self, seed: SeedContent) -> None:
+        self.saver.loaded(seed.content, seed.lineage)
 
     def lease_changed(self) -> None:
         self.saver.lease_changed()
@@ -106,6 +115,8 @@ class DocumentLink(RoomLink):
             if self.replicator.phase is Phase.LIVE:
                 self.saver.outage_begins()
             super().transport_changed(state)
+            if state is TransportState.DEGRADED:
+                self.saver.cut_off()
             if state is TransportState.DEGRADED and not self._degraded:
                 self._degraded = True
                 saved = "they are" if self.saver.may_save else "the file is not"
@@ -133,9 +144,9 @@ class DocumentLink(RoomLink):
 
     def received(self, envelope: Envelope) -> None:
         if isinstance(envelope, SaveRequest) and envelope.replica != self.replica.id:
-            self.spawn(self.saver.answer(envelope))
+            self.spawn(self.save_requests.answer(envelope))
         elif isinstance(envelope, SaveReply):
-            self.saver.answered(envelope)
+            self.save_requests.answered(envelope)
 
     async def deleted(self) -> None:
         """The document was deleted: nothing of it is shared or saved any more."""
@@ -146,6 +157,14 @@ class DocumentLink(RoomLink):
             await self.replica.transport.expire_room(self.scope, DELETED_KEEP_S)
         except TransportError as error:
             self.complain(f"The log of a deleted document is left behind: {error}")
+
+    async def abandon(self, updates: tuple[bytes, ...]) -> None:
+        rest = make_document(self._file_type)
+        for update in updates:
+            rest.ydoc.apply_update(update)
+        content, (saved, _) = rest.get(), await self.file.load()
+        if content not in (make_document(self._file_type).get(), saved):
+            await self._keep_copy(content)
 
     def convert(self, updates: tuple[bytes, ...]) -> None:
         ours = self.document.get()
@@ -172,6 +191,7 @@ class DocumentLink(RoomLink):
         )
         if changed and base is None and ours != theirs:
             self.spawn(self._keep_copy(ours))
+        self.saver.converted(theirs)
         self.saver.changed()
 
     async def _keep_copy(self, content: Any) -> None:

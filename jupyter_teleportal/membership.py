@@ -52,6 +52,8 @@ class Lease:
     margin_s: float
     holder: str | None = None
     fence: int = 0
+    last_holder: str | None = None
+    """Who held it last, as far as is known here; None if nobody did, or has given it back."""
     _asked_at: float = float("-inf")
     _until: float = 0.0
 
@@ -63,9 +65,16 @@ class Lease:
         self._asked_at = asked_at
         before = self.holder, self.fence
         self.holder, self.fence = view.holder, view.fence
+        # A transport that was emptied knows of no holder, and yet there is one.
+        self.last_holder = view.holder or self.last_holder
         if view.holder == self.own:
             self._until = asked_at + self.ttl_s
         return before != (self.holder, self.fence)
+
+    def released(self) -> None:
+        """Its holder says that it has given it back."""
+        if self.holder != self.own:
+            self.holder = self.last_holder = None
 
     def held(self, now: float) -> bool:
         """Whether this replica may act as the holder at the time `now`."""
@@ -73,5 +82,5 @@ class Lease:
 
     @property
     def own_last(self) -> bool:
-        """Whether this replica was the holder when the lease was last seen."""
-        return self.holder == self.own
+        """Whether nobody has held the lease after this replica."""
+        return self.last_holder == self.own

@@ -33,10 +33,12 @@ from jupyter_server_ydoc.utils import (
 from jupyter_server_ydoc.websocketserver import JupyterWebsocketServer
 from pycrdt import Channel, YMessageType, YSyncMessageType, read_message
 from pycrdt.websocket import YRoom
+from tornado.web import HTTPError
 
 from .awareness import AwarenessBridge
 from .client_messages import check_message
 from .content import foreign_seeds
+from .document_file import FileState
 from .documents import DocumentLink
 from .errors import CodecError, SaveFailed, SeamError
 from .fanout import Fanout, current_channel
@@ -44,7 +46,6 @@ from .file_ids import FileRegistry
 from .model import Scope
 from .presence import PresenceLink
 from .replica import Replica
-from .saving import FileState
 from .shares import SharedPath, Shares
 from .store import RedisYStore
 from .whole_files import replaceable, replacing
@@ -165,8 +166,14 @@ class Seam:
             api_path = os.path.relpath(os_path, manager.root_dir).replace(os.sep, "/")
             shared = self.shares.locate(api_path) is not None
             if shared and manager.use_atomic_writing and replaceable(os_path):
-                with manager.perm_to_403(os_path), replacing(os_path, *args, **keywords) as file:
-                    yield file
+                try:
+                    with (
+                        manager.perm_to_403(os_path),
+                        replacing(os_path, *args, **keywords) as file,
+                    ):
+                        yield file
+                except SaveFailed as error:
+                    raise HTTPError(409, str(error)) from error
             else:
                 with write_in_place(os_path, *args, **keywords) as file:
                     yield file
@@ -200,17 +207,29 @@ class Seam:
         if shared is not None and self.replica.connected:
             await self.registry.register(shared)
 
-    async def before_room(self, room_id: str) -> None:
-        """A client is about to open a room: see that its path is known."""
+    async def before_room(self, room_id: str) -> bool:
+        """A client is about to open a room: see that its path is known, and return whether it can
+        be opened."""
         await self._ready()
         # Upstream's first connections each start the server, and all but one of them in vain.
         if self._serving is None and not self._server.started.is_set():
             self._serving = asyncio.create_task(self._server.start())
         await self._server.started.wait()
-        if room_id.count(":") >= 2 and self.replica.connected:
-            file_id = decode_file_path(room_id)[2]
-            if self._settings["file_id_manager"].get_path(file_id) is None:
-                await self.registry.resolve(file_id)
+        if room_id.count(":") < 2:
+            return True
+        file_id = decode_file_path(room_id)[2]
+        if self._settings["file_id_manager"].get_path(file_id) is not None:
+            return True
+        if self.replica.connected:
+            await self.registry.resolve(file_id)
+            self.replica.settle("unknown_documents")
+            return True
+        self.replica.complain(
+            "unknown_documents",
+            "A browser asks for a document whose path only Redis knows, which is away; the "
+            "browser goes on trying",
+        )
+        return False
 
     def complain_of_client(self, room_id: str, error: Exception) -> None:
         """A client's message is passed over."""
@@ -440,7 +459,7 @@ def _on_path_change(room: DocumentRoom, link: DocumentLink) -> None:
 def _save_to_disc(link: DocumentLink) -> asyncio.Task[None] | None:
     if not link.replicator.writable:
         return None
-    return asyncio.create_task(link.saver.save_now())
+    return asyncio.create_task(link.save_requests.save_now())
 
 
 class LoadedFile:
@@ -475,8 +494,9 @@ class LoadedFile:
             if self._modified == model["last_modified"]:
                 return model["content"], state
 
-    async def write(self, content: Any) -> FileState:
-        # The caller has compared the hash; what the loader compares is what it has seen then.
+    async def write(self, content: Any, over: FileState) -> FileState:
+        if over.last_modified != str(self._modified):
+            raise SaveFailed("the file was changed in the very moment of saving")
         self._loader.last_modified = self._modified
         try:
             saved = await self._loader.maybe_save_content(
@@ -553,8 +573,12 @@ def _install_handlers() -> None:
 
     async def prepare_resolved(self: Any) -> None:
         seam = self.settings.get(SETTINGS_KEY)
-        if isinstance(seam, Seam):
-            await seam.before_room(room_id_from_encoded_path(self.request.path))
+        if isinstance(seam, Seam) and not await seam.before_room(
+            room_id_from_encoded_path(self.request.path)
+        ):
+            self.set_status(404)
+            self.finish()
+            return
         await prepare(self)
 
     async def on_readable_message(self: Any, message: Any) -> None:
@@ -570,6 +594,10 @@ def _install_handlers() -> None:
     def check_known(root_dir: str, session: str, *args: Any, **keywords: Any) -> tuple[bool, str]:
         if any(seam.knows_session(session) for seam in _seams_in_use):
             return False, ""
+        if _seams_in_use:
+            # Upstream notes one document version for a session, that of whichever type was opened
+            # last. A seed shows by its client id what it was made with, so the room finds out.
+            keywords["current_document_version"] = None
         result: tuple[bool, str] = check(root_dir, session, *args, **keywords)
         return result
 

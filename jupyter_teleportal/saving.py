@@ -4,62 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NoReturn
 
 from jupyter_ydoc.ybasedoc import YBaseDoc
 
-from .codec import SaveReply, SaveRequest, decode_note, encode_note
-from .content import apply_content, digest, merge, normalise
+from .codec import decode_note, encode_note
+from .compaction import readable
+from .content import SeedContent, apply_content, digest, make_document, merge, seed
+from .document_file import DocumentFile, FileState
 from .errors import CodecError, SaveFailed, TransportError
-from .model import ZERO_OFFSET
+from .model import ZERO_OFFSET, offset_key
 from .provider import RoomLink
 from .scheduling import SaveSchedule
 from .transports.base import loop_time
 
 RETRY_S = 5.0
 REQUEST_TIMEOUT_S = 3.0
+OUTAGE_DELAY_S = 1.0
+LAST_SAVED_MAX_ENTRIES = 100
 DELETED_KEEP_S = 60 * 60
-
-
-@dataclass(frozen=True)
-class FileState:
-    """What is known of a file without its content."""
-
-    hash: str
-    last_modified: str
-    writable: bool
-
-
-class DocumentFile(Protocol):
-    """A document's file, as the saver needs it. Every method may raise what the contents manager
-    raises."""
-
-    @property
-    def path(self) -> str: ...
-
-    async def stat(self) -> FileState: ...
-
-    async def load(self) -> tuple[Any, FileState]: ...
-
-    async def write(self, content: Any) -> FileState:
-        """Write the file, whole or not at all."""
-        ...
-
-    async def keep_copy(self, content: Any) -> str:
-        """Write `content` to a new file beside this one and return its path."""
-        ...
-
-    async def write_note(self, note: bytes) -> None:
-        """Leave `note` where whoever reads the file finds it; nothing, where there is no such
-        place."""
-        ...
-
-    async def read_note(self) -> bytes | None: ...
-
-    async def remove_note(self) -> None: ...
 
 
 class NotTheSaver(SaveFailed):
@@ -106,20 +70,26 @@ class Saver:
         self._schedule = SaveSchedule(delay_s or 0.0, self._replica.timing.save_ceiling_s)
         self._wake = asyncio.Event()
         self._lock = asyncio.Lock()
-        self._replies: dict[str, asyncio.Future[str]] = {}
         self._disk: FileState | None = None
         self._written = ""
+        self._written_on: str | None = None
         self._unnoted = False
-        self._left_note = False
         self._base: Any = None
         self._outage_base: Any = None
         self._base_digest = ""
+        self._base_lineage: str | None = None
         self._changes = 0
+        self._alone_from = 0.0
         self._ended = False
         self._stepped_down = False
         self.last_save: float | None = None
 
     # -- what the room tells ---------------------------------------------------------------
+
+    @property
+    def file_deleted(self) -> bool:
+        """Whether the document was deleted, so that nothing may write its file again."""
+        return self._ended
 
     @property
     def may_save(self) -> bool:
@@ -130,7 +100,8 @@ class Saver:
             return False
         if self._replica.connected:
             return link.lease.held(loop_time())
-        return link.lease.own_last or link.lease.fence == 0
+        known_last = link.lease.last_holder in (None, self._replica.id)
+        return known_last and loop_time() >= self._alone_from
 
     def outage_ended(self) -> None:
         """The log holds all of it."""
@@ -138,21 +109,61 @@ class Saver:
 
     @property
     def base(self) -> Any:
-        """The document's content before the changes that the log may not hold."""
-        return self._base if self._outage_base is None else self._outage_base
+        """What the file held, which a log that was lost and begun anew began with; None if that
+        is not known."""
+        if self._outage_base is not None:
+            return self._outage_base
+        return self._base if self._disk is not None else None
 
     @property
     def wrote_unnoted(self) -> bool:
         """Whether the file holds what this replica has written and nobody else knows of."""
         return self._unnoted
 
-    def loaded(self, content: Any) -> None:
-        """The document's content comes from the file, which holds `content`."""
-        self._set_base(normalise(self._file_type, content))
+    def loaded(self, content: Any, lineage: str) -> None:
+        """If the document becomes one of this lineage, its content comes from the file, which
+        holds `content`."""
+        self._set_base(content)
+        self._base_lineage = lineage
+        self._outage_base = content
+
+    def cut_off(self) -> None:
+        """The transport is gone. A replica whose lease has run out before it noticed, because it
+        was frozen or heard nothing, may have a successor, so it waits before it saves alone."""
+        if self._link.lease.own_last and not self._link.lease.held(loop_time()):
+            wait_s = self._replica.timing.lease_ttl_s
+            self._alone_from = loop_time() + wait_s
+            asyncio.get_running_loop().call_later(wait_s, self._wake.set)
 
     def outage_begins(self) -> None:
-        """What is changed from now on is what a document of another lineage has to be given."""
-        self._outage_base = self._document.get()
+        """If the log is lost, another replica may begin it anew with what the file holds now, and
+        what this document holds beyond that is what that one has to be given."""
+        if self._disk is not None:
+            self._outage_base = self._base
+        else:
+            self._link.spawn(self._remember_file())
+
+    async def _remember_file(self) -> None:
+        known = self._document.hash
+        try:
+            content, state = await self._file.load()
+        except Exception as error:  # noqa: BLE001 (told; it is needed only if the log is lost)
+            self._link.complain(
+                "If its log is lost, what was written here goes to a copy beside the file, which "
+                f"cannot be read now: {error or type(error).__name__}"
+            )
+            return
+        if state.hash == known:
+            self._outage_base = seed(self._file_type, content).content
+
+    def converted(self, log_content: Any) -> None:
+        """The document is another one now, which was seeded with who knows what, and the log holds
+        `log_content` of it. What was written to the file before is in it, as far as it was more
+        than what the file had held."""
+        self._written_on = digest(self.base) if self.base is not None else ""
+        self._base, self._base_digest, self._disk = None, "", None
+        self._outage_base = log_content
+        self._wake.set()
 
     def changed(self) -> None:
         """The document's content has changed, here or elsewhere."""
@@ -199,6 +210,9 @@ class Saver:
         """Save when it is due, for as long as the room is open."""
         while True:
             due = self._schedule.due()
+            if due is not None and not self._replica.connected:
+                # If the others can reach the transport, one of them saves first, and is seen.
+                due += OUTAGE_DELAY_S
             if not self.may_save or (due is None and self._disk is not None):
                 await self._wake.wait()
                 self._wake.clear()
@@ -242,76 +256,14 @@ class Saver:
             elif digest(self._document.get()) == self._base_digest:
                 await self._link.flush(REQUEST_TIMEOUT_S)
                 await self._mark(self._link.replicator.offset)
-        except Exception:
-            self._link.log.exception(
-                "Room %s was not saved when it was closed; its edits are in the log and are "
-                "saved when it is opened again",
-                self._link.scope.room,
+        except Exception as error:  # noqa: BLE001 (whatever it is, the room is closed)
+            self._replica.complain(
+                "saves closing",
+                f"Room {self._link.scope.room} was not saved when it was closed; its edits are in "
+                f"the log and are saved when it is opened again: {error or type(error).__name__}",
             )
 
     # -- saving ----------------------------------------------------------------------------
-
-    async def save_now(self) -> None:
-        """Save because somebody asked for it, here or on the replica that is the saver.
-
-        Raises:
-            SaveFailed: if it was not saved; the message says why.
-        """
-        deadline = loop_time() + self._replica.timing.save_reply_timeout_s
-        while loop_time() < deadline:
-            if self._ended:
-                raise SaveFailed("the file was deleted")
-            if self.may_save:
-                try:
-                    await self.save()
-                except NotTheSaver:
-                    continue
-                return
-            if not self._replica.connected:
-                raise SaveFailed("the server that saves this document cannot be reached")
-            if await self._ask_saver():
-                return
-            await self._link.tick()
-        raise SaveFailed("no server has saved the document in time")
-
-    async def _ask_saver(self) -> bool:
-        """Ask whoever is the saver; return whether it has saved."""
-        await self._link.flush(REQUEST_TIMEOUT_S)
-        request = uuid.uuid4().hex
-        reply: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._replies[request] = reply
-        try:
-            self._link.publish(SaveRequest(self._replica.id, request))
-            problem = await asyncio.wait_for(reply, REQUEST_TIMEOUT_S)
-        except asyncio.TimeoutError:
-            return False
-        finally:
-            del self._replies[request]
-        if problem:
-            raise SaveFailed(problem)
-        return True
-
-    async def answer(self, request: SaveRequest) -> None:
-        """Save because another replica's client asked for it, if this is the saver."""
-        if not self.may_save:
-            return
-        problem = ""
-        try:
-            # Whoever asks has shared all edits, but a large one may not have been read here yet.
-            await self._link.catch_up(REQUEST_TIMEOUT_S)
-            await self.save()
-        except NotTheSaver:
-            return
-        except Exception as error:
-            self._link.log.exception("Room %s could not be saved", self._link.scope.room)
-            problem = str(error) or type(error).__name__
-        self._link.publish(SaveReply(self._replica.id, request.request, problem))
-
-    def answered(self, reply: SaveReply) -> None:
-        """The saver has answered."""
-        waiting = self._replies.get(reply.request)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(reply.problem)
 
     async def save(self) -> None:
         """Write the file, unless it holds the document's content already.
@@ -338,12 +290,20 @@ class Saver:
         content = await self._snapshot()
         fingerprint = digest(content)
         if fingerprint != self._base_digest:
-            await self._claim(fingerprint)
-            state = await self._file.write(content)
+            noted = not await self._claim(fingerprint)
+            if noted:
+                content = await self._leave_note()
+            try:
+                if self._disk is None:
+                    raise NotTheSaver("the file may be another one now")
+                state = await self._file.write(content, self._disk)
+            except Exception:
+                if noted:
+                    await self._file.remove_note()
+                raise
             self._settle(content, state)
-            self._written = state.hash
+            self._written, self._written_on = state.hash, None
             self._unnoted = True
-            self._document.hash = state.hash
             self.last_save = time.time()
             self._replica.settle(f"saves {self._link.scope.room}")
             self._tell("INFO", "Content saved.")
@@ -366,9 +326,14 @@ class Saver:
             return self._document.get()
         return content if changes == self._changes else self._document.get()
 
-    async def _claim(self, fingerprint: str) -> None:
+    async def _claim(self, fingerprint: str) -> bool:
         """Make sure right before writing that this is the saver, and say what it is writing: if
-        it dies now, its successor must not take the new file for somebody else's."""
+        it dies now, its successor must not take the new file for somebody else's. Return whether
+        it could be said.
+
+        Raises:
+            NotTheSaver: if another replica is the saver.
+        """
         if self._replica.connected:
             await self._link.tick()
         if not self.may_save or self._disk is None:
@@ -378,39 +343,43 @@ class Saver:
                 await self._replica.transport.write_map(
                     self._link.scope, "saved", {"pending": fingerprint}
                 )
-                return
+                return True
             except TransportError as error:
                 # The lease is held, and a transport that takes no more must not keep the file back.
                 self._link.complain(f"The other servers do not know of this save: {error}")
-        await self._leave_note(fingerprint)
+        return False
 
-    async def _leave_note(self, fingerprint: str) -> None:
+    async def _leave_note(self) -> Any:
         """Say beside the file what is about to be in it, since it cannot be said through the
         transport. A successor finds there the edits that it lacks, as edits: taken from the file
-        as text they would be there twice when this replica comes back."""
+        as text they would be there twice when this replica comes back. Return the content as it
+        is noted."""
+        content = self._document.get()
         lineage = self._link.replicator.lineage
         if lineage is not None:
-            self._left_note = True
-            await self._file.write_note(
-                encode_note(lineage, fingerprint, self._link.doc.get_update())
-            )
+            await self._file.write_note(encode_note(lineage, self._link.doc.get_update()))
+        return content
 
-    async def _adopt(self, fingerprint: str) -> bool:
-        """If the file was written by another replica that could not say so, take over the edits
-        that it noted, which go to the log; return whether it was."""
+    async def noted(self) -> SeedContent | None:
+        """The document that another replica has noted beside the file; None if there is none."""
         raw = await self._file.read_note()
         if raw is None:
-            return False
+            return None
         try:
-            lineage, noted, update = decode_note(raw)
-        except CodecError as error:
+            lineage, update = decode_note(raw)
+            document = make_document(self._file_type)
+            document.ydoc.apply_update(update)
+        except (CodecError, ValueError) as error:
             self._link.complain(f"The note beside {self._file.path} is passed over: {error}")
+            return None
+        return SeedContent(lineage, update, document.get())
+
+    def _adopts(self, noted: SeedContent) -> bool:
+        """Take over the edits that another replica has noted beside the file, if they are of this
+        document; they go to the log from here."""
+        if noted.lineage != self._link.replicator.lineage:
             return False
-        if noted != fingerprint or lineage != self._link.replicator.lineage:
-            return False
-        self._left_note = True
-        self._link.doc.apply_update(update)
-        self._link.log.info("%s was saved by another server during an outage", self._file.path)
+        self._link.doc.apply_update(noted.update)
         return True
 
     async def _mark(self, offset: str) -> None:
@@ -429,9 +398,10 @@ class Saver:
                 self._link.scope, log, offset, record, self._replica.timing.history_keep_s
             )
             self._unnoted = False
-            if self._left_note:
+            # What a note is about is older than this save, but its edits may not be here yet.
+            if (noted := await self.noted()) is not None:
+                self._adopts(noted)
                 await self._file.remove_note()
-                self._left_note = False
         except TransportError as error:
             self._link.complain(f"The save is not noted for the other servers: {error}")
 
@@ -439,43 +409,133 @@ class Saver:
 
     async def file_changed(self) -> None:
         """The file's time of modification is another than before."""
-        if self.may_save and self._disk is not None:
-            try:
-                async with self._lock:
-                    await self._merge_foreign_change()
-            except NotTheSaver as error:
-                self._link.log.info("%s: %s", self._file.path, error)
+        if not self.may_save or self._disk is None:
+            # Told only once: whoever saves next, perhaps this replica, looks at the file anew.
+            self._disk = None
+            return
+        try:
+            async with self._lock:
+                await self._merge_foreign_change()
+        except NotTheSaver as error:
+            self._link.log.info("%s: %s", self._file.path, error)
+            self._disk = None
+        except Exception as error:  # noqa: BLE001 (told, and tried again)
+            self._replica.complain(
+                f"saves {self._link.scope.room}",
+                f"Room {self._link.scope.room}: the file was changed and cannot be compared with "
+                f"the document yet: {error or type(error).__name__}",
+            )
+            self._disk = None
+            self._wake.set()
 
     async def _take_over(self) -> None:
-        """This replica has become the saver: find out what the file holds."""
-        saved: dict[str, str] = {}
+        """This replica has become the saver, or the file is another one: find out what it holds.
+
+        Raises:
+            NotTheSaver: if another replica is the saver.
+        """
         if self._replica.connected:
             await self._link.catch_up(REQUEST_TIMEOUT_S)
-            saved = await self._replica.transport.read_map(self._link.scope, "saved")
-        content, state = await self._file.load()
-        theirs = normalise(self._file_type, content)
-        fingerprint = digest(theirs)
-        # Without a note of it, the file may still hold what this replica has written during an
-        # outage, or what a saver wrote that died before it could note it.
-        known = state.hash in (saved.get("hash"), self._written)
-        if known or saved.get("pending") == fingerprint or await self._adopt(fingerprint):
-            self._settle(theirs, state)
-        elif "hash" in saved:
-            base = self._base if self._base_digest == saved.get("digest") else None
-            await self._take_from_file(theirs, state, saved.get("digest", ""), base)
-            return
-        else:
-            await self._settle_unnoted(theirs, state, fingerprint)
+            if not self.may_save:
+                raise NotTheSaver("another server saves this document now")
+        saved, noted = await self._what_is_said()
+        while True:
+            content, state = await self._file.load()
+            on_disk = seed(self._file_type, content)
+            fingerprint = digest(on_disk.content)
+            # Without a note of it, the file may still hold what this replica has written during
+            # an outage, or what a saver wrote that died before it could note it.
+            if (
+                state.hash == saved.get("hash")
+                or fingerprint == saved.get("pending")
+                or self._is_own(state, saved)
+            ):
+                self._settle(on_disk.content, state)
+                break
+            # Whoever wrote the file just now has said so before, or is saying so.
+            before = saved, noted
+            saved, noted = await self._what_is_said()
+            if (saved, noted) == before:
+                if await self._settle_foreign(on_disk, state, saved, noted):
+                    return
+                break
         await self._mark_if_new(saved)
         self._schedule_if_unsaved(self._document.get())
 
-    async def _settle_unnoted(self, theirs: Any, state: FileState, fingerprint: str) -> None:
-        """Nobody has noted a save of this log. If the file is not what was loaded from it, another
-        server may have written it during an outage, whose edits then come by the log, or another
-        program: what it holds is kept beside it, because nobody can know."""
-        foreign = self._base is not None and fingerprint != self._base_digest
+    async def _what_is_said(self) -> tuple[dict[str, str], SeedContent | None]:
+        """What the savers have said of the file through the transport, and beside it."""
+        noted = await self.noted()
+        if not self._replica.connected:
+            return {}, noted
+        return await self._replica.transport.read_map(self._link.scope, "saved"), noted
+
+    def _is_own(self, state: FileState, saved: dict[str, str]) -> bool:
+        """Whether the file holds what this replica has written, and the document all of that."""
+        written_on_saved = self._written_on in (None, saved.get("digest"))
+        return state.hash == self._written and written_on_saved
+
+    async def _settle_foreign(
+        self, on_disk: SeedContent, state: FileState, saved: dict[str, str], noted: Any
+    ) -> bool:
+        """The file is not what has been said of it; return whether it was taken over."""
+        theirs = on_disk.content
+        if noted is not None and self._adopts(noted):
+            self._link.log.info("%s was saved by another server during an outage", self._file.path)
+            if digest(noted.content) != digest(theirs):
+                await self._take_from_file(theirs, state, digest(noted.content), noted.content)
+                return True
+            self._settle(theirs, state)
+        elif "hash" in saved:
+            await self._take_from_file(
+                theirs, state, saved.get("digest", ""), await self._last_saved(saved)
+            )
+            return True
+        else:
+            await self._settle_unnoted(on_disk, state)
+        return False
+
+    async def _last_saved(self, saved: dict[str, str]) -> Any:
+        """The content that was saved last, which may have been by another replica; None if it
+        cannot be told any more."""
+        wanted = saved.get("digest")
+        if self._base is not None and self._base_digest == wanted:
+            return self._base
+        history = await self._replica.transport.read_history(self._link.scope)
+        document = make_document(self._file_type)
+        if history.base is not None and (update := readable(history.base)) is not None:
+            document.ydoc.apply_update(update)
+        until = offset_key(saved.get("offset", ZERO_OFFSET))
+        later = 0
+        for entry in history.entries:
+            update = readable(entry.payload)
+            if update is not None:
+                document.ydoc.apply_update(update)
+            if offset_key(entry.offset) < until:
+                continue
+            # What was typed while it was being saved may be in it, but has a later offset.
+            if digest(content := document.get()) == wanted:
+                return content
+            later += 1
+            if later > LAST_SAVED_MAX_ENTRIES:
+                break
+        return None
+
+    async def _settle_unnoted(self, on_disk: SeedContent, state: FileState) -> None:
+        """Nobody has noted a save of this log. If the file is not what the log was seeded with,
+        another server may have written it during an outage, whose edits then come by the log, or
+        another program: what it holds is kept beside it, because nobody can know."""
+        theirs = on_disk.content
+        lineage = self._link.replicator.lineage
+        if self._base is not None and self._base_lineage == lineage:
+            seeded = digest(theirs) == self._base_digest
+        else:
+            seeded = on_disk.lineage == lineage
+        if not seeded and not self._replica.connected:
+            self._step_down()
+        if not seeded:
+            await self._link.gather(lambda: self._document.get() == theirs)
         self._settle(theirs, state)
-        if foreign and theirs != self._document.get():
+        if not seeded and theirs != self._document.get():
             copy = await self._file.keep_copy(theirs)
             message = f"The file was changed while Redis was away; what it held is kept in {copy}."
             self._link.log.warning("%s: %s", self._file.path, message)
@@ -489,30 +549,22 @@ class Saver:
 
     async def _merge_foreign_change(self) -> None:
         """If another program has written the file, bring its content in as an edit."""
-        state = await self._file.stat()
-        assert self._disk is not None
-        if state.hash == self._disk.hash:
-            self._disk = state
-            return
-        if not self._replica.connected:
-            # Alone, this server cannot know whether another one has written the file. That one's
-            # edits come by the log; taken from the file as well, they would be there twice.
-            self._stepped_down = True
-            message = (
-                "The file was changed while Redis is away; it is not saved from here until then."
-            )
-            self._tell("WARNING", message)
-            raise NotTheSaver(message)
-        await self._link.catch_up(REQUEST_TIMEOUT_S)
-        if not self.may_save:
-            raise NotTheSaver("another server saves this document now")
-        content, state = await self._file.load()
-        theirs = normalise(self._file_type, content)
-        if await self._adopt(digest(theirs)):
-            self._settle(theirs, state)
-            self._schedule_if_unsaved(self._document.get())
-            return
-        await self._take_from_file(theirs, state, self._base_digest, self._base)
+        while (state := await self._file.stat()).hash != (self._disk and self._disk.hash):
+            if not self._replica.connected:
+                self._step_down()
+            # A saver that was frozen may have had a successor, which has written the file.
+            self._disk = None
+            await self._take_over()
+        self._disk = state
+
+    def _step_down(self) -> NoReturn:
+        """The file is not what this replica knows, and alone it cannot know whether another one
+        has written it. That one's edits come by the log; taken from the file as well, they would
+        be there twice."""
+        self._stepped_down = True
+        message = "The file was changed while Redis is away; it is not saved from here until then."
+        self._tell("WARNING", message)
+        raise NotTheSaver(message)
 
     async def _take_from_file(
         self, theirs: Any, state: FileState, saved_digest: str, base: Any
@@ -544,9 +596,12 @@ class Saver:
     def _settle(self, content: Any, state: FileState) -> None:
         self._disk = state
         self._set_base(content)
+        if self._document.hash != state.hash:
+            self._document.hash = state.hash
 
     def _set_base(self, content: Any) -> None:
         self._base, self._base_digest = content, digest(content)
+        self._base_lineage = self._link.replicator.lineage
 
     def _schedule_if_unsaved(self, current: Any) -> None:
         if digest(current) != self._base_digest and self._delay_s is not None:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from .errors import SaveFailed
+
 
 def replaceable(path: str) -> bool:
     """Whether the file at `path` can be replaced by another one without anything of it being lost
@@ -30,7 +32,8 @@ def replacing(path: str, text: bool = True, encoding: str = "utf-8") -> Iterator
     """A file object for the new content of the file at `path`.
 
     The content goes to a file beside it, which takes its place when the context ends without an
-    error and the content is on the disk (``rename(2)``, atomic within a filesystem).
+    error and the content is on the disk (``rename(2)``, atomic within a filesystem). Whoever is
+    frozen meanwhile finds out when it wakes: what was changed since the context began stays.
 
     Args:
         path: the file, or a symbolic link to it.
@@ -39,8 +42,10 @@ def replacing(path: str, text: bool = True, encoding: str = "utf-8") -> Iterator
 
     Raises:
         OSError: if it cannot be written; the file is then as it was.
+        SaveFailed: if the file was changed meanwhile; it is then as it was changed.
     """
     target = Path(os.path.realpath(path))
+    seen = _version(target)
     aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.new")
     # Not by `tempfile`, whose files nobody else may read: a new file's mode is the umask's affair.
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -51,11 +56,22 @@ def replacing(path: str, text: bool = True, encoding: str = "utf-8") -> Iterator
             os.fsync(file.fileno())
         with contextlib.suppress(FileNotFoundError):
             _keep_attributes(target, aside)
+        if _version(target) != seen:
+            raise SaveFailed("the file was changed in the very moment of saving")
         os.replace(aside, target)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             aside.unlink()
         raise
+
+
+def _version(path: Path) -> tuple[int, ...] | None:
+    """What is another when the file has been written or replaced; None if there is no file."""
+    try:
+        known = path.stat()
+    except FileNotFoundError:
+        return None
+    return known.st_ino, known.st_mtime_ns, known.st_size
 
 
 def _opened(descriptor: int, text: bool, encoding: str) -> IO[Any]:

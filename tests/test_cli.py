@@ -43,6 +43,9 @@ STATUS: dict[str, Any] = {
         {"replica": "replica-one", "last_heartbeat": 1.0},
         {"replica": "replica-two", "last_heartbeat": 2.0},
     ],
+    "complaints": [
+        {"subject": "heartbeat", "message": "The heartbeat failed", "count": 3, "last": 4.0}
+    ],
 }
 
 
@@ -104,6 +107,7 @@ def test_status_as_a_table(server: Server, capsys: pytest.CaptureFixture[str]) -
     assert "replica-one, replica-two" in text
     [row] = [line.split() for line in text.splitlines() if "plan.ipynb" in line]
     assert row == ["default:work/plan.ipynb", "2", "2", "this", "server", "0"]
+    assert "wrong      The heartbeat failed (3 times)" in text
 
 
 def test_status_as_json(server: Server, capsys: pytest.CaptureFixture[str]) -> None:

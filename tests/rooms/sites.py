@@ -13,10 +13,11 @@ from typing import Any
 from pycrdt import Awareness
 
 from jupyter_teleportal.content import make_document
+from jupyter_teleportal.document_file import FileState
 from jupyter_teleportal.documents import DocumentLink
+from jupyter_teleportal.errors import SaveFailed
 from jupyter_teleportal.model import Scope
 from jupyter_teleportal.replica import Replica
-from jupyter_teleportal.saving import FileState
 from jupyter_teleportal.settings import Timing
 from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
 
@@ -62,8 +63,10 @@ class File:
     async def load(self) -> tuple[Any, FileState]:
         return copy.deepcopy(self.disk.content), self.disk.state()
 
-    async def write(self, content: Any) -> FileState:
+    async def write(self, content: Any, over: FileState) -> FileState:
         await asyncio.sleep(0)
+        if over.hash != self.disk.state().hash:
+            raise SaveFailed("the file was changed in the very moment of saving")
         self.disk.content = copy.deepcopy(content)
         self.disk.written.append(self.name)
         return self.disk.state()

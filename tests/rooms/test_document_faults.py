@@ -10,12 +10,14 @@ import pytest
 from pycrdt import Awareness, Doc, Text, handle_sync_message
 from support.waiting import holds, until
 
+from jupyter_teleportal import provider
 from jupyter_teleportal.content import make_document
+from jupyter_teleportal.document_file import FileState
 from jupyter_teleportal.documents import DocumentLink
 from jupyter_teleportal.errors import TransportRefused
 from jupyter_teleportal.fanout import Fanout, current_channel
 from jupyter_teleportal.model import Scope
-from jupyter_teleportal.saving import FileState
+from jupyter_teleportal.protocol import Phase
 from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
 from rooms.sites import ROOM, Disk, File, Start, same
 
@@ -381,8 +383,8 @@ async def test_closing_waits_for_the_save_that_is_under_way(
     writing = asyncio.Event()
     write = File.write
 
-    async def slow(self: File, content: Any) -> FileState:
-        state = await write(self, content)
+    async def slow(self: File, content: Any, over: FileState) -> FileState:
+        state = await write(self, content, over)
         writing.set()
         await asyncio.sleep(0.2)
         return state
@@ -472,3 +474,122 @@ async def test_what_a_saver_that_was_cut_off_has_written_is_no_change_by_another
     assert a.text.count("of the saver") == a.text.count("of the other") == 1
     await until(lambda: disk.content == a.text, what="the file")
     await until(lambda: disk.note is None, what="no note any more")
+
+
+async def test_whoever_opens_it_at_the_same_moment_has_not_to_be_waited_for(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them says that it has nothing to put back."""
+    monkeypatch.setattr(provider, "ANSWER_S", 60)
+    servers = await asyncio.gather(*(start(name) for name in "abc"))
+    assert all(server.link.replicator.phase is Phase.LIVE for server in servers)
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+async def test_a_log_without_its_beginning_is_not_taken_for_the_document(
+    start: Start, disk: Disk, hub: MemoryHub, kept: int
+) -> None:
+    """Nobody lives who could put it back: the file is the document again."""
+    a = await start("a")
+    a.write(" saved")
+    await until(lambda: disk.content == "text saved" and a.link.replicator.settled, what="the save")
+    await a.die()
+    room = hub.rooms[ROOM]
+    room.checkpoint = None
+    del room.entries[: len(room.entries) - kept]
+    b = await start("b")
+    assert b.text == "text saved"
+    await holds(lambda: disk.content == "text saved", seconds=1.5, what="the file")
+
+
+async def test_a_log_without_its_beginning_is_put_back_by_who_holds_it(
+    start: Start, disk: Disk, hub: MemoryHub
+) -> None:
+    a = await start("a", save_ceiling_s=100)
+    a.link._awareness.set_local_state({"autosave": False})
+    a.write(" not saved")
+    await until(lambda: a.link.replicator.settled, what="the log")
+    room = hub.rooms[ROOM]
+    del room.entries[: len(room.entries) - 1]
+    b = await start("b")
+    assert b.text == "text not saved"
+    assert not disk.copies
+
+
+async def test_only_the_last_saver_saves_when_redis_is_emptied_and_then_away(
+    start: Start, disk: Disk, hub: MemoryHub
+) -> None:
+    a, b = await start("a"), await start("b")
+    await until(lambda: a.saves, what="a saver")
+    hub.clear()
+    await b.link._hold_lease(want=False)
+    for server in (a, b):
+        server.transport.disconnect()
+    assert (a.saves, b.saves) == (True, False)
+    b.write(" of b")
+    a.write(" of a")
+    await until(lambda: disk.content == "text of a", what="the save")
+    for server in (a, b):
+        server.transport.reconnect()
+    await until(lambda: " of a" in disk.content and " of b" in disk.content, what="both edits")
+    assert not disk.copies
+
+
+async def test_a_note_is_taken_over_before_it_is_removed(start: Start, disk: Disk) -> None:
+    """Its author may have died, and the edits in it with it."""
+    a, b = await start("a"), await start("b")
+    await until(lambda: a.saves, what="a saver")
+    a.transport.disconnect()
+    a.write(" of a")
+    await until(lambda: disk.note is not None and disk.content == "text of a", what="the save")
+    await a.die()
+    await until(lambda: b.saves, what="the successor")
+    await b.link.saver.file_changed()
+    assert b.text == "text of a"
+    await until(lambda: disk.note is None, what="no note any more")
+    assert not disk.copies
+
+
+async def test_a_saver_that_does_not_know_the_file_does_not_touch_it_while_redis_is_away(
+    start: Start, disk: Disk
+) -> None:
+    a = await start("a")
+    await until(lambda: a.saves, what="a saver")
+    a.transport.disconnect()
+    disk.content = "of another program"
+    a.link.saver.lease_changed()  # somebody else may have had it
+    a.write(" of a")
+    await holds(lambda: disk.content == "of another program", seconds=1.5, what="the file")
+    assert not disk.copies
+    assert any("not saved from here" in message for _, message in a.told)
+
+
+async def test_a_successor_merges_what_another_program_and_the_users_have_changed(
+    start: Start, disk: Disk
+) -> None:
+    """It has never saved, but the log says what the document was when it was saved last."""
+    a, b = await start("a"), await start("b")
+    await until(lambda: a.saves, what="a saver")
+    a.write(" saved")
+    await until(lambda: disk.content == "text saved" and a.link.replicator.settled, what="the save")
+    await until(lambda: not a.link.saver._unnoted, what="the note of it")
+    for server in (a, b):
+        server.link._awareness.set_local_state({"autosave": False})
+    a.write(" unsaved")
+    await until(lambda: b.text == "text saved unsaved", what="the edit")
+    await a.die()
+    disk.content = "outside text saved"
+    await until(lambda: b.saves and "outside" in b.text, what="the successor")
+    assert b.text == "outside text saved unsaved"
+
+
+async def test_whoever_was_frozen_for_longer_than_its_lease_waits_before_it_saves_alone(
+    start: Start, disk: Disk
+) -> None:
+    a = await start("a", lease_ttl_s=2.0)
+    await until(lambda: a.saves, what="a saver")
+    a.link.lease._until = 0.0  # nothing could be heard or done since
+    a.transport.disconnect()
+    a.write(" of the frozen one")
+    await holds(lambda: disk.content == "text", seconds=1.5, what="the file")
+    await until(lambda: disk.content == "text of the frozen one", what="the save, alone")

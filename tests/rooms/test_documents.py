@@ -9,8 +9,8 @@ import pytest
 from support.waiting import holds, until
 
 from jupyter_teleportal.content import digest
+from jupyter_teleportal.document_file import FileState
 from jupyter_teleportal.errors import SaveFailed
-from jupyter_teleportal.saving import FileState
 from jupyter_teleportal.transports.memory import MemoryHub
 from rooms.sites import ROOM, TIMING, Disk, File, Start, same
 
@@ -36,7 +36,7 @@ async def test_save_request_of_a_follower_is_answered(start: Start, disk: Disk) 
     a, b = await start("a"), await start("b")
     a.link.saver._delay_s = None
     b.write("!")
-    await b.link.saver.save_now()
+    await b.link.save_requests.save_now()
     assert disk.content == "text!"
     assert disk.written == ["a"]
 
@@ -44,14 +44,14 @@ async def test_save_request_of_a_follower_is_answered(start: Start, disk: Disk) 
 async def test_failed_save_is_told_to_whoever_asked(
     start: Start, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def refuse(self: File, content: Any) -> FileState:
+    async def refuse(self: File, content: Any, over: FileState) -> FileState:
         raise OSError("the disk is full")
 
     monkeypatch.setattr(File, "write", refuse)
     a, b = await start("a"), await start("b")
     b.write("!")
     with pytest.raises(SaveFailed, match="the disk is full"):
-        await b.link.saver.save_now()
+        await b.link.save_requests.save_now()
     await until(lambda: any(level == "ERROR" for level, _ in a.told), what="a word to a's users")
 
 
@@ -232,7 +232,7 @@ async def test_deleted_document_is_not_written_again(start: Start, disk: Disk) -
     b.write(" too")
     await holds(lambda: not disk.written, seconds=0.5, what="the file untouched")
     with pytest.raises(SaveFailed, match="deleted"):
-        await a.link.saver.save_now()
+        await a.link.save_requests.save_now()
 
 
 async def test_closing_saves_and_hands_over(start: Start, disk: Disk) -> None:

@@ -84,7 +84,7 @@ async def test_a_save_on_request_has_a_large_edit_in_it(redis_server: RedisServe
     source = random.Random(1)
     large = "".join(chr(source.randrange(0x4E00, 0x9FFF)) for _ in range(600_000))
     b.document._ysource += large
-    await b.link.saver.save_now()
+    await b.link.save_requests.save_now()
     assert disk.content == "text" + large
     await b.close()
     await a.close()

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from support.jupyter_process import JupyterProcess
+    from support.redis_server import RedisServer
 
     Pair = tuple[JupyterProcess, JupyterProcess]
 
@@ -107,12 +108,18 @@ async def test_open_document_follows_its_folder(servers: Pair, shared_folder: Pa
         assert await b.session("renamed/inside.ipynb") == session
 
 
-async def test_closed_document_keeps_its_id_when_renamed(servers: Pair, shared_folder: Path):
+async def test_closed_document_keeps_its_id_when_renamed(
+    servers: Pair, redis_server: RedisServer, shared_folder: Path
+):
     a, b = servers
     (shared_folder / "was.txt").write_text("text")
     on_a = await a.session("was.txt", "text", "file")
     assert await b.session("was.txt", "text", "file") == on_a
     await a.rename("was.txt", "is.txt")
+    with redis_server.cli() as client:
+        await until(
+            lambda: client.hget("teleportal:sync:default:files", "is.txt"), what="the rename"
+        )
     assert await b.session("is.txt", "text", "file") == on_a
     # A new file at the old path is another document, for both.
     await b.save_file("was.txt", "another")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 import websockets
 from pycrdt import Doc, create_sync_message, create_update_message
+from support.cluster import assert_no_errors
+from support.notebooks import write_notebook
 from support.rtc_client import RtcClient
 from support.waiting import holds, until
 
@@ -83,6 +85,31 @@ async def test_a_private_document_after_a_restart_while_redis_is_away(
         await server.restart()
         await ann.wait_synced()
         ann.assert_undisturbed()
+
+
+async def test_a_tab_comes_back_to_a_server_that_was_restarted_while_redis_is_away(
+    make_server: MakeServer, redis_server: RedisServer, shared_folder: Path
+):
+    """The tab knows the document's id, and only Redis knows whose that is. Of the session's
+    documents, which are of two types, upstream remembers one version."""
+    (shared_folder / "shared.txt").write_text("x")
+    write_notebook(shared_folder / "shared.ipynb", [""])
+    server = await make_server(redis_server=redis_server)
+    session = await server.session("shared.txt", "text", "file")
+    notebook = await server.session("shared.ipynb")
+    async with (
+        RtcClient(server, session, name="ann") as ann,
+        RtcClient(server, notebook, name="bob") as bob,
+    ):
+        redis_server.kill()
+        await server.restart()
+        await until(lambda: server.grep("whose path only Redis knows"), what="the complaint")
+        redis_server.start()
+        for client in (ann, bob):
+            await client.wait_synced()
+            client.assert_undisturbed()
+        assert (await server.status())["complaints"] == []
+    assert_no_errors(server)
 
 
 async def test_a_broken_notebook_is_refused_at_once(

@@ -54,7 +54,8 @@ async def test_messages_of_a_newer_version_are_passed_over_and_counted(
             assert text.count(f"old{number} ") == text.count(f"new{number} ") == 1
         await until(lambda: file_sources(path) == [text], timeout=15, what="the saved file")
         status = await old.status()
-        assert status["counters"]["envelopes"] >= 5
+        # Edits that come quickly travel together, so nobody knows how many messages there are.
+        assert status["counters"]["envelopes"] >= 2
         said = [one["message"] for one in status["complaints"]]
         assert any("version 2" in message or "kind b'Z'" in message for message in said)
         # Said once, however often it was met.

@@ -24,11 +24,9 @@ def _append(line: str) -> None:
 
 def _load_jupyter_server_extension(serverapp: Any) -> None:
     from jupyter_teleportal.rooms import LoadedFile
-    from jupyter_teleportal.saving import Saver
 
-    claim, write = Saver._claim, LoadedFile.write
+    write = LoadedFile.write
     root = Path(serverapp.contents_manager.root_dir)
-    believed: dict[Any, str] = {}
 
     def digest(path: str) -> str:
         try:
@@ -36,17 +34,12 @@ def _load_jupyter_server_extension(serverapp: Any) -> None:
         except OSError:
             return ""
 
-    async def logged_claim(self: Any, fingerprint: str) -> None:
-        await claim(self, fingerprint)
-        believed[self._file] = self._disk.hash
-
-    async def logged_write(self: Any, content: Any) -> Any:
+    async def logged_write(self: Any, content: Any, over: Any) -> Any:
         line = {"pid": os.getpid(), "path": self.path, "start": time.time()}
-        line |= {"believed": believed.get(self, ""), "before": digest(self.path)}
-        state = await write(self, content)
+        line |= {"believed": over.hash, "before": digest(self.path)}
+        state = await write(self, content, over)
         line |= {"end": time.time(), "after": state.hash}
         _append(json.dumps(line) + "\n")
         return state
 
-    Saver._claim = logged_claim  # type: ignore[method-assign]
     LoadedFile.write = logged_write  # type: ignore[method-assign]

@@ -18,7 +18,6 @@ from jupyter_teleportal.content import (
     digest,
     make_document,
     merge,
-    normalise,
     seed,
 )
 
@@ -120,7 +119,7 @@ def test_two_seeds_of_one_notebook_are_one_document(
     first.apply_update(two.update)
     second.apply_update(one.update)
     documents = [YNotebook(first), YNotebook(second)]
-    assert documents[0].get() == documents[1].get() == normalise("notebook", content)
+    assert documents[0].get() == documents[1].get() == seed("notebook", content).content
     assert clocks(first) == clocks(second)
     # And what is edited on one side reaches the other whole.
     for ycell in documents[0].ycells:
@@ -160,7 +159,7 @@ def test_types_of_one_content_never_share_a_client_id() -> None:
 @pytest.mark.parametrize("minor", [4, 5])
 def test_a_seeded_notebook_is_the_file(minor: int) -> None:
     content = {**RICH, "nbformat_minor": minor}
-    seeded = normalise("notebook", content)
+    seeded = seed("notebook", content).content
     assert sources(seeded) == sources(content)
     assert seeded["metadata"]["kernelspec"] == content["metadata"]["kernelspec"]
     assert seeded["cells"][0]["outputs"][0]["output_type"] == "stream"
@@ -168,7 +167,7 @@ def test_a_seeded_notebook_is_the_file(minor: int) -> None:
 
 
 def test_an_empty_notebook_gets_the_same_empty_cell_everywhere() -> None:
-    one, two = (normalise("notebook", notebook()) for _ in range(2))
+    one, two = (seed("notebook", notebook()).content for _ in range(2))
     assert one == two
     assert sources(one) == [""]
 
@@ -240,7 +239,7 @@ def test_applying_a_notebook_gives_that_notebook(
     before: dict[str, Any], after: dict[str, Any]
 ) -> None:
     document = document_with("notebook", before)
-    wanted = normalise("notebook", after)
+    wanted = seed("notebook", after).content
     apply_content(document, copy.deepcopy(wanted))
     assert document.get() == wanted
 

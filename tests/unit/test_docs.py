@@ -15,6 +15,7 @@ from jupyter_teleportal.transports.redis_client import RedisOptions
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+GUARANTEES = (ROOT / "docs/guarantees.md").read_text()
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
 
 INHERITED = set(TeleportalExtension.__mro__[1].class_traits(config=True))
@@ -33,6 +34,13 @@ def test_every_setting_says_what_it_is(name: str) -> None:
     assert len(trait.help) > 20
     if trait.default_value and isinstance(trait.default_value, int | float):
         assert f"{trait.default_value:,.0f}" in README
+
+
+def test_the_settings_that_the_guarantees_name_exist() -> None:
+    known = TRAITS | set(RedisOptions.__dataclass_fields__) | {"redis_options"}
+    named = set(re.findall(r"`(\w+_(?:s|bytes|entries|options))`", GUARANTEES))
+    assert named
+    assert named <= known
 
 
 def test_every_connection_option_is_in_the_readme() -> None:

@@ -222,3 +222,18 @@ def test_a_replica_whose_heartbeat_stops_leaves_once_and_can_come_back() -> None
     assert membership.observed({"own": 0, "a": 8}) == (set(), set())
     assert membership.observed({"a": 0}) == ({"a"}, set())
     assert membership.observed({}) == (set(), {"a"})
+
+
+def test_who_was_last_is_remembered_when_the_transport_forgets() -> None:
+    lease = Lease("a", ttl_s=6, margin_s=1)
+    assert lease.last_holder is None
+    lease.observed(LeaseView("b", 3, None, "0-0"), 0)
+    lease.observed(LeaseView(None, 0, None, "0-0"), 1)
+    assert (lease.holder, lease.last_holder) == (None, "b")
+    lease.released()
+    assert lease.last_holder is None
+    lease.observed(LeaseView("a", 1, None, "0-0"), 2)
+    lease.observed(LeaseView(None, 0, None, "0-0"), 3)
+    assert lease.own_last
+    lease.observed(LeaseView("b", 1, None, "0-0"), 4)
+    assert not lease.own_last

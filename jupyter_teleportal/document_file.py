@@ -1,0 +1,48 @@
+"""A document's file, as whoever saves it needs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class FileState:
+    """What is known of a file without its content."""
+
+    hash: str
+    last_modified: str
+    writable: bool
+
+
+class DocumentFile(Protocol):
+    """A document's file, as the saver needs it. Every method may raise what the contents manager
+    raises."""
+
+    @property
+    def path(self) -> str: ...
+
+    async def stat(self) -> FileState: ...
+
+    async def load(self) -> tuple[Any, FileState]: ...
+
+    async def write(self, content: Any, over: FileState) -> FileState:
+        """Write the file, whole or not at all.
+
+        Raises:
+            SaveFailed: if it is not `over` any more.
+        """
+        ...
+
+    async def keep_copy(self, content: Any) -> str:
+        """Write `content` to a new file beside this one and return its path."""
+        ...
+
+    async def write_note(self, note: bytes) -> None:
+        """Leave `note` where whoever reads the file finds it; nothing, where there is no such
+        place."""
+        ...
+
+    async def read_note(self) -> bytes | None: ...
+
+    async def remove_note(self) -> None: ...

@@ -1,0 +1,87 @@
+"""Saving because somebody asks for it, here or on the replica that is the saver."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+
+from .codec import SaveReply, SaveRequest
+from .errors import SaveFailed
+from .provider import RoomLink
+from .saving import REQUEST_TIMEOUT_S, NotTheSaver, Saver
+from .transports.base import loop_time
+
+
+class SaveRequests:
+    """Asks whoever is the saver of one document, and answers if that is this replica."""
+
+    def __init__(self, link: RoomLink, saver: Saver) -> None:
+        self._link = link
+        self._replica = link.replica
+        self._saver = saver
+        self._replies: dict[str, asyncio.Future[str]] = {}
+
+    async def save_now(self) -> None:
+        """Save because somebody asked for it, here or on the replica that is the saver.
+
+        Raises:
+            SaveFailed: if it was not saved; the message says why.
+        """
+        deadline = loop_time() + self._replica.timing.save_reply_timeout_s
+        while loop_time() < deadline:
+            if self._saver.file_deleted:
+                raise SaveFailed("the file was deleted")
+            if self._saver.may_save:
+                try:
+                    await self._saver.save()
+                except NotTheSaver:
+                    continue
+                return
+            if not self._replica.connected:
+                raise SaveFailed("the server that saves this document cannot be reached")
+            if await self._ask_saver():
+                return
+            await self._link.tick()
+        raise SaveFailed("no server has saved the document in time")
+
+    async def _ask_saver(self) -> bool:
+        """Ask whoever is the saver; return whether it has saved."""
+        await self._link.flush(REQUEST_TIMEOUT_S)
+        request = uuid.uuid4().hex
+        reply: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._replies[request] = reply
+        try:
+            self._link.publish(SaveRequest(self._replica.id, request))
+            problem = await asyncio.wait_for(reply, REQUEST_TIMEOUT_S)
+        except asyncio.TimeoutError:
+            return False
+        finally:
+            del self._replies[request]
+        if problem:
+            raise SaveFailed(problem)
+        return True
+
+    async def answer(self, request: SaveRequest) -> None:
+        """Save because another replica's client asked for it, if this is the saver."""
+        if not self._saver.may_save:
+            return
+        problem = ""
+        try:
+            # Whoever asks has shared all edits, but a large one may not have been read here yet.
+            await self._link.catch_up(REQUEST_TIMEOUT_S)
+            await self._saver.save()
+        except NotTheSaver:
+            return
+        except Exception as error:  # noqa: BLE001 (whoever asks is told)
+            problem = str(error) or type(error).__name__
+            self._replica.complain(
+                f"saves {self._link.scope.room}",
+                f"Room {self._link.scope.room} could not be saved for another server: {problem}",
+            )
+        self._link.publish(SaveReply(self._replica.id, request.request, problem))
+
+    def answered(self, reply: SaveReply) -> None:
+        """The saver has answered."""
+        waiting = self._replies.get(reply.request)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(reply.problem)
