@@ -1,0 +1,295 @@
+"""Schedules: what happens, one step after the other, and what must be true in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from hypothesis import strategies as st
+from rooms.sites import ROOM, Disk
+
+from jupyter_teleportal.transports.memory import MemoryHub
+
+from .virtual import run_virtually
+from .world import Site, Wrong, text_of_log
+
+NAMES = "abc"
+HEAL_S = 60.0
+REOPEN_S = 30.0
+PAUSES_S = (0.0, 0.05, 0.5, 1.5, 4.0, 9.0)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that happens, to the replica `at` where it is about one."""
+
+    what: str
+    at: int = 0
+    size: int = 0
+
+    def __str__(self) -> str:
+        if self.what == "wait":
+            return f"wait {PAUSES_S[self.size]} s"
+        whom = "" if self.what in WORLDLY else f" {NAMES[self.at]}"
+        return f"{self.what}{whom}" + (f" {self.size}" if self.size else "")
+
+
+WORLDLY = {"wait", "empty the hub", "trim the log", "outside", "cut all", "heal all"}
+LOCAL = {
+    "type",
+    "save",
+    "kill",
+    "stop",
+    "start",
+    "freeze",
+    "thaw",
+    "cut",
+    "heal",
+    "refuse",
+    "lose replies",
+    "lose messages",
+    "repeat messages",
+    "slow",
+    "checkpoint",
+}
+
+_small = st.integers(1, 4)
+_where = st.integers(0, len(NAMES) - 1)
+steps = st.one_of(
+    st.builds(Step, st.just("type"), _where),
+    st.builds(Step, st.just("wait"), st.just(0), st.integers(0, len(PAUSES_S) - 1)),
+    st.builds(Step, st.sampled_from(sorted(LOCAL)), _where, _small),
+    st.builds(Step, st.sampled_from(sorted(WORLDLY - {"wait"})), st.just(0), _small),
+)
+schedules = st.lists(steps, min_size=1, max_size=22)
+
+
+class _Record(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.errors: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        self.errors.append(f"{record.getMessage()} {error!r}")
+
+
+@dataclass
+class Run:
+    """One schedule, carried out."""
+
+    hub: MemoryHub = field(default_factory=MemoryHub)
+    disk: Disk = field(default_factory=lambda: Disk("<seed>"))
+    sites: dict[str, Site] = field(default_factory=dict)
+    typed: dict[str, str] = field(default_factory=dict)
+    """Tokens that must be there in the end, and who typed each."""
+    excused: set[str] = field(default_factory=set)
+    """Tokens that nobody who lives could know of."""
+    outside: list[str] = field(default_factory=list)
+    story: list[str] = field(default_factory=list)
+    record: _Record = field(default_factory=_Record)
+
+    def note(self, text: str) -> None:
+        self.story.append(f"{asyncio.get_running_loop().time():8.3f}  {text}")
+
+    # -- steps -----------------------------------------------------------------------------
+
+    def site(self, step: Step) -> Site | None:
+        return self.sites.get(NAMES[step.at])
+
+    def _start(self, name: str, *, away: bool = False) -> None:
+        log = logging.Logger("simulation")
+        log.addHandler(self.record)
+        site = self.sites[name] = Site(self.hub, self.disk, name, log)
+        site.start(away=away)
+
+    async def take(self, step: Step) -> None:
+        self.note(str(step))
+        if step.what == "wait":
+            await asyncio.sleep(PAUSES_S[step.size])
+        elif step.what == "start":
+            if NAMES[step.at] not in self.sites:
+                self._start(NAMES[step.at], away=step.size > 2)
+        elif step.what in WORLDLY:
+            self._worldly(step)
+        else:
+            site = self.site(step)
+            if site is not None:
+                await self._local(step, site)
+        for site in self.sites.values():
+            if site._opening is not None and site._opening.done():
+                site._opening.result()
+
+    def _worldly(self, step: Step) -> None:
+        if step.what == "empty the hub":
+            self.hub.clear()
+            self._excuse()
+        elif step.what == "trim the log":
+            room = self.hub.rooms[ROOM]
+            del room.entries[: max(0, len(room.entries) - step.size)]
+            self._excuse()
+        elif step.what == "outside":
+            token = f"<o{len(self.outside)}>"
+            self.outside.append(token)
+            self.disk.content += token
+        else:
+            for site in self.sites.values():
+                if step.what == "cut all":
+                    site.transport.disconnect()
+                else:
+                    site.heal()
+
+    async def _local(self, step: Step, site: Site) -> None:
+        transport = site.transport
+        counts = {
+            "refuse": "refusals",
+            "lose replies": "lost_replies",
+            "lose messages": "lost_messages",
+            "repeat messages": "repeated_messages",
+        }
+        if step.what in counts:
+            setattr(transport, counts[step.what], step.size)
+        elif step.what == "type":
+            # Whoever is frozen takes no keystroke; whoever has nothing open shows nothing.
+            if site.open and transport.thawed.is_set():
+                token = f"<{site.name}{len(self.typed)}>"
+                self.typed[token] = site.name
+                site.type(token)
+        elif step.what == "save" and site.open:
+            site.save()
+        elif step.what == "kill":
+            del self.sites[site.name]
+            site.kill()
+            self._excuse()
+        elif step.what == "stop":
+            if site.open and transport.thawed.is_set():
+                del self.sites[site.name]
+                await site.close()
+                self._excuse()
+        elif step.what == "freeze":
+            site.freeze()
+        elif step.what == "thaw":
+            site.thaw()
+        elif step.what == "cut":
+            transport.disconnect()
+        elif step.what == "heal":
+            site.heal()
+        elif step.what == "slow":
+            transport.slow = not transport.slow
+        elif step.what == "checkpoint" and site.open:
+            site.link.spawn(site.link.checkpoint())
+
+    def _excuse(self) -> None:
+        """Something was destroyed: what is nowhere any more cannot be promised."""
+        places = [self.disk.content, text_of_log(self.hub)]
+        places += [site.text for site in self.sites.values()]
+        places += map(str, self.disk.copies)
+        for token in self.typed:
+            if not any(token in place for place in places):
+                self.excused.add(token)
+
+    # -- the end ---------------------------------------------------------------------------
+
+    async def end(self) -> None:
+        self.note("everything heals")
+        if not self.sites:
+            self._start("a")
+        for site in self.sites.values():
+            transport = site.transport
+            site.thaw()
+            transport.slow = False
+            transport.refusals = transport.lost_replies = 0
+            transport.lost_messages = transport.repeated_messages = 0
+            site.heal()
+        for site in self.sites.values():
+            await asyncio.wait_for(site.opened(), REOPEN_S)
+        await self._until(self._acquainted, "all know who lives")
+        await self._until(lambda: not self._unequal(), "all replicas are equal")
+        await self._until(lambda: self.disk.content == self._text(), "the file holds the document")
+        self._judge()
+        for site in self.sites.values():
+            await site.close()
+        await asyncio.sleep(0.1)
+        left = (
+            [
+                task.get_coro().__qualname__
+                for task in asyncio.all_tasks()
+                if task is not asyncio.current_task() and not task.cancelling()
+            ]
+            if hasattr(asyncio.Task, "cancelling")
+            else []
+        )
+        if left:
+            raise Wrong(f"tasks are left over: {left}")
+        if self.disk.content != self._text():
+            raise Wrong("the file is not what the document was when it was closed")
+
+    async def _until(self, condition: Callable[[], bool], what: str) -> None:
+        for _ in range(int(HEAL_S / 0.5)):
+            if condition():
+                return
+            await asyncio.sleep(0.5)
+        raise Wrong(f"never: {what}; {self._unequal()}, file {self.disk.content!r}")
+
+    def _text(self) -> str:
+        return next(iter(self.sites.values())).text
+
+    def _unequal(self) -> dict[str, str]:
+        texts = {name: site.text for name, site in self.sites.items()}
+        settled = all(site.link.replicator.settled for site in self.sites.values())
+        return {} if settled and len(set(texts.values())) == 1 else texts
+
+    def _acquainted(self) -> bool:
+        alive = {site.replica.id for site in self.sites.values()}
+        sessions = {site.replica.session for site in self.sites.values()}
+        known = [site.replica.membership.alive for site in self.sites.values()]
+        return len(sessions) == 1 and all(there == alive for there in known)
+
+    def _judge(self) -> None:
+        text, copies = self._text(), "".join(map(str, self.disk.copies))
+        # A copy is for what another program and the users changed at the same time.
+        kept = copies if self.outside else ""
+        for token in self.typed:
+            count = text.count(token)
+            if count > 1:
+                raise Wrong(f"{token} is there {count} times: {text!r}")
+            if count == 0 and token not in self.excused and token not in kept:
+                raise Wrong(f"{token} is lost: {text!r}, copies {copies!r}")
+        for token in self.outside:
+            count = text.count(token)
+            if count > 1:
+                raise Wrong(f"{token}, from outside, is there {count} times: {text!r}")
+            if count == 0 and token not in copies:
+                raise Wrong(f"{token}, from outside, is lost: {text!r}, copies {copies!r}")
+        if text.count("<seed>") != 1:
+            raise Wrong(f"the seed is there {text.count('<seed>')} times: {text!r}")
+        if self.record.errors:
+            raise Wrong(f"logged: {self.record.errors}")
+
+
+def carry_out(schedule: list[Step]) -> Run:
+    """Carry out a schedule from its beginning to its end.
+
+    Raises:
+        Wrong: with the story, if something is not as it must be.
+    """
+    run: Run | None = None
+
+    async def main() -> None:
+        nonlocal run
+        run = Run()
+        for name in NAMES[:2]:
+            run._start(name)
+        for step in schedule:
+            await run.take(step)
+        await run.end()
+
+    try:
+        run_virtually(main())
+    except Exception as error:
+        story = "\n".join(run.story) if run is not None else ""
+        raise Wrong(f"{type(error).__name__}: {error}\n{story}") from error
+    assert run is not None
+    return run

@@ -1,0 +1,94 @@
+"""Random schedules of everything between the keystroke and the file."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from .schedule import PAUSES_S, Step, carry_out, schedules
+
+SCHEDULES = int(os.environ.get("JUPYTER_TELEPORTAL_SCHEDULES", "10000"))
+UNHURRIED = settings(
+    max_examples=SCHEDULES,
+    deadline=None,
+    print_blob=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.mark.timeout(600)
+@UNHURRIED
+@given(schedules)
+def test_whatever_happens_nothing_is_lost(schedule: list[Step]) -> None:
+    carry_out(schedule)
+
+
+def wait(seconds: float) -> Step:
+    return Step("wait", 0, PAUSES_S.index(seconds))
+
+
+A, B, C = range(3)
+STORIES = {
+    "a seed comes after the document was opened alone": [
+        wait(0.05),
+        Step("cut all"),
+        wait(0.05),
+        Step("outside"),
+        wait(0.5),
+    ],
+    "opened alone from a file that had changed, and saved": [
+        wait(0.0),
+        Step("cut", A),
+        wait(0.05),
+        Step("cut all"),
+        Step("outside"),
+        wait(0.05),
+        Step("type", B),
+        wait(4.0),
+    ],
+    "frozen between asking for the document and seeding it": [
+        wait(0.5),
+        Step("freeze", B),
+        wait(0.05),
+        Step("empty the hub"),
+        Step("type", A),
+        Step("cut all"),
+        Step("outside"),
+    ],
+    "seeded anew while all who hold it are cut off": [
+        wait(1.5),
+        Step("type", A),
+        Step("cut", A),
+        Step("cut", B),
+        Step("empty the hub"),
+        Step("start", C, 1),
+        Step("outside"),
+        wait(1.5),
+    ],
+    "a frozen saver wakes when its successor's save is forgotten": [
+        wait(4.0),
+        Step("type", A),
+        wait(0.05),
+        Step("type", B),
+        Step("freeze", A),
+        wait(9.0),
+        Step("empty the hub"),
+    ],
+    "the file changes again while the others are asked": [
+        wait(0.05),
+        Step("empty the hub"),
+        Step("outside"),
+        Step("save", A),
+        wait(0.05),
+        Step("cut", A),
+        Step("outside"),
+    ],
+}
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_what_was_found_once(story: str) -> None:
+    carry_out(STORIES[story])

@@ -1,0 +1,284 @@
+"""Replicas with one document open, each with its link, saver, lease and heartbeat, over one hub.
+
+A replica can be killed, stopped, started, frozen and cut off, its calls refused, their replies
+and its messages lost, delayed and repeated; another program can write the file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from typing import Any
+
+from pycrdt import Awareness, Doc, Text
+from rooms.sites import ROOM, Disk, File
+
+from jupyter_teleportal.codec import decode_payload
+from jupyter_teleportal.content import make_document
+from jupyter_teleportal.document_file import FileState
+from jupyter_teleportal.documents import DocumentLink
+from jupyter_teleportal.errors import TransportRefused, TransportUnavailable
+from jupyter_teleportal.model import Scope
+from jupyter_teleportal.replica import Replica
+from jupyter_teleportal.settings import Timing
+from jupyter_teleportal.transports.base import Listener, TransportState
+from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
+
+TIMING = Timing()
+SAVE_DELAY_S = 1.0
+LATENCY_S = 0.001
+SLOW_S = 0.4
+WATCH_S = 1.0
+SILENCE_S = 6.0
+RECONNECT_S = 0.3
+
+
+class Wrong(AssertionError):
+    """Something happened that must not."""
+
+
+class SimulatedTransport(MemorySyncTransport):
+    """A memory transport with a process and a network around it that can fail."""
+
+    def __init__(self, hub: MemoryHub, log: logging.Logger) -> None:
+        super().__init__(hub, log=log)
+        self.dead = False
+        self.thawed = asyncio.Event()
+        self.thawed.set()
+        self.refusals = 0
+        self.lost_replies = 0
+        self.lost_messages = 0
+        self.repeated_messages = 0
+        self.slow = False
+
+    async def alive(self) -> None:
+        """Go on when this process runs; never, if it is dead."""
+        await self.thawed.wait()
+        if self.dead:
+            await asyncio.get_running_loop().create_future()
+
+    async def _reach(self) -> None:
+        await self.alive()
+        await asyncio.sleep(SLOW_S if self.slow else LATENCY_S)
+        await self.alive()
+        if self.refusals > 0:
+            self.refusals -= 1
+            raise TransportRefused("refused")
+        await super()._reach()
+
+    async def _answered(self) -> None:
+        await asyncio.sleep(SLOW_S if self.slow else LATENCY_S)
+        await self.alive()
+        if self.lost_replies > 0:
+            self.lost_replies -= 1
+            raise TransportUnavailable("the answer is lost")
+
+    def _deliver(self, scope: Scope, listener: Listener, message: bytes) -> None:
+        if self.lost_messages > 0:
+            self.lost_messages -= 1
+            return
+        times = 1
+        if self.repeated_messages > 0:
+            self.repeated_messages -= 1
+            times = 2
+        loop = asyncio.get_running_loop()
+        for number in range(times):
+            # A repeated one comes late, so that it is out of order too.
+            delay = (SLOW_S if self.slow else LATENCY_S) + number * SLOW_S
+            loop.call_later(delay, self._arrive, scope, listener, message)
+
+    def _arrive(self, scope: Scope, listener: Listener, message: bytes) -> None:
+        if self.dead:
+            return
+        if self.thawed.is_set():
+            super()._deliver(scope, listener, message)
+        else:
+            # It waits in the socket.
+            loop = asyncio.get_running_loop()
+            loop.call_later(SLOW_S, self._arrive, scope, listener, message)
+
+
+def _with_reply(name: str) -> Any:
+    call = getattr(MemorySyncTransport, name)
+
+    async def answered(self: SimulatedTransport, *arguments: Any, **keywords: Any) -> Any:
+        result = await call(self, *arguments, **keywords)
+        await self._answered()
+        return result
+
+    return answered
+
+
+for _name in ("seed_log", "append_log", "read_log", "compact_log", "hold_lease", "mark_saved"):
+    setattr(SimulatedTransport, _name, _with_reply(_name))
+for _name in ("read_map", "write_map", "heartbeat", "read_history", "trim_history"):
+    setattr(SimulatedTransport, _name, _with_reply(_name))
+
+
+class SimulatedFile(File):
+    """The file as one replica sees it, which stops with its process."""
+
+    def __init__(self, disk: Disk, site: Site) -> None:
+        super().__init__(disk, site.name)
+        self._site = site
+
+    async def stat(self) -> FileState:
+        await self._site.transport.alive()
+        return await super().stat()
+
+    async def load(self) -> tuple[Any, FileState]:
+        await self._site.transport.alive()
+        return await super().load()
+
+    async def write(self, content: Any, over: FileState) -> FileState:
+        # Between the last look at the lease and here nothing is waited for, so a process that is
+        # frozen right here is all that remains, and that is what the documents concede.
+        if self._site.transport.dead:
+            await self._site.transport.alive()
+        return await super().write(content, over)
+
+    async def keep_copy(self, content: Any) -> str:
+        await self._site.transport.alive()
+        return await super().keep_copy(content)
+
+    async def write_note(self, note: bytes) -> None:
+        if not self._site.transport.dead:
+            await super().write_note(note)
+
+
+class Site:
+    """One process with the document open."""
+
+    def __init__(self, hub: MemoryHub, disk: Disk, name: str, log: logging.Logger) -> None:
+        self.name = name
+        self.transport = SimulatedTransport(hub, log)
+        self.replica = Replica(self.transport, timing=replace(TIMING), log=log)
+        self.document = make_document("file")
+        self.told: list[tuple[str, str]] = []
+        self.link = DocumentLink(
+            self.replica,
+            ROOM,
+            self.document,
+            "file",
+            SimulatedFile(disk, self),
+            awareness=Awareness(self.document.ydoc),
+            broadcast=lambda message: None,
+            writable=True,
+            save_delay_s=SAVE_DELAY_S,
+            tell=lambda level, message: self.told.append((level, message)),
+        )
+        # On a server the link is made when its transport has been there, or away, for long.
+        del self.replica.links[ROOM]
+        self._frozen_at = 0.0
+        self.open = False
+        self.away = False
+        self.disk = disk
+        self._opening: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+
+    def start(self, *, away: bool) -> None:
+        """Begin to open the document, in the background."""
+        self.away = away
+        self._opening = asyncio.create_task(self._start(), name=f"open {self.name}")
+
+    def heal(self) -> None:
+        """Reach the hub again, if it was away."""
+        self.away = False
+        if self.transport.state is TransportState.DEGRADED:
+            self.transport.reconnect()
+
+    def freeze(self) -> None:
+        """Stop, as with SIGSTOP."""
+        self.transport.thawed.clear()
+        self._frozen_at = asyncio.get_running_loop().time()
+
+    def thaw(self) -> None:
+        """Go on, and notice after a while that nothing was heard from the transport."""
+        transport, loop = self.transport, asyncio.get_running_loop()
+        if transport.thawed.is_set():
+            return
+        transport.thawed.set()
+        if loop.time() - self._frozen_at > SILENCE_S:
+            transport.disconnect()
+            loop.call_later(RECONNECT_S, self.heal)
+
+    async def _start(self) -> None:
+        await self.replica.start()
+        if self.away:
+            self.transport.disconnect()
+        self.replica.links[ROOM] = self.link
+        await self.link.open()
+        self.open = True
+        self._watching = asyncio.create_task(self._watch(), name=f"watch {self.name}")
+
+    async def _watch(self) -> None:
+        """What upstream's file loader does."""
+        seen = self.disk.state()
+        while True:
+            await asyncio.sleep(WATCH_S)
+            await self.transport.alive()
+            if self.disk.state() != seen:
+                seen = self.disk.state()
+                await self.link.saver.file_changed()
+
+    async def close(self) -> None:
+        """Leave in good order."""
+        if self._watching is not None:
+            self._watching.cancel()
+        await self.replica.aclose()
+        # What an observer refers to is never collected.
+        self.document.unobserve()
+
+    async def opened(self) -> None:
+        if self._opening is not None:
+            await self._opening
+
+    @property
+    def text(self) -> str:
+        return str(self.document.get())
+
+    def type(self, token: str) -> None:
+        self.document._ysource.insert(0, token)
+
+    def save(self) -> None:
+        """Ctrl-S; whoever pressed it sees whether it was saved."""
+
+        async def save() -> None:
+            try:
+                await self.link.save_requests.save_now()
+            except Wrong:
+                raise
+            except Exception as error:  # noqa: BLE001 (shown to the user)
+                self.told.append(("ERROR", str(error)))
+
+        self.link.spawn(save())
+
+    def kill(self) -> None:
+        """Be gone without a word."""
+        self.transport.dead = True
+        self.transport.disconnect()
+        listeners = self.transport.hub.listeners[ROOM]
+        listeners[:] = [pair for pair in listeners if pair[0] is not self.transport]
+        tasks = [self.replica._beating, self.link._saving, self._opening, self._watching]
+        tasks += [*self.link._tasks, *self.replica._tasks]
+        for task in tasks:
+            if task is not None:
+                task.cancel()
+        self.link.doc.unobserve(self.link._subscription)
+        self.document.unobserve()
+        if self.link.awareness is not None:
+            self.link.awareness.close()
+        self.open = False
+
+
+def text_of_log(hub: MemoryHub) -> str:
+    """What the log alone would give to whoever joins."""
+    doc: Doc[Any] = Doc()
+    text = doc.get("source", type=Text)
+    room = hub.rooms[ROOM]
+    if room.checkpoint is not None:
+        doc.apply_update(decode_payload(room.checkpoint))
+    for entry in room.entries:
+        doc.apply_update(decode_payload(entry.payload))
+    return str(text)
