@@ -43,7 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
         )
         if not outcome.ok:
             failed.append(seed)
-            print(outcome.story if options.quiet else "", *outcome.problems, sep="\n")
+            if options.quiet and not options.keep:
+                print(outcome.story)
+            print(*outcome.problems, sep="\n")
         print(outcome.summary(), flush=True)
     if failed:
         print(f"failed: run again with --seed {failed[0]}")

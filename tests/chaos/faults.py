@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
+import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -327,6 +330,29 @@ def file_gone_for_a_while(rng: random.Random, replicas: int) -> tuple[str, Any]:
 
     how = "renamed" if renamed else "deleted"
     return f"{name} {how} by another program, and back after {seconds:.1f} s", run
+
+
+@kind("files", "servers")
+def file_read_only(rng: random.Random, replicas: int) -> tuple[str, Any]:
+    name, seconds = rng.choice(DOCUMENTS), rng.uniform(1, 7)
+
+    async def run(world: World) -> None:
+        set_read_only(world.shared / name, True)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            set_read_only(world.shared / name, False)
+
+    return f"{name} read-only for {seconds:.1f} s", run
+
+
+def set_read_only(path: Path, read_only: bool) -> None:
+    """Let nobody write `path`, or everybody. The superuser heeds no mode, only the attribute."""
+    if os.geteuid() == 0:
+        flag = "+i" if read_only else "-i"
+        subprocess.run(["chattr", flag, path], check=True, capture_output=True)
+    else:
+        path.chmod(0o444 if read_only else 0o644)
 
 
 @kind("files")

@@ -24,8 +24,8 @@ CONVERGE_SECONDS = 5.0
 SAVED_SECONDS = 30.0
 READY_SECONDS = 60.0
 CLOSED_SECONDS = 60.0
-# An allocator gives back what it likes: a leak of a document per round would be far above this.
-MEMORY_BYTES = 250_000_000
+# What stays for good is caches, and what a heap in pieces cannot give back.
+MEMORY_BYTES = 150_000_000
 
 
 @dataclass
