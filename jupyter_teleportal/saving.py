@@ -184,8 +184,9 @@ class Saver:
         self._wake.set()
 
     def reconnected(self) -> None:
-        """The transport is back."""
+        """The transport is back, and may have forgotten what was noted of the file."""
         self._stepped_down = False
+        self._disk = None
         self._wake.set()
 
     def poke(self) -> None:
@@ -302,7 +303,6 @@ class Saver:
                     await self._file.remove_note()
                 raise
             self._settle(content, state)
-            self._written, self._written_on = state.hash, None
             self._unnoted = True
             self.last_save = time.time()
             self._replica.settle(f"saves {self._link.scope.room}")
@@ -470,7 +470,8 @@ class Saver:
         return await self._replica.transport.read_map(self._link.scope, "saved"), noted
 
     def _is_own(self, state: FileState, saved: dict[str, str]) -> bool:
-        """Whether the file holds what this replica has written, and the document all of that."""
+        """Whether the file holds what this replica has written or taken over, and the document all
+        of that."""
         written_on_saved = self._written_on in (None, saved.get("digest"))
         return state.hash == self._written and written_on_saved
 
@@ -542,7 +543,8 @@ class Saver:
             self._tell("WARNING", message)
 
     async def _mark_if_new(self, saved: dict[str, str]) -> None:
-        if "hash" not in saved or self._unnoted:
+        assert self._disk is not None
+        if saved.get("hash") != self._disk.hash or self._unnoted:
             await self._link.flush(REQUEST_TIMEOUT_S)
             unsaved = digest(self._document.get()) != self._base_digest
             await self._mark(ZERO_OFFSET if unsaved else self._link.replicator.offset)
@@ -595,6 +597,7 @@ class Saver:
 
     def _settle(self, content: Any, state: FileState) -> None:
         self._disk = state
+        self._written, self._written_on = state.hash, None
         self._set_base(content)
         if self._document.hash != state.hash:
             self._document.hash = state.hash

@@ -593,3 +593,30 @@ async def test_whoever_was_frozen_for_longer_than_its_lease_waits_before_it_save
     a.write(" of the frozen one")
     await holds(lambda: disk.content == "text", seconds=1.5, what="the file")
     await until(lambda: disk.content == "text of the frozen one", what="the save, alone")
+
+
+async def test_a_save_that_redis_has_forgotten_is_noted_again(
+    start: Start, disk: Disk, hub: MemoryHub
+) -> None:
+    """Or whoever comes next takes the file for another program's, after a failover."""
+    a, b = await start("a"), await start("b")
+    await until(lambda: a.saves, what="a saver")
+
+    async def noted() -> bool:
+        record = await b.transport.read_map(ROOM, "saved")
+        return record.get("hash") == disk.state().hash
+
+    await until(noted, what="the note of the file")
+    older = await b.transport.read_map(ROOM, "saved")
+    a.write(" of a")
+    await until(lambda: disk.content == "text of a", what="the save")
+    await until(noted, what="the note of it")
+    await b.transport.write_map(ROOM, "saved", older)
+    a.transport.disconnect()
+    a.transport.reconnect()
+    await until(noted, what="the note again")
+    await a.die()
+    await until(lambda: b.saves, what="the successor")
+    b.write(" of b")
+    await until(lambda: disk.content == "text of a of b", what="the successor's save")
+    assert not disk.copies
