@@ -63,6 +63,14 @@ def make_document(file_type: str, doc: Doc[Any] | None = None) -> YBaseDoc:
     return document
 
 
+def document_of(file_type: str, *updates: bytes) -> YBaseDoc:
+    """Return a document of its own that holds these updates."""
+    document = make_document(file_type)
+    for update in updates:
+        document.ydoc.apply_update(update)
+    return document
+
+
 def digest(content: Any) -> str:
     """Return a digest under which equal contents are equal, whatever the order of their keys.
 
@@ -311,8 +319,7 @@ def _merge_edits(file_type: str, base: Any, ours: Any, theirs: Any) -> Any:
     update = origin.ydoc.get_update()
     branches = []
     for side in (theirs, ours):
-        branch = make_document(file_type)
-        branch.ydoc.apply_update(update)
+        branch = document_of(file_type, update)
         apply_content(branch, copy.deepcopy(side))
         branches.append(branch)
     merged, other = branches

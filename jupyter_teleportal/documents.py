@@ -11,7 +11,7 @@ from jupyter_ydoc.ybasedoc import YBaseDoc
 from pycrdt import Array, Awareness, Text, XmlFragment
 
 from .codec import Envelope, SaveReply, SaveRequest
-from .content import SeedContent, apply_content, digest, make_document, merge, seed
+from .content import SeedContent, apply_content, digest, document_of, merge, seed
 from .document_file import DocumentFile
 from .errors import TransportError
 from .model import Scope
@@ -117,14 +117,18 @@ class DocumentLink(RoomLink):
             super().transport_changed(state)
             if state is TransportState.DEGRADED:
                 self.saver.cut_off()
-            if state is TransportState.DEGRADED and not self._degraded:
-                self._degraded = True
-                saved = "they are" if self.saver.may_save else "the file is not"
-                self._tell(
-                    "WARNING",
-                    f"Redis is away: edits stay on this server until it is back; {saved} saved "
-                    "from here meanwhile.",
-                )
+                self._tell_degraded()
+
+    def _tell_degraded(self) -> None:
+        if self._degraded:
+            return
+        self._degraded = True
+        saved = "they are" if self.saver.may_save else "the file is not"
+        self._tell(
+            "WARNING",
+            f"Redis is away: edits stay on this server until it is back; {saved} saved from here "
+            "meanwhile.",
+        )
 
     def _recovered(self) -> None:
         if self._degraded:
@@ -159,11 +163,9 @@ class DocumentLink(RoomLink):
             self.complain(f"The log of a deleted document is left behind: {error}")
 
     async def abandon(self, updates: tuple[bytes, ...]) -> None:
-        rest = make_document(self._file_type)
-        for update in updates:
-            rest.ydoc.apply_update(update)
-        content, (saved, _) = rest.get(), await self.file.load()
-        if content not in (make_document(self._file_type).get(), saved):
+        content = document_of(self._file_type, *updates).get()
+        saved, _ = await self.file.load()
+        if content not in (document_of(self._file_type).get(), saved):
             await self._keep_copy(content)
 
     def convert(self, updates: tuple[bytes, ...]) -> None:

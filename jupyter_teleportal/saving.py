@@ -11,7 +11,7 @@ from jupyter_ydoc.ybasedoc import YBaseDoc
 
 from .codec import decode_note, encode_note
 from .compaction import readable
-from .content import SeedContent, apply_content, digest, make_document, merge, seed
+from .content import SeedContent, apply_content, digest, document_of, merge, seed
 from .document_file import DocumentFile, FileState
 from .errors import CodecError, SaveFailed, TransportError
 from .model import ZERO_OFFSET, offset_key
@@ -123,8 +123,7 @@ class Saver:
     def loaded(self, content: Any, lineage: str) -> None:
         """If the document becomes one of this lineage, its content comes from the file, which
         holds `content`."""
-        self._set_base(content)
-        self._base_lineage = lineage
+        self._set_base(content, lineage)
         self._outage_base = content
 
     def cut_off(self) -> None:
@@ -367,8 +366,7 @@ class Saver:
             return None
         try:
             lineage, update = decode_note(raw)
-            document = make_document(self._file_type)
-            document.ydoc.apply_update(update)
+            document = document_of(self._file_type, update)
         except (CodecError, ValueError) as error:
             self._link.complain(f"The note beside {self._file.path} is passed over: {error}")
             return None
@@ -476,7 +474,11 @@ class Saver:
         return state.hash == self._written and written_on_saved
 
     async def _settle_foreign(
-        self, on_disk: SeedContent, state: FileState, saved: dict[str, str], noted: Any
+        self,
+        on_disk: SeedContent,
+        state: FileState,
+        saved: dict[str, str],
+        noted: SeedContent | None,
     ) -> bool:
         """The file is not what has been said of it; return whether it was taken over."""
         theirs = on_disk.content
@@ -502,7 +504,7 @@ class Saver:
         if self._base is not None and self._base_digest == wanted:
             return self._base
         history = await self._replica.transport.read_history(self._link.scope)
-        document = make_document(self._file_type)
+        document = document_of(self._file_type)
         if history.base is not None and (update := readable(history.base)) is not None:
             document.ydoc.apply_update(update)
         until = offset_key(saved.get("offset", ZERO_OFFSET))
@@ -598,13 +600,13 @@ class Saver:
     def _settle(self, content: Any, state: FileState) -> None:
         self._disk = state
         self._written, self._written_on = state.hash, None
-        self._set_base(content)
+        self._set_base(content, self._link.replicator.lineage)
         if self._document.hash != state.hash:
             self._document.hash = state.hash
 
-    def _set_base(self, content: Any) -> None:
+    def _set_base(self, content: Any, lineage: str | None) -> None:
         self._base, self._base_digest = content, digest(content)
-        self._base_lineage = self._link.replicator.lineage
+        self._base_lineage = lineage
 
     def _schedule_if_unsaved(self, current: Any) -> None:
         if digest(current) != self._base_digest and self._delay_s is not None:
