@@ -12,10 +12,13 @@ saves nor compacts the room, because it lacks what the entry holds. Anything els
 
 *Notes* lie beside a file that was saved while the transport was away: a line of JSON, then the
 saver's document as a payload.
+
+*Crossings* are kept in a map of the room: the version, then two payloads in base64.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import zlib
 from dataclasses import dataclass
@@ -74,19 +77,20 @@ def decode_payload(payload: bytes) -> bytes:
     return update
 
 
-def encode_note(lineage: str, update: bytes) -> bytes:
+def encode_note(lineage: str, base: Any, update: bytes) -> bytes:
     """Return the note that a saver leaves beside a file when it cannot reach the transport.
 
     Args:
         lineage: the lineage of the saver's document.
+        base: the content that the document's edits are to be told from; None if it is not known.
         update: the saver's document, as it is about to write it.
     """
-    header = json.dumps({"version": VERSION, "lineage": lineage})
+    header = json.dumps({"version": VERSION, "lineage": lineage, "base": base}, default=repr)
     return header.encode() + b"\n" + encode_payload(update)
 
 
-def decode_note(note: bytes) -> tuple[str, bytes]:
-    """Return the lineage and the update of a note.
+def decode_note(note: bytes) -> tuple[str, Any, bytes]:
+    """Return the lineage, the base and the update of a note.
 
     Raises:
         CodecError: if it is no note, or one of another version.
@@ -94,17 +98,48 @@ def decode_note(note: bytes) -> tuple[str, bytes]:
     header, _, payload = note.partition(b"\n")
     try:
         fields = json.loads(header)
-        version, lineage = fields["version"], fields["lineage"]
+        version, lineage, base = fields["version"], fields["lineage"], fields["base"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise CodecError(f"a note of {len(note)} bytes has no header: {error!r}") from error
     if version != VERSION or not isinstance(lineage, str):
         raise CodecError(f"a note of version {version!r}, this replica reads version {VERSION}")
+    return lineage, base, _decode_update(payload, "a note")
+
+
+def encode_crossing(state: bytes, update: bytes) -> str:
+    """Return what the transport keeps of edits that were brought over from a lost lineage.
+
+    Args:
+        state: the document of the other lineage up to which they are brought over, as an update.
+        update: the same edits, as an update of the log's document.
+    """
+    parts = (base64.b64encode(encode_payload(part)).decode() for part in (state, update))
+    return " ".join((str(VERSION), *parts))
+
+
+def decode_crossing(text: str) -> tuple[bytes, bytes]:
+    """Return the state and the update of a crossing.
+
+    Raises:
+        CodecError: if it is none, or one of another version.
+    """
+    version, _, parts = text.partition(" ")
+    if version != str(VERSION):
+        raise CodecError(f"a crossing of version {version[:9]!r}, not {VERSION}")
+    try:
+        state, update = (base64.b64decode(part, validate=True) for part in parts.split(" "))
+    except ValueError as error:
+        raise CodecError(f"a crossing of {len(text)} characters is damaged: {error}") from error
+    return _decode_update(state, "a crossing"), _decode_update(update, "a crossing")
+
+
+def _decode_update(payload: bytes, where: str) -> bytes:
     update = decode_payload(payload)
     try:
         get_state(update)
     except ValueError as error:
-        raise CodecError(f"the update in a note is damaged: {error}") from error
-    return lineage, update
+        raise CodecError(f"the update in {where} is damaged: {error}") from error
+    return update
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import itertools
 import json
 import re
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
@@ -50,11 +51,14 @@ class SeedContent:
         update: the first update.
         content: what the document then gives back, which is what the file holds in the form in
             which contents are compared.
+        base: the content that edits of this lineage are told from, None if it is not known. It is
+            `content` where the lineage begins with this update.
     """
 
     lineage: str
     update: bytes
     content: Any
+    base: Any
 
 
 def make_document(file_type: str, doc: Doc[Any] | None = None) -> YBaseDoc:
@@ -113,7 +117,8 @@ def seed(file_type: str, content: Any) -> SeedContent:
         if type(error).__name__ != "PanicException":
             raise
         raise ValueError(f"the file holds a value that cannot be shared: {error}") from error
-    return SeedContent(fingerprint[:8].hex(), document.ydoc.get_update(), document.get())
+    content = document.get()
+    return SeedContent(fingerprint[:8].hex(), document.ydoc.get_update(), content, content)
 
 
 def foreign_seeds(state: bytes, own_state: bytes) -> set[int]:
@@ -311,6 +316,17 @@ def merge(file_type: str, base: Any, ours: Any, theirs: Any) -> Any:
             ]
         return merged
     return _merge_edits(file_type, base, ours, theirs)
+
+
+def edit_between(file_type: str, updates: Sequence[bytes], before: Any, after: Any) -> bytes | None:
+    """Return the update that makes the change from `before` to `after` in the document that
+    `updates` are, whatever else that holds; None, if there is no change."""
+    if digest(before) == digest(after):
+        return None
+    document = document_of(file_type, *updates)
+    state = document.ydoc.get_state()
+    apply_content(document, merge(file_type, before, after, document.get()))
+    return document.ydoc.get_update(state)
 
 
 def _merge_edits(file_type: str, base: Any, ours: Any, theirs: Any) -> Any:

@@ -62,12 +62,15 @@ class DocumentLink(RoomLink):
             autosaves=self._autosaves,
             tell=tell,
         )
+        self.reconciler = self.saver.reconciler
         self.save_requests = SaveRequests(self, self.saver)
         # Observers of a document are one set: this takes the place of upstream's, which saves
         # on every replica.
         document.observe(self._on_content)
         self._saving: asyncio.Task[None] | None = None
         self._degraded = False
+        self._crossing: list[bytes] = []
+        self._crossed: Any = None
 
     async def open(self) -> None:
         await super().open()
@@ -99,21 +102,21 @@ class DocumentLink(RoomLink):
     async def load_content(self) -> SeedContent:
         content, _ = await self.file.load()
         # The history goes on if it can: where the file was changed since, that is found out later.
-        return await self.saver.noted() or seed(self._file_type, content)
+        return await self.reconciler.noted() or seed(self._file_type, content)
 
     def provided(self, seed: SeedContent) -> None:
-        self.saver.loaded(seed.content, seed.lineage)
+        self.reconciler.loaded(seed)
 
     def lease_changed(self) -> None:
-        self.saver.lease_changed()
+        self.saver.look_again()
 
     def transport_changed(self, state: TransportState) -> None:
         if state is TransportState.CONNECTED:
             super().transport_changed(state)
-            self.saver.reconnected()
+            self.saver.look_again()
         else:
             if self.replicator.phase is Phase.LIVE:
-                self.saver.outage_begins()
+                self.reconciler.outage_begins()
             super().transport_changed(state)
             if state is TransportState.DEGRADED:
                 self.saver.cut_off()
@@ -137,12 +140,12 @@ class DocumentLink(RoomLink):
 
     @property
     def claims_first(self) -> bool:
-        return super().claims_first or self.saver.wrote_unnoted
+        return super().claims_first or self.reconciler.unnoted
 
     async def tick(self) -> None:
         await super().tick()
         if self.replicator.settled:
-            self.saver.outage_ended()
+            self.reconciler.outage_ended()
             self._recovered()
         self.saver.poke()
 
@@ -168,9 +171,20 @@ class DocumentLink(RoomLink):
         if content not in (document_of(self._file_type).get(), saved):
             await self._keep_copy(content)
 
+    async def before_convert(self, lineage: str, updates: tuple[bytes, ...]) -> None:
+        self._crossing, self._crossed = [], None
+        base, ours = self.reconciler.base, self.replicator.lineage
+        if base is None or ours is None or not self.replicator.writable:
+            return
+        content = self.document.get()
+        document = SeedContent(ours, self.doc.get_update(), content, base)
+        self._crossing = await self.reconciler.crossing(lineage, list(updates), document)
+        self._crossed = content
+
     def convert(self, updates: tuple[bytes, ...]) -> None:
         ours = self.document.get()
-        base = self.saver.base
+        # What was typed since it was brought over nobody else has.
+        base = self._crossed
         changed = self.replicator.writable and (base is None or digest(ours) != digest(base))
         self._applying = True
         try:
@@ -180,10 +194,12 @@ class DocumentLink(RoomLink):
                 for update in updates:
                     self.doc.apply_update(update)
                 theirs = self.document.get()
+                for update in self._crossing:
+                    self.doc.apply_update(update)
+                now = self.document.get()
                 if changed and base is not None:
-                    apply_content(self.document, merge(self._file_type, base, ours, theirs))
-                else:
-                    apply_content(self.document, theirs)
+                    now = merge(self._file_type, base, ours, now)
+                apply_content(self.document, now)
         finally:
             self._applying = False
         self.log.warning(
@@ -194,7 +210,6 @@ class DocumentLink(RoomLink):
         if changed and base is None and ours != theirs:
             self.spawn(self._keep_copy(ours))
         self.saver.converted(theirs)
-        self.saver.changed()
 
     async def _keep_copy(self, content: Any) -> None:
         copy = await self.file.keep_copy(content)

@@ -64,6 +64,12 @@ class LogRead:
         return True
 
     @property
+    def payloads(self) -> list[bytes]:
+        """The checkpoint, if there is one, and the entries."""
+        first = [] if self.checkpoint is None else [self.checkpoint]
+        return [*first, *(entry.payload for entry in self.entries)]
+
+    @property
     def tail(self) -> str:
         """The offset of the last entry that this read covers."""
         return self.entries[-1].offset if self.entries else self.checkpoint_offset

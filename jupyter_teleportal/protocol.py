@@ -272,6 +272,12 @@ class Replicator:
             return [Apply((update,))]
         return self._begin(Seed(lineage, update))
 
+    def converts(self, read: LogRead) -> bool:
+        """Whether `read_done` will answer `read` with a `Convert`."""
+        if read.log is None or read.contiguous or self.lineage is None or not read.gapless:
+            return False
+        return lineage_of(read.log) != self.lineage
+
     def read_done(self, effect: Read, read: LogRead) -> list[Effect]:
         if self._reading is not effect:
             return []
@@ -466,12 +472,12 @@ class Replicator:
     def _decode(self, read: LogRead) -> tuple[tuple[bytes, ...], list[Effect]]:
         if not read.contiguous:
             self.outdated = False
-        payloads = [(entry.offset, entry.payload) for entry in read.entries]
+        offsets = [entry.offset for entry in read.entries]
         if read.checkpoint is not None:
-            payloads.insert(0, (read.checkpoint_offset, read.checkpoint))
+            offsets.insert(0, read.checkpoint_offset)
         updates: list[bytes] = []
         problems: list[Effect] = []
-        for offset, payload in payloads:
+        for offset, payload in zip(offsets, read.payloads, strict=True):
             update, problem = self._try_decode(offset, payload)
             if update is not None:
                 updates.append(update)

@@ -91,10 +91,18 @@ class RoomLink:
 
     async def load_content(self) -> SeedContent:
         """Return what a new log begins with. A room without a file begins empty."""
-        return SeedContent("empty", EMPTY_UPDATE, None)
+        return SeedContent("empty", EMPTY_UPDATE, None, None)
 
     def provided(self, seed: SeedContent) -> None:
         """The document begins with this seed, unless another replica comes first."""
+
+    async def before_convert(self, lineage: str, updates: tuple[bytes, ...]) -> None:
+        """The document is about to be converted, unless the log turns out to be another one again:
+        the log's lineage is `lineage`, its whole content `updates`.
+
+        Raises:
+            TransportError: if it has to wait until the transport answers.
+        """
 
     def convert(self, updates: tuple[bytes, ...]) -> None:
         """Make the document the log's, whose whole content is `updates`."""
@@ -448,6 +456,18 @@ class RoomLink:
             return
         if not read.contiguous:
             self.compactor.read(read)
+        if self.replicator.converts(read):
+            updates = [readable(payload) for payload in read.payloads]
+            try:
+                await self.before_convert(
+                    protocol.lineage_of(read.log or ""),
+                    tuple(update for update in updates if update is not None),
+                )
+            except TransportError as error:
+                self._failed(effect, error)
+                return
+            if self._closed:
+                return
         self._perform(self.replicator.read_done(effect, read))
         if not read.contiguous:
             self._check_complete([entry.payload for entry in read.entries])

@@ -8,7 +8,8 @@ import uuid
 from .codec import SaveReply, SaveRequest
 from .errors import SaveFailed
 from .provider import RoomLink
-from .saving import REQUEST_TIMEOUT_S, NotTheSaver, Saver
+from .reconciling import REQUEST_TIMEOUT_S, NotTheSaver
+from .saving import Saver
 from .transports.base import loop_time
 
 

@@ -557,7 +557,7 @@ async def test_a_saver_that_does_not_know_the_file_does_not_touch_it_while_redis
     await until(lambda: a.saves, what="a saver")
     a.transport.disconnect()
     disk.content = "of another program"
-    a.link.saver.lease_changed()  # somebody else may have had it
+    a.link.saver.look_again()  # somebody else may have had it
     a.write(" of a")
     await holds(lambda: disk.content == "of another program", seconds=1.5, what="the file")
     assert not disk.copies
@@ -572,7 +572,7 @@ async def test_a_successor_merges_what_another_program_and_the_users_have_change
     await until(lambda: a.saves, what="a saver")
     a.write(" saved")
     await until(lambda: disk.content == "text saved" and a.link.replicator.settled, what="the save")
-    await until(lambda: not a.link.saver._unnoted, what="the note of it")
+    await until(lambda: not a.link.reconciler.unnoted, what="the note of it")
     for server in (a, b):
         server.link._awareness.set_local_state({"autosave": False})
     a.write(" unsaved")

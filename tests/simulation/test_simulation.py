@@ -87,6 +87,29 @@ STORIES = {
         Step("cut", A),
         Step("outside"),
     ],
+    "opened alone from a file that had changed, saved, and found by who holds the log": [
+        wait(0.05),
+        Step("start", C, 3),
+        Step("outside"),
+        wait(0.05),
+        Step("type", C),
+        Step("cut", A),
+        wait(4.0),
+    ],
+    "two that cannot know of each other save at once": [
+        Step("start", C, 3),
+        wait(4.0),
+        Step("type", A),
+        Step("type", C),
+        Step("cut all"),
+        wait(4.0),
+    ],
+    "typed and stopped while the other one sleeps": [
+        wait(0.05),
+        Step("type", B),
+        Step("freeze", A),
+        Step("stop", B, 1),
+    ],
 }
 
 

@@ -10,6 +10,7 @@ import zlib
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pycrdt import Doc, Text
 
 from jupyter_teleportal import codec
 from jupyter_teleportal.codec import (
@@ -22,8 +23,12 @@ from jupyter_teleportal.codec import (
     Notice,
     SaveReply,
     SaveRequest,
+    decode_crossing,
     decode_envelope,
+    decode_note,
     decode_payload,
+    encode_crossing,
+    encode_note,
     encode_payload,
 )
 from jupyter_teleportal.errors import CodecError, NewerFormat
@@ -233,3 +238,26 @@ def test_garbage_is_no_later_format(flag: int, data: bytes) -> None:
     with pytest.raises(CodecError) as caught:
         decode_payload(bytes((flag,)) + data)
     assert not isinstance(caught.value, NewerFormat)
+
+
+def test_a_note_comes_back() -> None:
+    update = Doc({"text": Text("ä")}).get_update()
+    for base in (None, "text", {"cells": [], "metadata": {"a": 1.5}}):
+        assert decode_note(encode_note("lineage", base, update)) == ("lineage", base, update)
+
+
+@pytest.mark.parametrize("note", [b"", b"{}\n\0", b'{"version": 2, "lineage": "a", "base": 1}\n'])
+def test_what_is_no_note_says_so(note: bytes) -> None:
+    with pytest.raises(CodecError, match="a note of"):
+        decode_note(note)
+
+
+def test_a_crossing_comes_back() -> None:
+    state, update = (Doc({"text": Text(text * 999)}).get_update() for text in "ab")
+    assert decode_crossing(encode_crossing(state, update)) == (state, update)
+
+
+@pytest.mark.parametrize("text", ["", "2 AAAA AAAA", "1 AAAA", "1 !!!! AAAA", "1 AGFi AGFi"])
+def test_what_is_no_crossing_says_so(text: str) -> None:
+    with pytest.raises(CodecError, match="crossing"):
+        decode_crossing(text)

@@ -19,6 +19,7 @@ FLOORS: dict[int, set[str]] = {
     3: {
         "awareness",
         "compaction",
+        "crossing",
         "documents",
         "fanout",
         "file_ids",
@@ -27,6 +28,7 @@ FLOORS: dict[int, set[str]] = {
         "replica",
         "rooms",
         "save_requests",
+        "reconciling",
         "saving",
         "status",
         "store",

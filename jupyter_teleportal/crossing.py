@@ -1,0 +1,78 @@
+"""Crossings: how edits of a document of another lineage come into a log, each of them once.
+
+A document that was opened, or went on, while the log could not be reached may have another lineage
+than the log. Its edits are replayed on the log's document. Several may have them to bring: its own
+server when that is back, another one that was given the same document, and the saver that finds
+it noted beside the file. Nobody can know whether the others still live, so each asks the transport
+how far that lineage was brought over already, and the first to go on decides for all with which
+update that is done. The others apply the same one, which changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .codec import decode_crossing, encode_crossing
+from .content import document_of, edit_between
+from .errors import CodecError
+from .model import Scope
+from .transports.base import SyncTransport
+
+MAP = "saved"
+
+
+async def cross(
+    transport: SyncTransport,
+    scope: Scope,
+    file_type: str,
+    *,
+    into: str,
+    log: Sequence[bytes],
+    lineage: str,
+    document: bytes,
+    base: Any,
+) -> list[bytes]:
+    """Bring the edits of a document of another lineage into the log.
+
+    Args:
+        transport: where the log is.
+        scope: the room.
+        file_type: the contents type.
+        into: the log's lineage.
+        log: the log's updates, as far as it is read.
+        lineage: the document's lineage.
+        document: the document, as an update.
+        base: the content that the document's edits are told from, if it is the first of its
+            lineage that is brought over.
+
+    Returns:
+        The updates that have to be applied to the log's document, and appended if they are new.
+
+    Raises:
+        TransportError: if the transport cannot be asked; nothing is lost, ask again.
+    """
+    carried: list[bytes] = []
+    states: list[bytes] = []
+    while True:
+        # Lineages and counts have no blanks in them.
+        key = f"crossing {lineage} {into} {len(carried) + 1}"
+        there = await transport.read_map(scope, MAP, [key])
+        if key not in there:
+            before = document_of(file_type, *states).get() if states else base
+            after = document_of(file_type, *states, document).get()
+            update = edit_between(file_type, [*log, *carried], before, after)
+            if update is None:
+                return carried
+            ours = encode_crossing(document, update)
+            there = await transport.write_map(scope, MAP, {key: ours}, keep=True)
+            if there.get(key) == ours:
+                return [*carried, update]
+        try:
+            state, update = decode_crossing(there[key])
+        except CodecError:
+            # Whatever it is, nobody can have applied it.
+            await transport.write_map(scope, MAP, {key: None})
+            continue
+        states.append(state)
+        carried.append(update)

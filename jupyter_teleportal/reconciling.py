@@ -1,0 +1,430 @@
+"""What a document's file holds, who has written it, and what that means for the document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from jupyter_ydoc.ybasedoc import YBaseDoc
+
+from .codec import decode_note, encode_note
+from .compaction import readable
+from .content import SeedContent, apply_content, digest, document_of, merge, seed
+from .crossing import cross
+from .document_file import DocumentFile, FileState
+from .errors import CodecError, SaveFailed, TransportError
+from .model import ZERO_OFFSET, offset_key
+from .protocol import lineage_of
+from .provider import RoomLink
+
+REQUEST_TIMEOUT_S = 3.0
+LAST_SAVED_MAX_ENTRIES = 100
+
+
+class NotTheSaver(SaveFailed):
+    """Another replica has become the saver."""
+
+
+class Reconciler:
+    """Keeps what is known of one document's file, and brings into the document what others have
+    written to it.
+
+    Attributes:
+        disk: the file as it was last seen, with all of it in the document; None if that is not
+            known, so that nothing may be written.
+        unnoted: whether the file holds what this replica has written and nobody else knows of.
+        stepped_down: whether somebody else may have written the file, which cannot be told now.
+    """
+
+    def __init__(
+        self,
+        link: RoomLink,
+        document: YBaseDoc,
+        file_type: str,
+        file: DocumentFile,
+        *,
+        tell: Callable[[str, str], None],
+        may_save: Callable[[], bool],
+    ) -> None:
+        """
+        Args:
+            link: the room's link.
+            document: the room's document.
+            file_type: the contents type.
+            file: the document's file.
+            tell: tells the users what happened to the file: a level ("INFO", "WARNING", "ERROR")
+                and a message.
+            may_save: whether this replica is the saver.
+        """
+        self._link = link
+        self._replica = link.replica
+        self._document = document
+        self._file_type = file_type
+        self._file = file
+        self._tell = tell
+        self._may_save = may_save
+        self.disk: FileState | None = None
+        self.unnoted = False
+        self.stepped_down = False
+        self._written = ""
+        self._written_on: str | None = None
+        self._base: Any = None
+        self._base_digest = ""
+        self._base_lineage: str | None = None
+        self._outage_base: Any = None
+        self._note: bytes | None = None
+        self._note_before: bytes | None = None
+
+    # -- what is known ---------------------------------------------------------------------
+
+    @property
+    def base(self) -> Any:
+        """The content that this document's edits are told from where the log is another one: what
+        the file held when that began. None if that is not known."""
+        if self._outage_base is not None:
+            return self._outage_base
+        return self._base if self.disk is not None else None
+
+    def holds(self, content: Any) -> bool:
+        """Whether the file holds `content`."""
+        return digest(content) == self._base_digest
+
+    def look_again(self) -> None:
+        """Somebody else may have written the file, or what was noted of it is forgotten."""
+        self.stepped_down = False
+        self.disk = None
+
+    def loaded(self, seed: SeedContent) -> None:
+        """If the document becomes one of the seed's lineage, its content comes from the file."""
+        self._set_base(seed.content, seed.lineage)
+        self._outage_base = seed.base
+
+    def outage_begins(self) -> None:
+        """If the log is lost, another replica may begin it anew with what the file holds now, and
+        what this document holds beyond that is what that one has to be given."""
+        if self.disk is not None:
+            self._outage_base = self._base
+        else:
+            self._link.spawn(self._remember_file())
+
+    def outage_ended(self) -> None:
+        """The log holds all of it."""
+        self._outage_base = None
+
+    async def _remember_file(self) -> None:
+        known = self._document.hash
+        try:
+            content, state = await self._file.load()
+        except Exception as error:  # noqa: BLE001 (told; it is needed only if the log is lost)
+            self._link.complain(
+                "If its log is lost, what was written here goes to a copy beside the file, which "
+                f"cannot be read now: {error or type(error).__name__}"
+            )
+            return
+        if state.hash == known:
+            self._outage_base = seed(self._file_type, content).content
+
+    def converted(self, log_content: Any) -> None:
+        """The document is another one now, which was seeded with who knows what, and the log holds
+        `log_content` of it. What was written to the file before is in it, as far as it was more
+        than what the file had held."""
+        self._written_on = digest(self.base) if self.base is not None else ""
+        self._base, self._base_digest, self.disk = None, "", None
+        self._outage_base = log_content
+
+    def settle(self, content: Any, state: FileState) -> None:
+        """The file is in this state and holds `content`, all of which is in the document."""
+        self.disk = state
+        self._written, self._written_on = state.hash, None
+        self._set_base(content, self._link.replicator.lineage)
+        if self._document.hash != state.hash:
+            self._document.hash = state.hash
+
+    def _set_base(self, content: Any, lineage: str | None) -> None:
+        self._base, self._base_digest = content, digest(content)
+        self._base_lineage = lineage
+
+    # -- what the savers tell each other ---------------------------------------------------
+
+    async def leave_note(self) -> Any:
+        """Say beside the file what is about to be in it, since it cannot be said through the
+        transport. A successor finds there the edits that it lacks, as edits: taken from the file
+        as text they would be there twice when this replica comes back. Return the content as it
+        is noted."""
+        self._note_before = await self._file.read_note()
+        content = self._document.get()
+        lineage = self._link.replicator.lineage
+        if lineage is not None:
+            self._note = encode_note(lineage, self.base, self._link.doc.get_update())
+            await self._file.write_note(self._note)
+        return content
+
+    async def take_note_back(self) -> None:
+        """The file was not written after all, so it may be another replica's, which has noted
+        something of its own."""
+        if self._note is None or await self._file.read_note() != self._note:
+            return
+        if self._note_before is None:
+            await self._file.remove_note()
+        else:
+            await self._file.write_note(self._note_before)
+
+    async def noted(self) -> SeedContent | None:
+        """The document that another replica has noted beside the file; None if there is none."""
+        raw = await self._file.read_note()
+        if raw is None:
+            return None
+        try:
+            lineage, base, update = decode_note(raw)
+            document = document_of(self._file_type, update)
+        except (CodecError, ValueError) as error:
+            self._link.complain(f"The note beside {self._file.path} is passed over: {error}")
+            return None
+        return SeedContent(lineage, update, document.get(), base)
+
+    async def mark(self, offset: str) -> None:
+        """Note in the transport what the file holds: all of the log up to `offset`."""
+        log = self._link.replicator.log
+        if log is None or self.disk is None or not self._replica.connected:
+            return
+        record = {
+            "hash": self.disk.hash,
+            "mtime": self.disk.last_modified,
+            "digest": self._base_digest,
+            "pending": "",
+        }
+        try:
+            await self._replica.transport.mark_saved(
+                self._link.scope, log, offset, record, self._replica.timing.history_keep_s
+            )
+            self.unnoted = False
+            # What a note is about is older than this save, but its edits may not be here yet.
+            if (noted := await self.noted()) is not None:
+                await self._adopt(noted)
+                await self._file.remove_note()
+        except TransportError as error:
+            self._link.complain(f"The save is not noted for the other servers: {error}")
+
+    async def _adopt(self, noted: SeedContent) -> bool:
+        """Take over the edits that another replica has noted beside the file, whichever lineage
+        they are of; they go to the log from here. Return whether that was possible.
+
+        Raises:
+            TransportError: if the log cannot be read, which it takes for another lineage.
+        """
+        if noted.lineage == self._link.replicator.lineage:
+            self._link.doc.apply_update(noted.update)
+            return True
+        if noted.base is None or not self._replica.connected:
+            return False
+        read = await self._replica.transport.read_log(self._link.scope, None, ZERO_OFFSET)
+        if read.log is None or read.log != self._link.replicator.log:
+            return False
+        log = [update for p in read.payloads if (update := readable(p)) is not None]
+        for update in await self.crossing(lineage_of(read.log), log, noted):
+            self._link.doc.apply_update(update)
+        return True
+
+    async def crossing(self, into: str, log: list[bytes], document: SeedContent) -> list[bytes]:
+        """The updates that bring the edits of `document` into the log of the lineage `into`, which
+        holds `log`."""
+        return await cross(
+            self._replica.transport,
+            self._link.scope,
+            self._file_type,
+            into=into,
+            log=log,
+            lineage=document.lineage,
+            document=document.update,
+            base=document.base,
+        )
+
+    # -- the file and the document ---------------------------------------------------------
+
+    async def take_over(self) -> None:
+        """This replica has become the saver, or the file is another one: find out what it holds.
+
+        Raises:
+            NotTheSaver: if another replica is the saver.
+        """
+        if self._replica.connected:
+            await self._link.catch_up(REQUEST_TIMEOUT_S)
+            if not self._may_save():
+                raise NotTheSaver("another server saves this document now")
+        saved, noted = await self._what_is_said()
+        while True:
+            content, state = await self._file.load()
+            on_disk = seed(self._file_type, content)
+            # Without a note of it, the file may still hold what this replica has written during
+            # an outage, or what a saver wrote that died before it could note it.
+            if (
+                state.hash == saved.get("hash")
+                or digest(on_disk.content) == saved.get("pending")
+                or self._is_own(state, saved)
+            ):
+                self.settle(on_disk.content, state)
+                break
+            # Whoever wrote the file just now has said so before, or is saying so.
+            before = saved, noted
+            saved, noted = await self._what_is_said()
+            if (saved, noted) == before:
+                if await self._settle_foreign(on_disk, state, saved, noted):
+                    return
+                break
+        await self._mark_if_new(saved)
+
+    async def merge_foreign_change(self) -> None:
+        """If another program has written the file, bring its content in as an edit.
+
+        Raises:
+            NotTheSaver: if it cannot be told who has written it, or another replica is the saver.
+        """
+        while (state := await self._file.stat()).hash != (self.disk and self.disk.hash):
+            if not self._replica.connected:
+                self._step_down()
+            # A saver that was frozen may have had a successor, which has written the file.
+            self.disk = None
+            await self.take_over()
+        self.disk = state
+
+    async def _what_is_said(self) -> tuple[dict[str, str], SeedContent | None]:
+        """What the savers have said of the file through the transport, and beside it."""
+        noted = await self.noted()
+        if not self._replica.connected:
+            return {}, noted
+        fields = ("hash", "digest", "pending", "offset")
+        return await self._replica.transport.read_map(self._link.scope, "saved", fields), noted
+
+    def _is_own(self, state: FileState, saved: dict[str, str]) -> bool:
+        """Whether the file holds what this replica has written or taken over, and the document all
+        of that."""
+        written_on_saved = self._written_on in (None, saved.get("digest"))
+        return state.hash == self._written and written_on_saved
+
+    async def _settle_foreign(
+        self,
+        on_disk: SeedContent,
+        state: FileState,
+        saved: dict[str, str],
+        noted: SeedContent | None,
+    ) -> bool:
+        """The file is not what has been said of it; return whether it was taken over."""
+        file = on_disk.content
+        known = {saved.get("digest", "")}
+        was_saved = digest(self._document.get()) in known
+        adopted = noted is not None and await self._adopt(noted)
+        if noted is not None and adopted and noted.lineage == self._link.replicator.lineage:
+            self._link.log.info("%s was saved by another server during an outage", self._file.path)
+            if digest(noted.content) != digest(file):
+                known = {digest(noted.content)}
+                await self._take_from_file(file, file, state, known, noted.content)
+                return True
+            self.settle(file, state)
+            return False
+        theirs = file
+        if noted is not None and adopted:
+            if was_saved:
+                known.add(digest(self._document.get()))
+            # The file as it would be without the edits that were adopted.
+            same = digest(noted.content) == digest(file)
+            theirs = noted.base if same else merge(self._file_type, noted.content, noted.base, file)
+        if theirs is not file and digest(theirs) in (saved.get("digest"), saved.get("pending")):
+            self.settle(file, state)
+        elif "hash" in saved:
+            last_saved = await self._last_saved(saved)
+            await self._take_from_file(theirs, file, state, known, last_saved)
+            return True
+        else:
+            await self._settle_unnoted(theirs, on_disk, state)
+        return False
+
+    async def _last_saved(self, saved: dict[str, str]) -> Any:
+        """The content that was saved last, which may have been by another replica; None if it
+        cannot be told any more."""
+        wanted = saved.get("digest")
+        if self._base is not None and self._base_digest == wanted:
+            return self._base
+        history = await self._replica.transport.read_history(self._link.scope)
+        document = document_of(self._file_type)
+        if history.base is not None and (update := readable(history.base)) is not None:
+            document.ydoc.apply_update(update)
+        until = offset_key(saved.get("offset", ZERO_OFFSET))
+        later = 0
+        for entry in history.entries:
+            update = readable(entry.payload)
+            if update is not None:
+                document.ydoc.apply_update(update)
+            if offset_key(entry.offset) < until:
+                continue
+            # What was typed while it was being saved may be in it, but has a later offset.
+            if digest(content := document.get()) == wanted:
+                return content
+            later += 1
+            if later > LAST_SAVED_MAX_ENTRIES:
+                break
+        return None
+
+    async def _settle_unnoted(self, theirs: Any, on_disk: SeedContent, state: FileState) -> None:
+        """Nobody has noted a save of this log. If the file is not what the log was seeded with,
+        another server may have written it during an outage, whose edits then come by the log, or
+        another program: what it holds is kept beside it, because nobody can know."""
+        lineage = self._link.replicator.lineage
+        if self._base is not None and self._base_lineage == lineage:
+            seeded = digest(theirs) == self._base_digest
+        elif theirs is on_disk.content:
+            seeded = on_disk.lineage == lineage
+        else:
+            seeded = seed(self._file_type, theirs).lineage == lineage
+        if not seeded and not self._replica.connected:
+            self._step_down()
+        if not seeded:
+            await self._link.gather(lambda: self._document.get() == theirs)
+        self.settle(on_disk.content, state)
+        if not seeded and theirs != self._document.get():
+            copy = await self._file.keep_copy(theirs)
+            message = f"The file was changed while Redis was away; what it held is kept in {copy}."
+            self._link.log.warning("%s: %s", self._file.path, message)
+            self._tell("WARNING", message)
+
+    async def _mark_if_new(self, saved: dict[str, str]) -> None:
+        assert self.disk is not None
+        if saved.get("hash") != self.disk.hash or self.unnoted:
+            await self._link.flush(REQUEST_TIMEOUT_S)
+            unsaved = not self.holds(self._document.get())
+            await self.mark(ZERO_OFFSET if unsaved else self._link.replicator.offset)
+
+    def _step_down(self) -> NoReturn:
+        """The file is not what this replica knows, and alone it cannot know whether another one
+        has written it. That one's edits come by the log; taken from the file as well, they would
+        be there twice."""
+        self.stepped_down = True
+        message = "The file was changed while Redis is away; it is not saved from here until then."
+        self._tell("WARNING", message)
+        raise NotTheSaver(message)
+
+    async def _take_from_file(
+        self, theirs: Any, file: Any, state: FileState, known: set[str], base: Any
+    ) -> None:
+        """Make `theirs` the document's content, which is what the file holds (`file`) but for the
+        edits that are in the document anyway. What else has changed since `base` is merged into
+        it; unless the document's digest is one of the `known`, it is kept beside it anyway."""
+        # Nothing may come between looking at the document and changing it.
+        current = self._document.get()
+        unsaved = digest(current) not in known
+        offset = self._link.replicator.offset
+        if theirs != current:
+            merged = theirs
+            if base is not None:
+                merged = merge(self._file_type, base, current, theirs)
+            apply_content(self._document, merged)
+        self.settle(file, state)
+        if self._document.dirty:
+            self._document.dirty = False
+        if theirs != current:
+            message = "The file was changed by another program; the change is taken over."
+            if unsaved:
+                copy = await self._file.keep_copy(current)
+                message += f" What was not saved is also kept in {copy}."
+            self._link.log.warning("%s: %s", self._file.path, message)
+            self._tell("WARNING", message)
+        await self.mark(offset)
