@@ -1,4 +1,6 @@
-"""Crossings: how edits of a document of another lineage come into a log, each of them once.
+"""How edits come into a log once that several replicas may have to bring.
+
+*Crossings* bring the edits of a document of another lineage.
 
 A document that was opened, or went on, while the log could not be reached may have another lineage
 than the log. Its edits are replayed on the log's document. Several may have them to bring: its own
@@ -6,6 +8,9 @@ server when that is back, another one that was given the same document, and the 
 it noted beside the file. Nobody can know whether the others still live, so each asks the transport
 how far that lineage was brought over already, and the first to go on decides for all with which
 update that is done. The others apply the same one, which changes nothing.
+
+The same is done with what another program has changed in the file: a saver that dies, or is cut
+off, has perhaps brought that into the log, perhaps not.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ from .codec import decode_crossing, encode_crossing
 from .content import document_of, edit_between
 from .errors import CodecError
 from .model import Scope
+from .protocol import EMPTY_UPDATE
 from .transports.base import SyncTransport
 
 MAP = "saved"
@@ -76,3 +82,19 @@ async def cross(
             continue
         states.append(state)
         carried.append(update)
+
+
+async def agree(transport: SyncTransport, scope: Scope, key: str, update: bytes) -> bytes:
+    """Return the update that stands for the change `key`: `update`, if nobody has brought that
+    change into the log before.
+
+    Raises:
+        TransportError: if the transport cannot be asked; ask again.
+    """
+    ours = encode_crossing(EMPTY_UPDATE, update)
+    there = await transport.write_map(scope, MAP, {key: ours}, keep=True)
+    try:
+        return decode_crossing(there.get(key, ours))[1]
+    except CodecError:
+        await transport.write_map(scope, MAP, {key: ours})
+        return update

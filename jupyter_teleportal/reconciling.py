@@ -9,12 +9,19 @@ from jupyter_ydoc.ybasedoc import YBaseDoc
 
 from .codec import decode_note, encode_note
 from .compaction import readable
-from .content import SeedContent, apply_content, digest, document_of, merge, seed
-from .crossing import cross
+from .content import (
+    SeedContent,
+    apply_content,
+    digest,
+    document_of,
+    edit_between,
+    merge,
+    seed,
+)
+from .crossing import MAP, agree, cross
 from .document_file import DocumentFile, FileState
-from .errors import CodecError, SaveFailed, TransportError
+from .errors import CodecError, LogChanged, SaveFailed, TransportError
 from .model import ZERO_OFFSET, offset_key
-from .protocol import lineage_of
 from .provider import RoomLink
 
 REQUEST_TIMEOUT_S = 3.0
@@ -74,6 +81,7 @@ class Reconciler:
         self._outage_base: Any = None
         self._note: bytes | None = None
         self._note_before: bytes | None = None
+        self._change_key = ""
 
     # -- what is known ---------------------------------------------------------------------
 
@@ -217,13 +225,16 @@ class Reconciler:
             return True
         if noted.base is None or not self._replica.connected:
             return False
-        read = await self._replica.transport.read_log(self._link.scope, None, ZERO_OFFSET)
-        if read.log is None or read.log != self._link.replicator.log:
-            return False
-        log = [update for p in read.payloads if (update := readable(p)) is not None]
-        for update in await self.crossing(lineage_of(read.log), log, noted):
+        log = await self._read_log()
+        for update in await self.crossing(self._link.replicator.lineage or "", log, noted):
             self._link.doc.apply_update(update)
         return True
+
+    async def _read_log(self) -> list[bytes]:
+        read = await self._replica.transport.read_log(self._link.scope, None, ZERO_OFFSET)
+        if read.log is None or read.log != self._link.replicator.log:
+            raise LogChanged(f"the log is {read.log}, not {self._link.replicator.log}")
+        return [update for p in read.payloads if (update := readable(p)) is not None]
 
     async def crossing(self, into: str, log: list[bytes], document: SeedContent) -> list[bytes]:
         """The updates that bring the edits of `document` into the log of the lineage `into`, which
@@ -316,8 +327,10 @@ class Reconciler:
         if noted is not None and adopted and noted.lineage == self._link.replicator.lineage:
             self._link.log.info("%s was saved by another server during an outage", self._file.path)
             if digest(noted.content) != digest(file):
+                if not self._replica.connected:
+                    self._step_down()
                 known = {digest(noted.content)}
-                await self._take_from_file(file, file, state, known, noted.content)
+                await self._take_from_file(file, file, state, known, noted.content, saved)
                 return True
             self.settle(file, state)
             return False
@@ -332,7 +345,7 @@ class Reconciler:
             self.settle(file, state)
         elif "hash" in saved:
             last_saved = await self._last_saved(saved)
-            await self._take_from_file(theirs, file, state, known, last_saved)
+            await self._take_from_file(theirs, file, state, known, last_saved, saved)
             return True
         else:
             await self._settle_unnoted(theirs, on_disk, state)
@@ -403,19 +416,29 @@ class Reconciler:
         raise NotTheSaver(message)
 
     async def _take_from_file(
-        self, theirs: Any, file: Any, state: FileState, known: set[str], base: Any
+        self,
+        theirs: Any,
+        file: Any,
+        state: FileState,
+        known: set[str],
+        base: Any,
+        saved: dict[str, str],
     ) -> None:
-        """Make `theirs` the document's content, which is what the file holds (`file`) but for the
-        edits that are in the document anyway. What else has changed since `base` is merged into
-        it; unless the document's digest is one of the `known`, it is kept beside it anyway."""
+        """Bring the change from `base`, the content before, to `theirs` into the document; `theirs`
+        is what the file holds (`file`) but for the edits that are in the document anyway. Where
+        `base` is not known, `theirs` becomes the document's content. What was not saved, unless the
+        document's digest is one of the `known`, is kept beside the file too."""
+        update = None
+        if base is not None and self._replica.connected:
+            update = await self._change(base, theirs, state, saved)
         # Nothing may come between looking at the document and changing it.
         current = self._document.get()
         unsaved = digest(current) not in known
         offset = self._link.replicator.offset
-        if theirs != current:
-            merged = theirs
-            if base is not None:
-                merged = merge(self._file_type, base, current, theirs)
+        if update is not None:
+            self._link.doc.apply_update(update)
+        elif theirs != current:
+            merged = theirs if base is None else merge(self._file_type, base, current, theirs)
             apply_content(self._document, merged)
         self.settle(file, state)
         if self._document.dirty:
@@ -428,3 +451,19 @@ class Reconciler:
             self._link.log.warning("%s: %s", self._file.path, message)
             self._tell("WARNING", message)
         await self.mark(offset)
+
+    async def _change(
+        self, base: Any, theirs: Any, state: FileState, saved: dict[str, str]
+    ) -> bytes | None:
+        """The update of the log's document that makes the change from `base` to `theirs`, the same
+        one whichever saver brings it; None if there is no change."""
+        update = edit_between(self._file_type, await self._read_log(), base, theirs)
+        if update is None:
+            return None
+        told = f"{state.hash} {state.last_modified} {digest(base)} {saved.get('offset')}"
+        key = f"change {digest(told)}"
+        transport, scope = self._replica.transport, self._link.scope
+        if self._change_key not in ("", key):
+            await transport.write_map(scope, MAP, {self._change_key: None})
+        self._change_key = key
+        return await agree(transport, scope, key, update)

@@ -136,9 +136,13 @@ class Saver:
     async def opened(self) -> None:
         """The room has joined; compare the document with the file if that is this replica's
         business."""
-        if self.reconciler.disk is None and self.may_save:
+        if self.reconciler.disk is not None or not self.may_save:
+            return
+        try:
             async with self._lock:
                 await self._take_over()
+        except NotTheSaver as error:
+            self._link.log.info("%s: %s", self._file.path, error)
 
     async def run(self) -> None:
         """Save when it is due, for as long as the room is open."""
