@@ -54,9 +54,15 @@ class LogRead:
     @property
     def gapless(self) -> bool:
         """Whether nothing is missing between the beginning, or the checkpoint, and the end."""
+        return self.gapless_after(ZERO_OFFSET)
+
+    def gapless_after(self, offset: str) -> bool:
+        """The same for whoever has everything up to `offset` already."""
         if self.checkpoint is None and not self.entries:
             return False  # not even what the log was seeded with
-        reached = offset_key(self.checkpoint_offset if self.checkpoint is not None else ZERO_OFFSET)
+        reached = offset_key(offset)
+        if self.checkpoint is not None:
+            reached = max(reached, offset_key(self.checkpoint_offset))
         for entry in self.entries:
             if entry.previous is not None and offset_key(entry.previous) > reached:
                 return False

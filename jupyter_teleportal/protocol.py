@@ -278,6 +278,12 @@ class Replicator:
             return False
         return lineage_of(read.log) != self.lineage
 
+    def misses(self, read: LogRead) -> bool:
+        """Whether the log has lost entries between what this room has and what `read` holds."""
+        if read.log is None or read.contiguous or lineage_of(read.log) != self.lineage:
+            return False
+        return not read.gapless_after(self.offset if read.log == self.log else ZERO_OFFSET)
+
     def read_done(self, effect: Read, read: LogRead) -> list[Effect]:
         if self._reading is not effect:
             return []

@@ -24,7 +24,7 @@ from .content import SeedContent
 from .errors import CodecError, LogChanged, TransportError
 from .fanout import nobodys_message
 from .membership import Lease
-from .model import Scope, offset_key
+from .model import LogRead, Scope, offset_key
 from .protocol import EMPTY_UPDATE, Effect, Phase, Replicator
 from .replica import Replica
 from .transports.base import TransportState, loop_time
@@ -468,22 +468,17 @@ class RoomLink:
                 return
             if self._closed:
                 return
+        misses = self.replicator.misses(read)
         self._perform(self.replicator.read_done(effect, read))
-        if not read.contiguous:
-            self._check_complete([entry.payload for entry in read.entries])
+        if misses or (not read.contiguous and self._waits_for_more(read)):
+            self.complain("The log has lost entries; the other servers are asked to put them back")
+            self.publish(Notice(self.replica.id, "incomplete", {}))
 
-    def _check_complete(self, payloads: list[bytes]) -> None:
-        """Ask the others to put back what the log lacks, if something waits for it."""
+    def _waits_for_more(self, read: LogRead) -> bool:
+        """Whether anything in the log builds on what the document lacks."""
         state = self.doc.get_state()
-        for payload in payloads:
-            update = readable(payload)
-            if update is not None and _missing(update, state):
-                self.complain(
-                    "The log has lost entries that later ones build on; the other servers are "
-                    "asked to put them back"
-                )
-                self.publish(Notice(self.replica.id, "incomplete", {}))
-                return
+        updates = (readable(entry.payload) for entry in read.entries)
+        return any(update is not None and _missing(update, state) for update in updates)
 
     def _append_state(self, effect: protocol.AppendState, log: str, update: bytes) -> None:
         if update == EMPTY_UPDATE:

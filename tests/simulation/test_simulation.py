@@ -124,6 +124,13 @@ STORIES = {
         Step("outside"),
         wait(0.05),
     ],
+    "a log is trimmed past one who is cut off": [
+        wait(0.05),
+        Step("cut", B),
+        Step("outside"),
+        wait(1.5),
+        Step("trim the log", 0, 1),
+    ],
     "typed and stopped while the other one sleeps": [
         wait(0.05),
         Step("type", B),
