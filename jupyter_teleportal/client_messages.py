@@ -14,6 +14,8 @@ from .errors import CodecError
 
 SYNC, AWARENESS, RAW = 0, 1, 2
 STEP1, STEP2, UPDATE = 0, 1, 2
+_UPDATE_PREFIX = bytes((SYNC, UPDATE))
+_LENGTH_MAX_BYTES = 8
 
 
 def check_message(message: object) -> None:
@@ -27,6 +29,8 @@ def check_message(message: object) -> None:
         raise CodecError("it is text")
     if not message:
         raise CodecError("it is empty")
+    if update_in(message) is not None:
+        return
     try:
         _check(Decoder(message))
     except (IndexError, RuntimeError) as error:
@@ -35,6 +39,21 @@ def check_message(message: object) -> None:
         if isinstance(error, CodecError):
             raise
         raise CodecError(f"its text cannot be read: {error}") from error
+
+
+def update_in(message: bytes) -> bytes | None:
+    """Return the update in a message that is nothing but a whole update; None for all others."""
+    if message[:2] != _UPDATE_PREFIX:
+        return None
+    size, shift = 0, 0
+    for position in range(2, min(len(message), _LENGTH_MAX_BYTES + 2)):
+        byte = message[position]
+        size |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            update = message[position + 1 :]
+            return update if len(update) == size else None
+        shift += 7
+    return None
 
 
 def _check(decoder: Decoder) -> None:

@@ -39,8 +39,12 @@ class _Queue:
     waiting_bytes: int = 0
 
 
-async def _send_on(client: Channel, message: bytes) -> None:
-    await client.send(message)
+Send = Callable[[Channel, bytes], Awaitable[None] | None]
+"""Sends a message; returns what to wait for if the client's connection has not taken all of it."""
+
+
+def _send_on(client: Channel, message: bytes) -> Awaitable[None]:
+    return client.send(message)
 
 
 class Fanout:
@@ -58,7 +62,7 @@ class Fanout:
         log: logging.Logger,
         *,
         queue_max_bytes: int,
-        send: Callable[[Channel, bytes], Awaitable[None]] = _send_on,
+        send: Send = _send_on,
         drop: Callable[[Channel], None] = lambda client: None,
         on_drop: Callable[[str], object] = lambda problem: None,
     ) -> None:
@@ -67,7 +71,7 @@ class Fanout:
             clients: the room's clients, looked at anew for each message.
             log: where to log.
             queue_max_bytes: how much may wait for one client.
-            send: sends a message and returns when the client's connection has taken it.
+            send: sends a message.
             drop: ends a client's connection at once.
             on_drop: is told in words when a client was dropped.
         """
@@ -92,19 +96,18 @@ class Fanout:
     def broadcast(self, message: bytes, author: Channel | None = None) -> None:
         """Send a y-websocket message to all clients but its author."""
         for client in list(self._clients):
-            if client is author or client in self._dropped:
-                continue
-            queue = self._queues.get(client)
-            if queue is None:
-                queue = self._queues[client] = _Queue(deque((message,)))
-                sender = asyncio.ensure_future(self._send(client, queue))
-                self._senders.add(sender)
-                sender.add_done_callback(self._senders.discard)
-            elif queue.waiting_bytes + len(message) > self._queue_max_bytes:
-                self._drop_slow(client, queue)
-            else:
-                queue.messages.append(message)
-                queue.waiting_bytes += len(message)
+            if client is not author and client not in self._dropped:
+                self._send(client, message)
+
+    def _send(self, client: Channel, message: bytes) -> None:
+        queue = self._queues.get(client)
+        if queue is None:
+            self._send_at_once(client, message)
+        elif queue.waiting_bytes + len(message) > self._queue_max_bytes:
+            self._drop_slow(client, queue)
+        else:
+            queue.messages.append(message)
+            queue.waiting_bytes += len(message)
 
     async def run(self) -> None:
         """Send what comes, until cancelled."""
@@ -126,20 +129,39 @@ class Fanout:
             updates.append(self._updates.popleft()[0])
         return (merge_updates(*updates) if len(updates) > 1 else update), author
 
-    async def _send(self, client: Channel, queue: _Queue) -> None:
-        first = True
+    def _send_at_once(self, client: Channel, message: bytes) -> None:
         try:
-            while queue.messages:
-                message = queue.messages.popleft()
-                if not first:
-                    queue.waiting_bytes -= len(message)
-                first = False
-                await self._send_on(client, message)
+            waiting = self._send_on(client, message)
         except Exception as error:  # noqa: BLE001 (one client's error is not the others')
-            # The client's own serve task ends with the same error, and it resyncs.
-            self._log.info("A client of room %s cannot be sent to: %s", client.path, error)
+            self._cannot_send(client, error)
+            return
+        if waiting is not None:
+            queue = self._queues[client] = _Queue()
+            sender = asyncio.ensure_future(self._send_on_from(client, queue, waiting))
+            self._senders.add(sender)
+            sender.add_done_callback(self._senders.discard)
+
+    async def _send_on_from(
+        self, client: Channel, queue: _Queue, waiting: Awaitable[None] | None
+    ) -> None:
+        """Wait for the message that is on its way, and send what gathers behind it."""
+        try:
+            while True:
+                if waiting is not None:
+                    await waiting
+                if not queue.messages:
+                    return
+                message = queue.messages.popleft()
+                queue.waiting_bytes -= len(message)
+                waiting = self._send_on(client, message)
+        except Exception as error:  # noqa: BLE001 (one client's error is not the others')
+            self._cannot_send(client, error)
         finally:
             self._queues.pop(client, None)
+
+    def _cannot_send(self, client: Channel, error: Exception) -> None:
+        # The client's own serve task ends with the same error, and it resyncs.
+        self._log.info("A client of room %s cannot be sent to: %s", client.path, error)
 
     def _drop_slow(self, client: Channel, queue: _Queue) -> None:
         self._dropped.add(client)

@@ -16,6 +16,7 @@ import os
 import posixpath
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
+from inspect import isawaitable
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -31,12 +32,22 @@ from jupyter_server_ydoc.utils import (
     room_id_from_encoded_path,
 )
 from jupyter_server_ydoc.websocketserver import JupyterWebsocketServer
-from pycrdt import Channel, YMessageType, YSyncMessageType, read_message
+from pycrdt import (
+    Channel,
+    YMessageType,
+    YSyncMessageType,
+    create_sync_message,
+    handle_sync_message,
+    is_awareness_disconnect_message,
+    read_message,
+)
 from pycrdt.websocket import YRoom
 from tornado.web import HTTPError
 
 from .awareness import AwarenessBridge
-from .client_messages import check_message
+from .client_messages import check_message, update_in
+from .connections import RELIED_ON as RELIED_ON_IN_TORNADO
+from .connections import FrameWriter, in_bulk
 from .content import foreign_seeds
 from .document_file import FileState
 from .documents import DocumentLink
@@ -45,6 +56,7 @@ from .fanout import Fanout, current_channel
 from .file_ids import FileRegistry
 from .model import Scope
 from .presence import PresenceLink
+from .protocol import EMPTY_UPDATE
 from .replica import Replica
 from .shares import SharedPath, Shares
 from .store import RedisYStore
@@ -56,12 +68,20 @@ upstream_handlers: Any = importlib.import_module("jupyter_server_ydoc.handlers")
 SUPPORTED = {"jupyter-server-ydoc": ((3, 0, 4), (3, 1)), "pycrdt-websocket": ((0, 16, 5), (0, 17))}
 SETTINGS_KEY = "jupyter_teleportal"
 GLOBAL_AWARENESS = "JupyterLab:globalAwareness"
+TAKE = "_teleportal_take"
+"""The attribute of a client's handler that takes its messages, once it is served."""
 SESSION_EXPIRED = 1003
 """The close code at which JupyterLab asks whether to reload."""
 
 _RELIED_ON: dict[Any, tuple[str, ...]] = {
     DocumentRoom: ("initialize", "stop", "_save_to_disc", "_on_document_change", "_emit"),
-    YRoom: ("serve", "_watch_ready", "_broadcast_updates", "send_server_awareness"),
+    YRoom: (
+        "serve",
+        "_handle_exception",
+        "_watch_ready",
+        "_broadcast_updates",
+        "send_server_awareness",
+    ),
     FileLoader: ("observe", "load_content", "maybe_save_content", "path"),
     JupyterWebsocketServer: (
         "start",
@@ -96,7 +116,7 @@ def check_upstream() -> None:
                 f"{package} {version} is installed; this version of jupyter_teleportal works with "
                 f"{_dotted(lowest)} up to, but not including, {_dotted(below)}"
             )
-    for owner, names in _RELIED_ON.items():
+    for owner, names in (*_RELIED_ON.items(), *RELIED_ON_IN_TORNADO.items()):
         missing = [name for name in names if not hasattr(owner, name)]
         if missing:
             raise SeamError(f"{owner} has no {', '.join(missing)}: its insides have changed")
@@ -256,7 +276,8 @@ class Seam:
             room.clients,
             self.replica.log,
             queue_max_bytes=self.replica.timing.client_queue_max_bytes,
-            send=_send_and_wait,
+            # Upstream's does not wait, so that what a client does not read gathers without a bound.
+            send=FrameWriter().send,
             drop=_drop,
             on_drop=partial(self.replica.complain, f"slow_clients {room.room_id}"),
         )
@@ -350,7 +371,6 @@ class Seam:
 def take_over(room: Any, fanout: Fanout, bridge: Callable[[], AwarenessBridge | None]) -> None:
     """Let `fanout` carry the room's updates to its clients, and `bridge` know which clients'
     awareness came over which channel. Call it before the room is started."""
-    serve = room.serve
     owners: dict[int, Channel] = {}
 
     def track(topic: str, change: tuple[dict[str, Any], Any]) -> None:
@@ -359,15 +379,40 @@ def take_over(room: Any, fanout: Fanout, bridge: Callable[[], AwarenessBridge | 
             for client in (*change[0]["added"], *change[0]["updated"]):
                 owners[client] = channel
 
-    async def serve_known_channel(channel: Channel) -> None:
+    async def handle(channel: Channel, message: bytes) -> None:
         token = current_channel.set(channel)
+        try:
+            skip = room.on_message is not None and room.on_message(message)
+            if isawaitable(skip):
+                skip = await skip
+            if not skip and (reply := _take_message(room, fanout, channel, message)) is not None:
+                await channel.send(reply)
+        except Exception as error:
+            caught = room.on_message_error
+            if caught is None or not await caught(error, message, channel):
+                raise
+        finally:
+            current_channel.reset(token)
+
+    async def serve(channel: Any) -> None:
+        room.clients.add(channel)
+        queue = getattr(channel, "_message_queue", None)
         try:
             here = bridge()
             if here is not None and (snapshot := here.snapshot()) is not None:
                 await channel.send(snapshot)
-            await serve(channel)
+            await channel.send(create_sync_message(room.ydoc))
+            async for message in channel:
+                await handle(channel, message)
+                if queue is not None and queue.empty():
+                    # What comes from now on need not be handed from one task to another.
+                    setattr(channel, TAKE, partial(handle, channel))
+        except Exception as error:  # noqa: BLE001 (the room's handler logs it)
+            room._handle_exception(error)
         finally:
-            current_channel.reset(token)
+            if queue is not None:
+                setattr(channel, TAKE, None)
+            room.clients.remove(channel)
             gone = {client for client, owner in owners.items() if owner is channel}
             for client in gone:
                 del owners[client]
@@ -388,14 +433,25 @@ def take_over(room: Any, fanout: Fanout, bridge: Callable[[], AwarenessBridge | 
                 await fanout.run()
 
     room.awareness.observe(track)
-    room.serve = serve_known_channel
+    room.serve = serve
     room._watch_ready = watch_ready
     room._broadcast_updates = broadcast_updates
 
 
-async def _send_and_wait(channel: Any, message: bytes) -> None:
-    # Upstream's `send` does not wait, so that what a client does not read gathers without a bound.
-    await channel.write_message(message, binary=True)
+def _take_message(room: Any, fanout: Fanout, channel: Channel, message: bytes) -> bytes | None:
+    """Do with a client's message what upstream's `serve` does; return the reply."""
+    if message[0] == YMessageType.SYNC:
+        update = update_in(message)
+        if update is None:
+            return handle_sync_message(message[1:], room.ydoc)
+        if update != EMPTY_UPDATE:
+            room.ydoc.apply_update(update)
+    elif message[0] == YMessageType.AWARENESS:
+        # It goes back to its author too, who takes it for a sign of life; but not its farewell.
+        left = is_awareness_disconnect_message(message[1:])
+        fanout.broadcast(message, channel if left else None)
+        room.awareness.apply_awareness_update(read_message(message[1:]), room)
+    return None
 
 
 def _drop(channel: Any) -> None:
@@ -558,10 +614,11 @@ def _install_handlers() -> None:
     room_handler = upstream_handlers.YDocWebSocketHandler
     if getattr(session_handler.put, "asks_seam", False):
         return
-    put, prepare, on_message, check = (
+    put, prepare, on_message, protocol, check = (
         session_handler.put,
         room_handler.prepare,
         room_handler.on_message,
+        room_handler.get_websocket_protocol,
         upstream_handlers.check_session_compatibility,
     )
 
@@ -589,7 +646,16 @@ def _install_handlers() -> None:
             except CodecError as error:
                 seam.complain_of_client(self.room.room_id, error)
                 return
+            take = getattr(self, TAKE, None)
+            if take is not None and message[0] in (YMessageType.SYNC, YMessageType.AWARENESS):
+                await take(message)
+                return
         await on_message(self, message)
+
+    def bulk_protocol(self: Any) -> Any:
+        seam = self.settings.get(SETTINGS_KEY)
+        connection = protocol(self)
+        return in_bulk(connection) if isinstance(seam, Seam) else connection
 
     def check_known(root_dir: str, session: str, *args: Any, **keywords: Any) -> tuple[bool, str]:
         if any(seam.knows_session(session) for seam in _seams_in_use):
@@ -605,6 +671,7 @@ def _install_handlers() -> None:
     session_handler.put = put_registered
     room_handler.prepare = prepare_resolved
     room_handler.on_message = on_readable_message
+    room_handler.get_websocket_protocol = bulk_protocol
     upstream_handlers.check_session_compatibility = check_known
 
 

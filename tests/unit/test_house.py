@@ -19,6 +19,7 @@ FLOORS: dict[int, set[str]] = {
     3: {
         "awareness",
         "compaction",
+        "connections",
         "crossing",
         "documents",
         "fanout",
@@ -54,6 +55,7 @@ FLOORS: dict[int, set[str]] = {
         "content",
         "document_file",
         "errors",
+        "frames",
         "model",
         "protocol",
         "scheduling",
