@@ -14,7 +14,7 @@ from .codec import Envelope, SaveReply, SaveRequest
 from .content import SeedContent, apply_content, digest, document_of, merge, seed
 from .document_file import DocumentFile
 from .errors import TransportError
-from .model import Scope
+from .model import LeaseView, Scope
 from .protocol import Phase
 from .provider import RoomLink
 from .replica import Replica
@@ -142,8 +142,10 @@ class DocumentLink(RoomLink):
     def claims_first(self) -> bool:
         return super().claims_first or self.reconciler.unnoted
 
-    async def tick(self) -> None:
-        await super().tick()
+    def lease_answered(
+        self, offset_then: str, outcome: LeaseView | TransportError, asked_at: float
+    ) -> None:
+        super().lease_answered(offset_then, outcome, asked_at)
         if self.replicator.settled:
             self.reconciler.outage_ended()
             self._recovered()

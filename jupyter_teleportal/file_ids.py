@@ -271,6 +271,9 @@ class FileRegistry:
     def replica_left(self, replica: str) -> None:
         """Ids outlive whoever has made them."""
 
+    def lease_question(self) -> None:
+        """There is nothing to save, so no lease."""
+
     async def tick(self) -> None:
         """See whether the transport has lost what it knew: nobody is disconnected by that."""
         for share in self._ids:

@@ -99,6 +99,14 @@ class Seeded:
 
 
 @dataclass(frozen=True)
+class LeaseWish:
+    """A room, and whether its lease is wanted; if not, it is given back."""
+
+    scope: Scope
+    want: bool
+
+
+@dataclass(frozen=True)
 class LeaseView:
     """One look at a room: who holds the lease (None: nobody), and where its log ends."""
 

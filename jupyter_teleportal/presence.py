@@ -59,7 +59,10 @@ class PresenceLink:
         self.awareness.replica_left(replica)
 
     async def tick(self) -> None:
-        """There is nothing to renew."""
+        """There is nothing to look after."""
+
+    def lease_question(self) -> None:
+        """There is nothing to save, so no lease."""
 
     async def aclose(self) -> None:
         if self._replica.links.pop(self.scope, None) is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from pycrdt import Awareness, Doc, TransactionEvent, get_update, merge_updates
@@ -24,9 +25,9 @@ from .content import SeedContent
 from .errors import CodecError, LogChanged, TransportError
 from .fanout import nobodys_message
 from .membership import Lease
-from .model import LogRead, Scope, offset_key
+from .model import LeaseView, LeaseWish, LogRead, Scope, offset_key
 from .protocol import EMPTY_UPDATE, Effect, Phase, Replicator
-from .replica import Replica
+from .replica import LeaseQuestion, Replica
 from .transports.base import TransportState, loop_time
 
 LINGER_S = 0.05
@@ -321,20 +322,46 @@ class RoomLink:
 
     async def tick(self) -> None:
         """Renew or try for the lease, and see on the way whether the log has gone on."""
-        if self._closed:
-            return  # or it would take the lease again that is being given back
-        offset_then = self.replicator.offset
+        question, asked_at = self.lease_question(), loop_time()
+        if question is None:
+            return
         try:
-            view = await self._hold_lease(want=self.wants_lease)
+            outcome: LeaseView | TransportError = await self.replica.transport.hold_lease(
+                self.scope,
+                self.replica.id,
+                want=question.wish.want,
+                ttl_s=self.replica.timing.lease_ttl_s,
+                keep_s=self.replica.timing.history_keep_s,
+            )
         except TransportError as error:
+            outcome = error
+        question.answered(outcome, asked_at)
+
+    def lease_question(self) -> LeaseQuestion | None:
+        """What to ask with the next heartbeat; nothing for a room that is being closed, or it
+        would take the lease again that is being given back."""
+        if self._closed:
+            return None
+        wish = LeaseWish(self.scope, self.wants_lease)
+        return LeaseQuestion(wish, partial(self.lease_answered, self.replicator.offset))
+
+    def lease_answered(
+        self, offset_then: str, outcome: LeaseView | TransportError, asked_at: float
+    ) -> None:
+        """Take the answer to a question that was asked when the room's offset was
+        `offset_then`."""
+        if isinstance(outcome, TransportError):
             if self.replica.connected:
-                self.complain(f"The room cannot be followed: {error}")
+                self.complain(f"The room cannot be followed: {outcome}")
                 if self.replicator.phase is Phase.AWAY:
                     self._perform(self.replicator.connected())
             return
+        if self.lease.observed(outcome, asked_at) and not self._closed:
+            self.lease_changed()
         if self._closed:
             return
-        self._perform(self.replicator.observed(view.log, view.tail, offset_then))
+        if effects := self.replicator.observed(outcome.log, outcome.tail, offset_then):
+            self._perform(effects)
         if self.replicator.settled and not self.replicator.outdated:
             self._gapped_since = None
             self.replica.settle(f"rooms {self.scope.room}")

@@ -9,16 +9,17 @@ import secrets
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from .errors import TransportError
 from .membership import Membership
-from .model import Scope
+from .model import LeaseView, LeaseWish, Scope
 from .settings import Timing
-from .transports.base import SyncTransport, TransportState
+from .transports.base import SyncTransport, TransportState, loop_time
 
+_ROOMS_AT_ONCE = 100
 SAID_MAX = 20
 """So many different things are said of one subject before it is well again."""
 
@@ -40,6 +41,20 @@ class Complaint:
     last: float = 0.0
 
 
+@dataclass(frozen=True)
+class LeaseQuestion:
+    """A question about a room's lease.
+
+    Attributes:
+        wish: what is asked.
+        answered: to be called with the answer, and with the time of the event loop at which it was
+            asked.
+    """
+
+    wish: LeaseWish
+    answered: Callable[[LeaseView | TransportError, float], None]
+
+
 class Linked(Protocol):
     """What a replica asks of whatever is linked to it."""
 
@@ -49,7 +64,13 @@ class Linked(Protocol):
 
     def replica_left(self, replica: str) -> None: ...
 
-    async def tick(self) -> None: ...
+    def lease_question(self) -> LeaseQuestion | None:
+        """What to ask with the next heartbeat, where there is a lease."""
+        ...
+
+    async def tick(self) -> None:
+        """What to do with each heartbeat, where there is none."""
+        ...
 
     async def aclose(self) -> None: ...
 
@@ -197,10 +218,47 @@ class Replica:
                 continue
             try:
                 # One pipeline: the transport sends together what is asked for together.
-                await asyncio.gather(self.beat(), *(link.tick() for link in self.links.values()))
+                await asyncio.gather(self.beat(), *self._ticks())
             except Exception as error:  # noqa: BLE001 (whatever it is, the heart goes on)
                 self.complain(
                     "errors heartbeat", "A heartbeat went wrong; the next one tries again", error
+                )
+
+    def _ticks(self) -> list[Coroutine[Any, Any, None]]:
+        questions: list[LeaseQuestion] = []
+        ticks: list[Coroutine[Any, Any, None]] = []
+        for link in self.links.values():
+            if (question := link.lease_question()) is not None:
+                questions.append(question)
+            else:
+                ticks.append(link.tick())
+        if questions:
+            ticks.append(self._ask(questions))
+        return ticks
+
+    async def _ask(self, questions: list[LeaseQuestion]) -> None:
+        asked_at = loop_time()
+        outcomes: Sequence[LeaseView | TransportError]
+        try:
+            outcomes = await self.transport.hold_leases(
+                [question.wish for question in questions],
+                self.id,
+                ttl_s=self.timing.lease_ttl_s,
+                keep_s=self.timing.history_keep_s,
+            )
+        except TransportError as error:
+            outcomes = [error] * len(questions)
+        for number, (question, outcome) in enumerate(zip(questions, outcomes, strict=True)):
+            if number % _ROOMS_AT_ONCE == _ROOMS_AT_ONCE - 1:
+                await asyncio.sleep(0)
+            try:
+                question.answered(outcome, asked_at)
+            except Exception as error:  # noqa: BLE001 (one room's error is not the others')
+                self.complain(
+                    f"errors {question.wish.scope.room}",
+                    f"Room {question.wish.scope.room}: a heartbeat went wrong; the next one tries "
+                    "again",
+                    error,
                 )
 
     def _on_transport(self, state: TransportState) -> None:

@@ -60,6 +60,7 @@ from .protocol import EMPTY_UPDATE
 from .replica import Replica
 from .shares import SharedPath, Shares
 from .store import RedisYStore
+from .watching import FileWatch
 from .whole_files import replaceable, replacing
 
 # A module of names that are replaced here, so no type checker can vouch for it.
@@ -82,7 +83,7 @@ _RELIED_ON: dict[Any, tuple[str, ...]] = {
         "_broadcast_updates",
         "send_server_awareness",
     ),
-    FileLoader: ("observe", "load_content", "maybe_save_content", "path"),
+    FileLoader: ("observe", "load_content", "maybe_save_content", "maybe_notify", "path"),
     JupyterWebsocketServer: (
         "start",
         "started",
@@ -150,6 +151,8 @@ class Seam:
         self._settings: dict[str, Any] = ydoc.serverapp.web_app.settings
         self._sessions: set[str] = set()
         self._serving: asyncio.Task[None] | None = None
+        poll_interval_s = ydoc.file_poll_interval
+        self._watch = FileWatch(poll_interval_s) if poll_interval_s else None
         registry.on_deletion(self._on_deletion)
         replica.on_session(self._on_session)
         self._on_session(replica.session)
@@ -296,6 +299,8 @@ class Seam:
             room._emit(LogLevel.INFO, "initialize", "Room initialized")
 
         async def close() -> None:
+            if self._watch is not None:
+                self._watch.remove(room._file.file_id, room.room_id)
             if link is not None:
                 await link.aclose()
 
@@ -337,6 +342,7 @@ class Seam:
         room._file.observe(
             room.room_id, link.saver.file_changed, partial(_on_path_change, room, link)
         )
+        self._watch_file(room)
         room._save_to_disc = partial(_save_to_disc, link)
         room.on_message = partial(_refuse, room, WeakSet(), writable=state.writable)
         if not state.writable:
@@ -349,6 +355,34 @@ class Seam:
             await link.aclose()
             raise
         return link
+
+    def _watch_file(self, room: Any) -> None:
+        """Take the file's watching over from upstream, which asks the contents manager for each
+        file by itself."""
+        loader: FileLoader = room._file
+        locate = getattr(loader._contents_manager, "_get_os_path", None)
+        if self._watch is None or locate is None:
+            return
+        if loader._watcher is not None:
+            loader._watcher.cancel()
+            loader._watcher = None
+        subject = f"watches {room.room_id}"
+
+        async def look_at_it() -> None:
+            await loader.maybe_notify()
+            self.replica.settle(subject)
+
+        self._watch.add(
+            loader.file_id,
+            room.room_id,
+            lambda: str(locate(loader.path)),
+            look_at_it,
+            lambda error: self.replica.complain(
+                subject,
+                f"Room {room.room_id}: the file cannot be watched for changes, which is tried "
+                f"again: {error}",
+            ),
+        )
 
     def _on_deletion(self, file_id: str) -> None:
         for link in list(self.replica.links.values()):

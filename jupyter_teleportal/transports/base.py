@@ -17,12 +17,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from logging import Logger
 from typing import Protocol
 
-from ..model import Appended, ClusterView, History, LeaseView, LogRead, Scope, Seeded
+from ..errors import TransportError
+from ..model import (
+    Appended,
+    ClusterView,
+    History,
+    LeaseView,
+    LeaseWish,
+    LogRead,
+    Scope,
+    Seeded,
+)
 
 Listener = Callable[[bytes], None]
 StateListener = Callable[["TransportState"], None]
@@ -107,6 +117,13 @@ class SyncTransport(Protocol):
     ) -> LeaseView:
         """Take the room's lease if it is free, renew it if it is `replica`'s; with `want` false
         give it back. A held lease keeps the room's keys from expiring (`keep_s`)."""
+        ...
+
+    async def hold_leases(
+        self, wishes: Sequence[LeaseWish], replica: str, *, ttl_s: float, keep_s: float
+    ) -> list[LeaseView | TransportError]:
+        """Do the same for many rooms, with as little effort for each as can be. What goes wrong
+        with one of them stands in its place."""
         ...
 
     async def mark_saved(

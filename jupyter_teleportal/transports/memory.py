@@ -6,13 +6,13 @@ import asyncio
 import itertools
 import secrets
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import Logger, getLogger
 from typing import Any, ClassVar
 
 from ..codec import EntryEnvelope
-from ..errors import LogChanged, TransportUnavailable
+from ..errors import LogChanged, TransportError, TransportUnavailable
 from ..model import (
     ZERO_OFFSET,
     Appended,
@@ -20,6 +20,7 @@ from ..model import (
     Entry,
     History,
     LeaseView,
+    LeaseWish,
     LogRead,
     Scope,
     Seeded,
@@ -214,6 +215,19 @@ class MemorySyncTransport(TransportBase):
                 room.holder = None
         tail = room.entries[-1].offset if room.entries else ZERO_OFFSET
         return LeaseView(room.holder, room.fence, room.log, tail)
+
+    async def hold_leases(
+        self, wishes: Sequence[LeaseWish], replica: str, *, ttl_s: float, keep_s: float
+    ) -> list[LeaseView | TransportError]:
+        async def hold(wish: LeaseWish) -> LeaseView | TransportError:
+            try:
+                return await self.hold_lease(
+                    wish.scope, replica, want=wish.want, ttl_s=ttl_s, keep_s=keep_s
+                )
+            except TransportError as error:
+                return error
+
+        return await asyncio.gather(*map(hold, wishes))
 
     async def mark_saved(
         self, scope: Scope, log: str, offset: str, record: Mapping[str, str], keep_s: float

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from logging import Logger, getLogger
 from typing import Any
 
-from ..errors import TransportUnavailable
+from ..errors import TransportError, TransportUnavailable
 from ..model import (
     Appended,
     ClusterView,
     History,
     LeaseView,
+    LeaseWish,
     LogRead,
     Scope,
     Seeded,
@@ -73,6 +74,11 @@ class NoopSyncTransport(TransportBase):
     async def hold_lease(
         self, scope: Scope, replica: str, *, want: bool, ttl_s: float, keep_s: float
     ) -> LeaseView:
+        raise TransportUnavailable(_NOTHING)
+
+    async def hold_leases(
+        self, wishes: Sequence[LeaseWish], replica: str, *, ttl_s: float, keep_s: float
+    ) -> list[LeaseView | TransportError]:
         raise TransportUnavailable(_NOTHING)
 
     async def mark_saved(

@@ -1,7 +1,8 @@
 """The Lua scripts of the Redis transport.
 
-Every script touches keys of one room only, which share a hash tag, so that each of them runs on
-one node of a cluster. Where a log is not the one that was meant, a script answers with ``{'', id
+Every script but `LEASES` touches keys of one room only, which share a hash tag, so that each of
+them runs on one node of a cluster; `LEASES` takes any number of rooms, on a cluster those of one
+slot. Where a log is not the one that was meant, a script answers with ``{'', id
 of the log that is there}``.
 
 The offset of a log's last entry is kept in the field ``tail`` of the checkpoint's hash: asking
@@ -108,33 +109,49 @@ return {'OK'}
 """
 )
 
-# KEYS: saver, log, checkpoint, saved. ARGV: replica, want (1 or 0), lease in ms, keep in ms
-LEASE = Script(
+# KEYS: saver, log, checkpoint, saved of each room. ARGV: replica, lease in ms, keep in ms, then 1
+# for each room whose lease is wanted, 0 for each other. Answers with a list for each room, whose
+# last item is what went wrong with it.
+LEASES = Script(
     _TAIL
     + """
-local holder, fence = string.match(redis.call('GET', KEYS[1]) or '', '^(%S+) (%d+)$')
-if not holder and ARGV[2] == '1' then
-  holder = ARGV[1]
-  fence = redis.call('HINCRBY', KEYS[4], 'fence', 1)
-  redis.call('SET', KEYS[1], holder .. ' ' .. fence, 'PX', ARGV[3])
-elseif holder == ARGV[1] then
-  if ARGV[2] == '1' then
-    redis.call('PEXPIRE', KEYS[1], ARGV[3])
-  else
-    redis.call('DEL', KEYS[1])
-    holder = false
+local function lease(saver, log, checkpoint, saved, replica, ttl, keep, want)
+  local holder, fence = string.match(redis.call('GET', saver) or '', '^(%S+) (%d+)$')
+  if not holder and want == '1' then
+    holder = replica
+    fence = redis.call('HINCRBY', saved, 'fence', 1)
+    redis.call('SET', saver, holder .. ' ' .. fence, 'PX', ttl)
+  elseif holder == replica then
+    if want == '1' then
+      redis.call('PEXPIRE', saver, ttl)
+    else
+      redis.call('DEL', saver)
+      holder = false
+    end
   end
-end
-if holder == ARGV[1] then
-  -- Without a log the fence alone is no reason to stay.
-  if redis.call('EXISTS', KEYS[3]) == 0 then redis.call('PEXPIRE', KEYS[4], ARGV[4]) end
-  for i = 2, 4 do
-    local left = redis.call('PTTL', KEYS[i])
-    if left > 0 and left < tonumber(ARGV[4]) / 2 then redis.call('PEXPIRE', KEYS[i], ARGV[4]) end
+  if holder == replica then
+    -- Without a log the fence alone is no reason to stay.
+    if redis.call('EXISTS', checkpoint) == 0 then redis.call('PEXPIRE', saved, keep) end
+    for _, key in ipairs({log, checkpoint, saved}) do
+      local left = redis.call('PTTL', key)
+      if left > 0 and left < tonumber(keep) / 2 then redis.call('PEXPIRE', key, keep) end
+    end
   end
+  return {holder or '', tonumber(fence or 0), redis.call('HGET', checkpoint, 'log') or '',
+          tail(log, checkpoint), ''}
 end
-return {holder or '', tonumber(fence or 0), redis.call('HGET', KEYS[3], 'log') or '',
-        tail(KEYS[2], KEYS[3])}
+local answers = {}
+for room = 1, #KEYS / 4 do
+  local first = 4 * room - 3
+  local well, answer = pcall(lease, KEYS[first], KEYS[first + 1], KEYS[first + 2],
+                             KEYS[first + 3], ARGV[1], ARGV[2], ARGV[3], ARGV[3 + room])
+  if not well then
+    local wrong = type(answer) == 'table' and answer.err or tostring(answer)
+    answer = {'', 0, '', '', wrong}
+  end
+  answers[room] = answer
+end
+return answers
 """
 )
 

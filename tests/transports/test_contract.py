@@ -15,7 +15,15 @@ from support.waiting import holds, until
 
 from jupyter_teleportal.codec import EntryEnvelope, decode_envelope
 from jupyter_teleportal.errors import LogChanged, TransportError, TransportUnavailable
-from jupyter_teleportal.model import ZERO_OFFSET, Appended, LogRead, Scope, offset_key
+from jupyter_teleportal.model import (
+    ZERO_OFFSET,
+    Appended,
+    LeaseView,
+    LeaseWish,
+    LogRead,
+    Scope,
+    offset_key,
+)
 from jupyter_teleportal.transports.base import SyncTransport, TransportState
 
 from .backends import Backend
@@ -498,6 +506,21 @@ async def test_rooms_have_leases_of_their_own(backend: Backend) -> None:
     for scope in (OTHER_ROOM, OTHER_SHARE_ROOM):
         view = await transport.hold_lease(scope, "b", want=True, ttl_s=6, keep_s=KEEP_S)
         assert view.holder == "b"
+
+
+async def test_many_leases_are_asked_for_at_once(backend: Backend) -> None:
+    one, two = await backend.make(), await backend.make()
+    log, *_ = await seeded(one)
+    await hold(one, "a")
+    rooms = [ROOM, OTHER_ROOM, OTHER_SHARE_ROOM, *(Scope("share", f"{n}") for n in range(120))]
+    wishes = [LeaseWish(room, number % 2 == 0) for number, room in enumerate(rooms)]
+    views = await two.hold_leases(wishes, "b", ttl_s=6, keep_s=KEEP_S)
+    assert all(isinstance(view, LeaseView) for view in views)
+    holders = [view.holder for view in views if isinstance(view, LeaseView)]
+    assert holders == ["a", *(None if n % 2 else "b" for n in range(1, len(rooms)))]
+    assert views[0] == await one.hold_lease(ROOM, "a", want=True, ttl_s=6, keep_s=KEEP_S)
+    assert views[0].log == log  # type: ignore[union-attr]
+    assert await two.hold_leases([], "b", ttl_s=6, keep_s=KEEP_S) == []
 
 
 # -- maps, saves, expiry -------------------------------------------------------------------

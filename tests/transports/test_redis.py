@@ -26,7 +26,7 @@ from jupyter_teleportal.errors import (
     TransportRefused,
     TransportUnavailable,
 )
-from jupyter_teleportal.model import ZERO_OFFSET, Scope
+from jupyter_teleportal.model import ZERO_OFFSET, LeaseView, LeaseWish, Scope
 from jupyter_teleportal.transports.base import TransportState
 from jupyter_teleportal.transports.redis import INLINE_MAX_BYTES, RedisSyncTransport
 
@@ -260,6 +260,21 @@ async def test_a_key_of_a_wrong_type_harms_its_room_only(
     assert {type(error) for error in errors} == {TransportRefused}
     assert all("WRONGTYPE" in str(error) for error in errors)
     assert transport.state is CONNECTED
+
+
+async def test_leases_that_are_asked_for_together_fail_one_by_one(
+    redis_server: RedisServer, transport: RedisSyncTransport
+) -> None:
+    rooms = [Scope("team1", f"{n}") for n in range(3)]
+    with redis_server.cli() as client:
+        client.rpush("teleportal:sync:team1:{1}:saver", "not what it should be")
+    wishes = [LeaseWish(room, want=True) for room in rooms]
+    first, broken, last = await transport.hold_leases(wishes, "a", ttl_s=6, keep_s=KEEP_S)
+    assert isinstance(first, LeaseView)
+    assert isinstance(last, LeaseView)
+    assert first.holder == last.holder == "a"
+    assert isinstance(broken, TransportRefused)
+    assert "WRONGTYPE" in str(broken)
 
 
 async def test_scripts_that_redis_has_forgotten_are_sent_again(
@@ -552,6 +567,10 @@ async def test_a_user_who_may_use_one_share_only(redis_server: RedisServer) -> N
         ):
             with pytest.raises(TransportRefused, match=r"(?i)noperm|permission"):
                 await call
+        wishes = [LeaseWish(room, want=True) for room in (foreign, ROOM)]
+        refused, own = await transport.hold_leases(wishes, "a", ttl_s=6, keep_s=KEEP_S)
+        assert isinstance(refused, TransportRefused)
+        assert isinstance(own, LeaseView)
         # Which harms nobody else.
         await transport.publish(ROOM, b"z")
         await until(lambda: heard[-1] == b"z")

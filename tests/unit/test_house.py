@@ -33,6 +33,7 @@ FLOORS: dict[int, set[str]] = {
         "saving",
         "status",
         "store",
+        "watching",
         "websocket_server",
     },
     2: {"membership"},
