@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import cached_property
 from typing import Any
 
 from jupyter_ydoc import YNotebook, ydocs
@@ -59,6 +60,11 @@ class SeedContent:
     update: bytes
     content: Any
     base: Any
+
+    @cached_property
+    def digest(self) -> str:
+        """The digest of `content`."""
+        return digest(self.content)
 
 
 def make_document(file_type: str, doc: Doc[Any] | None = None) -> YBaseDoc:

@@ -11,7 +11,7 @@ from jupyter_ydoc.ybasedoc import YBaseDoc
 from pycrdt import Array, Awareness, Text, XmlFragment
 
 from .codec import Envelope, SaveReply, SaveRequest
-from .content import SeedContent, apply_content, digest, document_of, merge, seed
+from .content import SeedContent, apply_content, digest, document_of, merge
 from .document_file import DocumentFile
 from .errors import TransportError
 from .model import LeaseView, Scope
@@ -78,6 +78,7 @@ class DocumentLink(RoomLink):
             await self.saver.opened()
         except TransportError as error:
             self.complain(f"The file is compared with the document later: {error}")
+        self.reconciler.forget_loaded()
         self._saving = asyncio.create_task(self.saver.run())
 
     async def aclose(self) -> None:
@@ -100,9 +101,9 @@ class DocumentLink(RoomLink):
         await super().aclose()
 
     async def load_content(self) -> SeedContent:
-        content, _ = await self.file.load()
+        on_disk, _ = await self.reconciler.load()
         # The history goes on if it can: where the file was changed since, that is found out later.
-        return await self.reconciler.noted() or seed(self._file_type, content)
+        return await self.reconciler.noted() or on_disk
 
     def provided(self, seed: SeedContent) -> None:
         self.reconciler.loaded(seed)

@@ -25,7 +25,7 @@ from .content import SeedContent
 from .errors import CodecError, LogChanged, TransportError
 from .fanout import nobodys_message
 from .membership import Lease
-from .model import LeaseView, LeaseWish, LogRead, Scope, offset_key
+from .model import LeaseView, LeaseWish, Scope, offset_key
 from .protocol import EMPTY_UPDATE, Effect, Phase, Replicator
 from .replica import LeaseQuestion, Replica
 from .transports.base import TransportState, loop_time
@@ -496,16 +496,21 @@ class RoomLink:
             if self._closed:
                 return
         misses = self.replicator.misses(read)
-        self._perform(self.replicator.read_done(effect, read))
-        if misses or (not read.contiguous and self._waits_for_more(read)):
+        effects = self.replicator.read_done(effect, read)
+        self._perform(effects)
+        if misses or (not read.contiguous and self._waits_for_more(effects)):
             self.complain("The log has lost entries; the other servers are asked to put them back")
             self.publish(Notice(self.replica.id, "incomplete", {}))
 
-    def _waits_for_more(self, read: LogRead) -> bool:
-        """Whether anything in the log builds on what the document lacks."""
+    def _waits_for_more(self, effects: list[Effect]) -> bool:
+        """Whether anything that was applied builds on what the document lacks."""
         state = self.doc.get_state()
-        updates = (readable(entry.payload) for entry in read.entries)
-        return any(update is not None and _missing(update, state) for update in updates)
+        return any(
+            _missing(update, state)
+            for effect in effects
+            if isinstance(effect, protocol.Apply | protocol.Convert)
+            for update in effect.updates
+        )
 
     def _append_state(self, effect: protocol.AppendState, log: str, update: bytes) -> None:
         if update == EMPTY_UPDATE:

@@ -82,6 +82,10 @@ class Reconciler:
         self._note: bytes | None = None
         self._note_before: bytes | None = None
         self._change_key = ""
+        self._changes = 0
+        self._compared: tuple[int, str] | None = None
+        self._equal = False
+        self._loaded: tuple[str, SeedContent] | None = None
 
     # -- what is known ---------------------------------------------------------------------
 
@@ -93,9 +97,23 @@ class Reconciler:
             return self._outage_base
         return self._base if self.disk is not None else None
 
-    def holds(self, content: Any) -> bool:
-        """Whether the file holds `content`."""
-        return digest(content) == self._base_digest
+    def holds(self, fingerprint: str) -> bool:
+        """Whether the file holds the content with this digest."""
+        return fingerprint == self._base_digest
+
+    @property
+    def holds_document(self) -> bool:
+        """Whether the file holds what the document does."""
+        compared = self._changes, self._base_digest
+        if self._compared != compared:
+            # To be told again only when one of them has changed: large documents take their time.
+            self._equal = self.holds(digest(self._document.get()))
+            self._compared = compared
+        return self._equal
+
+    def document_changed(self) -> None:
+        """The document's content is another one."""
+        self._changes += 1
 
     def look_again(self) -> None:
         """Somebody else may have written the file, or what was noted of it is forgotten."""
@@ -104,8 +122,24 @@ class Reconciler:
 
     def loaded(self, seed: SeedContent) -> None:
         """If the document becomes one of the seed's lineage, its content comes from the file."""
-        self._set_base(seed.content, seed.lineage)
+        self._set_base(seed.content, seed.digest, seed.lineage)
         self._outage_base = seed.base
+
+    async def load(self) -> tuple[SeedContent, FileState]:
+        """The file's content, and its state; asked again for the same file it is not read again,
+        until `forget_loaded`."""
+        if self._loaded is not None:
+            state = await self._file.stat()
+            if state.hash == self._loaded[0]:
+                return self._loaded[1], state
+        content, state = await self._file.load()
+        found = seed(self._file_type, content)
+        self._loaded = state.hash, found
+        return found, state
+
+    def forget_loaded(self) -> None:
+        """What was loaded is not needed any more."""
+        self._loaded = None
 
     def outage_begins(self) -> None:
         """If the log is lost, another replica may begin it anew with what the file holds now, and
@@ -140,16 +174,18 @@ class Reconciler:
         self._base, self._base_digest, self.disk = None, "", None
         self._outage_base = log_content
 
-    def settle(self, content: Any, state: FileState) -> None:
-        """The file is in this state and holds `content`, all of which is in the document."""
+    def settle(self, content: Any, fingerprint: str, state: FileState) -> None:
+        """The file is in this state and holds `content` with this digest, all of which is in the
+        document."""
         self.disk = state
+        self.forget_loaded()
         self._written, self._written_on = state.hash, None
-        self._set_base(content, self._link.replicator.lineage)
+        self._set_base(content, fingerprint, self._link.replicator.lineage)
         if self._document.hash != state.hash:
             self._document.hash = state.hash
 
-    def _set_base(self, content: Any, lineage: str | None) -> None:
-        self._base, self._base_digest = content, digest(content)
+    def _set_base(self, content: Any, fingerprint: str, lineage: str | None) -> None:
+        self._base, self._base_digest = content, fingerprint
         self._base_lineage = lineage
 
     # -- what the savers tell each other ---------------------------------------------------
@@ -264,16 +300,15 @@ class Reconciler:
                 raise NotTheSaver("another server saves this document now")
         saved, noted = await self._what_is_said()
         while True:
-            content, state = await self._file.load()
-            on_disk = seed(self._file_type, content)
+            on_disk, state = await self.load()
             # Without a note of it, the file may still hold what this replica has written during
             # an outage, or what a saver wrote that died before it could note it.
             if (
                 state.hash == saved.get("hash")
-                or digest(on_disk.content) == saved.get("pending")
+                or on_disk.digest == saved.get("pending")
                 or self._is_own(state, saved)
             ):
-                self.settle(on_disk.content, state)
+                self.settle(on_disk.content, on_disk.digest, state)
                 break
             # Whoever wrote the file just now has said so before, or is saying so.
             before = saved, noted
@@ -320,35 +355,35 @@ class Reconciler:
         noted: SeedContent | None,
     ) -> bool:
         """The file is not what has been said of it; return whether it was taken over."""
-        file = on_disk.content
         known = {saved.get("digest", "")}
         was_saved = digest(self._document.get()) in known
         adopted = noted is not None and await self._adopt(noted)
         if noted is not None and adopted and noted.lineage == self._link.replicator.lineage:
             self._link.log.info("%s was saved by another server during an outage", self._file.path)
-            if digest(noted.content) != digest(file):
-                if not self._replica.connected:
-                    self._step_down()
-                known = {digest(noted.content)}
-                await self._take_from_file(file, file, state, known, noted.content, saved)
-                return True
-            self.settle(file, state)
-            return False
-        theirs = file
+            if noted.digest == on_disk.digest:
+                self.settle(on_disk.content, on_disk.digest, state)
+                return False
+            if not self._replica.connected:
+                self._step_down()
+            theirs = on_disk.content
+            await self._take_from_file(theirs, on_disk, state, {noted.digest}, noted.content, saved)
+            return True
+        theirs = on_disk.content
         if noted is not None and adopted:
             if was_saved:
                 known.add(digest(self._document.get()))
             # The file as it would be without the edits that were adopted.
-            same = digest(noted.content) == digest(file)
-            theirs = noted.base if same else merge(self._file_type, noted.content, noted.base, file)
-        if theirs is not file and digest(theirs) in (saved.get("digest"), saved.get("pending")):
-            self.settle(file, state)
-        elif "hash" in saved:
+            theirs = noted.base
+            if noted.digest != on_disk.digest:
+                theirs = merge(self._file_type, noted.content, noted.base, on_disk.content)
+            if digest(theirs) in (saved.get("digest"), saved.get("pending")):
+                self.settle(on_disk.content, on_disk.digest, state)
+                return False
+        if "hash" in saved:
             last_saved = await self._last_saved(saved)
-            await self._take_from_file(theirs, file, state, known, last_saved, saved)
+            await self._take_from_file(theirs, on_disk, state, known, last_saved, saved)
             return True
-        else:
-            await self._settle_unnoted(theirs, on_disk, state)
+        await self._settle_unnoted(theirs, on_disk, state)
         return False
 
     async def _last_saved(self, saved: dict[str, str]) -> Any:
@@ -392,7 +427,7 @@ class Reconciler:
             self._step_down()
         if not seeded:
             await self._link.gather(lambda: self._document.get() == theirs)
-        self.settle(on_disk.content, state)
+        self.settle(on_disk.content, on_disk.digest, state)
         if not seeded and theirs != self._document.get():
             copy = await self._file.keep_copy(theirs)
             message = f"The file was changed while Redis was away; what it held is kept in {copy}."
@@ -403,8 +438,7 @@ class Reconciler:
         assert self.disk is not None
         if saved.get("hash") != self.disk.hash or self.unnoted:
             await self._link.flush(REQUEST_TIMEOUT_S)
-            unsaved = not self.holds(self._document.get())
-            await self.mark(ZERO_OFFSET if unsaved else self._link.replicator.offset)
+            await self.mark(self._link.replicator.offset if self.holds_document else ZERO_OFFSET)
 
     def _step_down(self) -> NoReturn:
         """The file is not what this replica knows, and alone it cannot know whether another one
@@ -418,14 +452,14 @@ class Reconciler:
     async def _take_from_file(
         self,
         theirs: Any,
-        file: Any,
+        on_disk: SeedContent,
         state: FileState,
         known: set[str],
         base: Any,
         saved: dict[str, str],
     ) -> None:
         """Bring the change from `base`, the content before, to `theirs` into the document; `theirs`
-        is what the file holds (`file`) but for the edits that are in the document anyway. Where
+        is what the file holds but for the edits that are in the document anyway. Where
         `base` is not known, `theirs` becomes the document's content. What was not saved, unless the
         document's digest is one of the `known`, is kept beside the file too."""
         update = None
@@ -440,7 +474,7 @@ class Reconciler:
         elif theirs != current:
             merged = theirs if base is None else merge(self._file_type, base, current, theirs)
             apply_content(self._document, merged)
-        self.settle(file, state)
+        self.settle(on_disk.content, on_disk.digest, state)
         if self._document.dirty:
             self._document.dirty = False
         if theirs != current:

@@ -101,6 +101,7 @@ class Saver:
     def changed(self) -> None:
         """The document's content has changed, here or elsewhere."""
         self._changes += 1
+        self.reconciler.document_changed()
         self.marked()
 
     def marked(self) -> None:
@@ -191,7 +192,7 @@ class Saver:
         try:
             if self._schedule.due() is not None and self._autosaves():
                 await self.save()
-            elif self.reconciler.holds(self._document.get()):
+            elif self.reconciler.holds_document:
                 await self._link.flush(REQUEST_TIMEOUT_S)
                 await self.reconciler.mark(self._link.replicator.offset)
         except Exception as error:  # noqa: BLE001 (whatever it is, the room is closed)
@@ -226,10 +227,12 @@ class Saver:
     async def _write_if_changed(self) -> None:
         offset, changes = self._link.replicator.offset, self._changes
         content = await self._snapshot()
-        if not self.reconciler.holds(content):
-            noted = not await self._claim(digest(content))
+        fingerprint = digest(content)
+        if not self.reconciler.holds(fingerprint):
+            noted = not await self._claim(fingerprint)
             if noted:
                 content = await self.reconciler.leave_note()
+                fingerprint = digest(content)
             try:
                 if self.reconciler.disk is None:
                     raise NotTheSaver("the file may be another one now")
@@ -238,7 +241,7 @@ class Saver:
                 if noted:
                     await self.reconciler.take_note_back()
                 raise
-            self.reconciler.settle(content, state)
+            self.reconciler.settle(content, fingerprint, state)
             self.reconciler.unnoted = True
             self.last_save = time.time()
             self._replica.settle(f"saves {self._link.scope.room}")
@@ -312,6 +315,6 @@ class Saver:
         self._schedule_if_unsaved()
 
     def _schedule_if_unsaved(self) -> None:
-        if self._delay_s is not None and not self.reconciler.holds(self._document.get()):
+        if self._delay_s is not None and not self.reconciler.holds_document:
             self._schedule.changed(loop_time())
             self._wake.set()
