@@ -57,8 +57,9 @@ async def chromium() -> AsyncIterator[Browser]:
 class LabPage:
     """One JupyterLab page with one notebook open."""
 
-    def __init__(self, page: Page, artefacts: Path, name: str) -> None:
+    def __init__(self, page: Page, server: JupyterProcess, artefacts: Path, name: str) -> None:
         self.page = page
+        self.server = server
         self.artefacts = artefacts
         self.name = name
         self.console: list[str] = []
@@ -78,7 +79,7 @@ class LabPage:
         context = await browser.new_context(viewport={"width": 1280, "height": 800})
         context.set_default_timeout(PAGE_TIMEOUT_MS)
         page = await context.new_page()
-        lab = cls(page, artefacts, name)
+        lab = cls(page, server, artefacts, name)
         await page.goto(
             f"{server.url}/lab/workspaces/{quote(name)}/tree/{quote(path)}"
             f"?token={server.token}&reset",
@@ -114,6 +115,10 @@ class LabPage:
         if not await panel.is_visible():
             await self.page.locator('[data-id="jp-collaboration-panel"]').first.click()
         await expect(panel.locator(".jp-Collaborator", has_text=name).first).to_be_visible()
+
+    def tab(self, name: str) -> Locator:
+        """The tab of a document."""
+        return self.page.locator(".lm-DockPanel-tabBar .lm-TabBar-tabLabel", has_text=name)
 
     def dirty_tabs(self) -> Locator:
         """The tabs with the mark of unsaved changes."""
