@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-from pycrdt import Decoder
+from pycrdt import Decoder, create_update_message, merge_updates
 
 from .errors import CodecError
 
@@ -54,6 +54,32 @@ def update_in(message: bytes) -> bytes | None:
             return update if len(update) == size else None
         shift += 7
     return None
+
+
+def together(messages: list[bytes]) -> list[bytes]:
+    """The same messages, with updates of the document that follow on each other as one."""
+    if len(messages) < 2:
+        return messages
+    found: list[bytes] = []
+    run: list[bytes] = []
+    for message in messages:
+        if update_in(message) is None:
+            found += _as_one(run)
+            run = []
+            found.append(message)
+        else:
+            run.append(message)
+    return found + _as_one(run)
+
+
+def _as_one(messages: list[bytes]) -> list[bytes]:
+    if len(messages) < 2:
+        return messages
+    updates = [update for message in messages if (update := update_in(message)) is not None]
+    try:
+        return [create_update_message(merge_updates(*updates))]
+    except ValueError:
+        return messages  # one of them is none, which is found out when it is applied
 
 
 def _check(decoder: Decoder) -> None:

@@ -13,12 +13,11 @@ import sys
 from collections.abc import Awaitable
 from typing import Any
 
-from pycrdt import create_update_message, merge_updates
 from tornado.iostream import BaseIOStream, StreamClosedError
 from tornado.util import _websocket_mask
 from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol13
 
-from .client_messages import update_in
+from .client_messages import together
 from .frames import binary_frame, take_messages
 
 _READ_BYTES = 256 * 1024
@@ -91,32 +90,6 @@ class BulkWebSocketProtocol(WebSocketProtocol13):
         except Exception:  # noqa: BLE001 (as tornado does: logged, and the connection is closed)
             handler.log_exception(*sys.exc_info())
             self._abort()
-
-
-def together(messages: list[bytes]) -> list[bytes]:
-    """The same messages, with updates of the document that follow on each other as one."""
-    if len(messages) < 2:
-        return messages
-    found: list[bytes] = []
-    run: list[bytes] = []
-    for message in messages:
-        if update_in(message) is None:
-            found += _as_one(run)
-            run = []
-            found.append(message)
-        else:
-            run.append(message)
-    return found + _as_one(run)
-
-
-def _as_one(messages: list[bytes]) -> list[bytes]:
-    if len(messages) < 2:
-        return messages
-    updates = [update for message in messages if (update := update_in(message)) is not None]
-    try:
-        return [create_update_message(merge_updates(*updates))]
-    except ValueError:
-        return messages  # one of them is none, which is found out when it is applied
 
 
 def _give_back(stream: Any, data: bytearray) -> None:

@@ -11,11 +11,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from weakref import WeakSet
 
-from pycrdt import Channel, TransactionEvent, create_update_message, merge_updates
+from pycrdt import Channel, TransactionEvent, create_update_message
 
+from .client_messages import together
 from .protocol import EMPTY_UPDATE
 
-MERGE_ABOVE_UPDATES = 8
+MERGE_ABOVE_MESSAGES = 8
 
 # Which client's message is being handled: a room's `serve` handles one client's in one task.
 current_channel: ContextVar[Channel | None] = ContextVar("current_channel", default=None)
@@ -37,6 +38,18 @@ class _Queue:
 
     messages: deque[bytes] = field(default_factory=deque)
     waiting_bytes: int = 0
+    merge_above: int = MERGE_ABOVE_MESSAGES
+
+    def take(self) -> bytes:
+        """Take out what is to be sent next."""
+        if len(self.messages) > self.merge_above:
+            self.messages = deque(together(list(self.messages)))
+            self.waiting_bytes = sum(map(len, self.messages))
+            # Not again and again where there is nothing to merge.
+            self.merge_above = max(MERGE_ABOVE_MESSAGES, 2 * len(self.messages))
+        message = self.messages.popleft()
+        self.waiting_bytes -= len(message)
+        return message
 
 
 Send = Callable[[Channel, bytes], Awaitable[None] | None]
@@ -50,10 +63,10 @@ def _send_on(client: Channel, message: bytes) -> Awaitable[None]:
 class Fanout:
     """Sends each update of a document to all clients but the one that it came from.
 
-    Each client gets its messages in order and waits for nobody else. Updates that gather before
-    they are sent go out as one message. A client for which more than `queue_max_bytes` wait, the
-    message on its way to it not counted, does not read: it is dropped, and gets what it lacks
-    when it connects again.
+    Each client gets its messages in order and waits for nobody else. Updates that gather while a
+    client does not read go out as one message. A client for which more than `queue_max_bytes`
+    wait, the message on its way to it not counted, does not read: it is dropped, and gets what it
+    lacks when it connects again.
     """
 
     def __init__(
@@ -81,8 +94,6 @@ class Fanout:
         self._send_on = send
         self._drop = drop
         self._on_drop = on_drop
-        self._updates: deque[tuple[bytes, Channel | None]] = deque()
-        self._wake = asyncio.Event()
         self._queues: dict[Channel, _Queue] = {}
         self._dropped: WeakSet[Channel] = WeakSet()
         self._senders: set[asyncio.Task[None]] = set()
@@ -90,8 +101,7 @@ class Fanout:
     def on_update(self, event: TransactionEvent) -> None:
         """Take an update of the document; the observer to register."""
         if event.update != EMPTY_UPDATE:
-            self._updates.append((event.update, current_channel.get()))
-            self._wake.set()
+            self.broadcast(create_update_message(event.update), current_channel.get())
 
     def broadcast(self, message: bytes, author: Channel | None = None) -> None:
         """Send a y-websocket message to all clients but its author."""
@@ -108,26 +118,6 @@ class Fanout:
         else:
             queue.messages.append(message)
             queue.waiting_bytes += len(message)
-
-    async def run(self) -> None:
-        """Send what comes, until cancelled."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._updates:
-                update, author = self._take()
-                self.broadcast(create_update_message(update), author)
-                # Whoever reads shall not look slow because of what came at once.
-                await asyncio.sleep(0)
-
-    def _take(self) -> tuple[bytes, Channel | None]:
-        update, author = self._updates.popleft()
-        if len(self._updates) < MERGE_ABOVE_UPDATES:
-            return update, author
-        updates = [update]
-        while self._updates and self._updates[0][1] is author:
-            updates.append(self._updates.popleft()[0])
-        return (merge_updates(*updates) if len(updates) > 1 else update), author
 
     def _send_at_once(self, client: Channel, message: bytes) -> None:
         try:
@@ -151,8 +141,7 @@ class Fanout:
                     await waiting
                 if not queue.messages:
                     return
-                message = queue.messages.popleft()
-                queue.waiting_bytes -= len(message)
+                message = queue.take()
                 waiting = self._send_on(client, message)
         except Exception as error:  # noqa: BLE001 (one client's error is not the others')
             self._cannot_send(client, error)

@@ -462,9 +462,8 @@ def take_over(room: Any, fanout: Fanout, bridge: Callable[[], AwarenessBridge | 
 
     async def broadcast_updates() -> None:
         # The room makes these streams for the queue that the fanout takes the place of.
-        async with room._update_receive_stream, room._update_send_stream:
-            with contextlib.suppress(asyncio.CancelledError):
-                await fanout.run()
+        room._update_receive_stream.close()
+        room._update_send_stream.close()
 
     room.awareness.observe(track)
     room.serve = serve

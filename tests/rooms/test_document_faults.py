@@ -298,7 +298,6 @@ async def test_what_the_link_applies_reaches_the_typist_too(start: Start, hub: M
     client = Client()
     fanout = make_fanout(client)
     a.document.ydoc.observe(fanout.on_update)
-    running = asyncio.create_task(fanout.run())
     assert a.replica._beating is not None
     a.replica._beating.cancel()
     hub.clear()
@@ -321,7 +320,6 @@ async def test_what_the_link_applies_reaches_the_typist_too(start: Start, hub: M
         return "of b" in str(tab.get("source", type=Text))
 
     await until(seen, what="b's edit in the browser")
-    running.cancel()
 
 
 async def test_a_client_that_does_not_read_keeps_nobody_waiting() -> None:
@@ -329,14 +327,12 @@ async def test_a_client_that_does_not_read_keeps_nobody_waiting() -> None:
     document = make_document("file")
     fanout = make_fanout(stuck, quick)
     document.ydoc.observe(fanout.on_update)
-    running = asyncio.create_task(fanout.run())
     for number in range(3):
         document.set(f"text {number}")
         await until(lambda number=number: len(quick.got) > number, what="the quick client")
     assert not stuck.got
     stuck.stuck.set()
     await until(lambda: stuck.got == quick.got, what="all of it, in order")
-    running.cancel()
 
 
 async def test_a_client_that_reads_nothing_is_dropped_at_the_bound() -> None:
@@ -374,6 +370,21 @@ async def test_a_client_that_has_read_again_is_not_dropped() -> None:
         await until(lambda number=number: len(slow.got) == 2 * number, what="all of it")
         slow.stuck.clear()
     assert not dropped
+
+
+async def test_what_gathers_for_a_client_goes_out_as_one() -> None:
+    slow = Client(stuck=True)
+    document = make_document("file")
+    fanout = make_fanout(slow)
+    document.ydoc.observe(fanout.on_update)
+    for number in range(50):
+        document._ysource += f"{number} "
+    slow.stuck.set()
+    await until(lambda: len(slow.got) == 2, what="the first, and the rest")
+    tab: Doc = Doc()
+    for message in slow.got:
+        handle_sync_message(message[1:], tab)
+    assert str(tab.get("source", type=Text)) == document.get()
 
 
 async def test_closing_waits_for_the_save_that_is_under_way(

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycrdt import Doc, Text, create_update_message
 
-from jupyter_teleportal.client_messages import update_in
-from jupyter_teleportal.connections import together
+from jupyter_teleportal.client_messages import together, update_in
 from jupyter_teleportal.frames import Taken, binary_frame, take_messages
 
 masks = st.sampled_from([b"\0\0\0\0", b"\x01\xff\x80\x7f"])
