@@ -12,7 +12,7 @@ import itertools
 import json
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cached_property
@@ -79,6 +79,26 @@ def document_of(file_type: str, *updates: bytes) -> YBaseDoc:
     for update in updates:
         document.ydoc.apply_update(update)
     return document
+
+
+def observe(
+    document: YBaseDoc, on_content: Callable[[], None], on_state: Callable[[Any], None]
+) -> None:
+    """Call `on_content` whenever the content has changed, and `on_state` with each event of the
+    state map, until somebody else observes the document: its observers are one set.
+
+    pycrdt makes objects of all that an event tells, which costs more than the edit itself. Of what
+    has changed in the content nobody here wants to know more than that.
+    """
+    document.observe(lambda topic, event: None)
+    for shared, subscription in list(document._subscriptions.items()):
+        shared.unobserve(subscription)
+        if shared is document.ystate:
+            subscription = shared.observe(on_state)
+        else:
+            subscription = shared.integrated.observe_deep(lambda events: on_content())
+            shared._subscriptions.append(subscription)
+        document._subscriptions[shared] = subscription
 
 
 def digest(content: Any) -> str:

@@ -11,7 +11,7 @@ from jupyter_ydoc.ybasedoc import YBaseDoc
 from pycrdt import Array, Awareness, Text, XmlFragment
 
 from .codec import Envelope, SaveReply, SaveRequest
-from .content import SeedContent, apply_content, digest, document_of, merge
+from .content import SeedContent, apply_content, digest, document_of, merge, observe
 from .document_file import DocumentFile
 from .errors import TransportError
 from .model import LeaseView, Scope
@@ -64,9 +64,8 @@ class DocumentLink(RoomLink):
         )
         self.reconciler = self.saver.reconciler
         self.save_requests = SaveRequests(self, self.saver)
-        # Observers of a document are one set: this takes the place of upstream's, which saves
-        # on every replica.
-        document.observe(self._on_content)
+        # This takes the place of upstream's observers, which save on every replica.
+        observe(document, self.saver.changed, self._on_state)
         self._saving: asyncio.Task[None] | None = None
         self._degraded = False
         self._crossing: list[bytes] = []
@@ -236,9 +235,7 @@ class DocumentLink(RoomLink):
         states = [state for state in self._awareness.states.values() if state]
         return not states or any(state.get("autosave", True) for state in states)
 
-    def _on_content(self, target: str, event: Any) -> None:
-        if target != "state":
-            self.saver.changed()
-        elif event.keys.get("dirty", {}).get("newValue"):
+    def _on_state(self, event: Any) -> None:
+        if event.keys.get("dirty", {}).get("newValue"):
             # The mark goes with the next save, even if that has nothing to write.
             self.saver.marked()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,7 @@ from .content import SeedContent
 from .errors import CodecError, LogChanged, TransportError
 from .fanout import nobodys_message
 from .membership import Lease
-from .model import LeaseView, LeaseWish, Scope, offset_key
+from .model import Appended, LeaseView, LeaseWish, Scope, offset_key
 from .protocol import EMPTY_UPDATE, Effect, Phase, Replicator
 from .replica import LeaseQuestion, Replica
 from .transports.base import TransportState, loop_time
@@ -420,7 +420,7 @@ class RoomLink:
                     self.spawn(self._read(effect))
                 case protocol.Append(log, updates):
                     update = updates[0] if len(updates) == 1 else merge_updates(*updates)
-                    self.spawn(self._append(effect, log, update))
+                    self._append(effect, log, update)
                 case protocol.AppendState(log, since):
                     self._append_state(effect, log, self.doc.get_update(since))
                 case protocol.Seed(_, update):
@@ -517,16 +517,22 @@ class RoomLink:
             skip = self.replicator.nothing_to_append
             asyncio.get_running_loop().call_soon(lambda: self._perform(skip(effect)))
         else:
-            self.spawn(self._append(effect, log, update))
+            self._append(effect, log, update)
 
-    async def _append(
+    def _append(
         self, effect: protocol.Append | protocol.AppendState, log: str, update: bytes
     ) -> None:
-        transport = self.replica.transport
         sender = self.replicator.sender
+        payload = encode_payload(update)
+        # Sent here and now; only the answer is waited for in the background.
+        appending = self.replica.transport.append_log(self.scope, log, sender, payload)
+        self.spawn(self._appended(effect, appending))
+
+    async def _appended(
+        self, effect: protocol.Append | protocol.AppendState, appending: Awaitable[Appended]
+    ) -> None:
         try:
-            payload = encode_payload(update)
-            appended = await transport.append_log(self.scope, log, sender, payload)
+            appended = await appending
         except TransportError as error:
             self._failed(effect, error)
         else:

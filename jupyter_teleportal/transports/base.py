@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from logging import Logger
 from typing import Protocol
@@ -92,9 +92,12 @@ class SyncTransport(Protocol):
         """Create the log with `payload` as its first entry, unless there is one."""
         ...
 
-    async def append_log(self, scope: Scope, log: str, replica: str, payload: bytes) -> Appended:
+    def append_log(
+        self, scope: Scope, log: str, replica: str, payload: bytes
+    ) -> Awaitable[Appended]:
         """Append `payload` to the log with the id `log` and announce it on the channel with an
-        `EntryEnvelope`; `LogChanged` if the room's log has another id, or is gone."""
+        `EntryEnvelope`; `LogChanged` if the room's log has another id, or is gone. A transport
+        that can sends it before this returns, so that a keystroke does not wait for its turn."""
         ...
 
     async def read_log(self, scope: Scope, log: str | None, after: str) -> LogRead:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from functools import partial
 from logging import Logger
 from typing import Any
 
@@ -53,8 +54,10 @@ class RedisSyncTransport(RedisClient):
         )
         return Seeded(bool(won), log_there.decode(), offset.decode())
 
-    async def append_log(self, scope: Scope, log: str, replica: str, payload: bytes) -> Appended:
-        previous, offset = await self.call(
+    def append_log(
+        self, scope: Scope, log: str, replica: str, payload: bytes
+    ) -> Awaitable[Appended]:
+        reply = self.begin(
             scripts.APPEND,
             self.log_keys(scope),
             log,
@@ -63,9 +66,7 @@ class RedisSyncTransport(RedisClient):
             self.channel(scope),
             INLINE_MAX_BYTES,
         )
-        if not previous:
-            raise LogChanged(f"the log is {offset.decode() or 'gone'}, not {log}")
-        return Appended(previous.decode(), offset.decode())
+        return _Converted(reply, partial(_appended, log))
 
     async def read_log(self, scope: Scope, log: str | None, after: str) -> LogRead:
         log_key, checkpoint_key, _ = self.log_keys(scope)
@@ -263,6 +264,24 @@ async def create_redis_sync_transport(
     transport = RedisSyncTransport(url=url, key_prefix=key_prefix, log=log, options=options)
     await transport.start()
     return transport
+
+
+class _Converted(Awaitable[Appended]):
+    """What becomes of a reply, for whoever awaits it; whoever does not leaves nothing behind."""
+
+    def __init__(self, reply: asyncio.Future[Any], convert: Callable[[Any], Appended]) -> None:
+        self._reply = reply
+        self._convert = convert
+
+    def __await__(self) -> Generator[Any, None, Appended]:
+        return self._convert((yield from self._reply.__await__()))
+
+
+def _appended(log: str, reply: list[bytes]) -> Appended:
+    previous, offset = reply
+    if not previous:
+        raise LogChanged(f"the log is {offset.decode() or 'gone'}, not {log}")
+    return Appended(previous.decode(), offset.decode())
 
 
 def _ms(seconds: float) -> int:

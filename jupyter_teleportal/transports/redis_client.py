@@ -1,7 +1,7 @@
 """The connections of the Redis transport. This is the only module that imports ``redis``.
 
-At most three, whatever the number of rooms: one for commands, on which everything that is waiting
-is sent as one pipeline (group commit), one for subscriptions, and one for bulk reads.
+At most three, whatever the number of rooms: one for commands, one for subscriptions, and one for
+bulk reads. The first two are made by redis-py and used directly (`Wire`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from logging import Logger, getLogger
 from typing import Any
 
 import anyio
+from hiredis import PushNotification
 from redis import exceptions as redis_errors
 from redis.asyncio import Redis
-from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -26,11 +26,14 @@ from ..errors import SettingsError, TransportRefused, TransportUnavailable
 from ..model import Scope
 from . import redis_scripts as scripts
 from .base import Listener, TransportBase, TransportState, loop_time
+from .redis_wire import ErrorReply, Wire
 
 DEFAULT_KEY_PREFIX = "teleportal:sync:"
 LARGE_BYTES = 1024 * 1024
-_BATCH_MAX_COMMANDS = 1000
-_BATCH_MAX_BYTES = 4 * 1024 * 1024
+_LOOKS = 3
+_LOOK_PAUSE_S = 0.02
+_NOT_READY = "LOADING"
+"""How the error begins that says that this Redis is not ready yet."""
 
 _LOST = (redis_errors.ConnectionError, redis_errors.TimeoutError, OSError, asyncio.TimeoutError)
 
@@ -85,6 +88,7 @@ class Command:
         self.script = script
         self.size = sum(len(a) for a in arguments if isinstance(a, bytes | str))
         self.reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.sent_at = 0.0
 
     def with_source(self) -> Command:
         """The same with the script's source, for a Redis that does not know the script yet."""
@@ -120,18 +124,18 @@ class RedisClient(TransportBase):
         self.prefix = key_prefix
         self._options = RedisOptions.parse(options or {})
         self._commands: deque[Command] = deque()
-        self._wake = asyncio.Event()
         self._listeners: dict[str, tuple[Scope, Listener]] = {}
         self._confirmations: dict[str, asyncio.Future[None]] = {}
-        self._subscribing = asyncio.Event()
-        self._pubsub: PubSub | None = None
+        self._command_wire: Wire | None = None
+        self._channel_wire: Wire | None = None
+        self._heard = 0.0
         self._bulk: Redis | None = None
         self._bulk_lock = asyncio.Lock()
         self._runner: asyncio.Task[None] | None = None
         self._attempted = asyncio.Event()
         # Made once here, so that a wrong URL or option is an error of whoever configured it.
         self._command_client = self._make_client("command", self._options.command_timeout_s)
-        self._pubsub_client = self._make_client("subscribe", self._options.command_timeout_s)
+        self._channel_client = self._make_client("subscribe", self._options.command_timeout_s)
 
     # -- connections -----------------------------------------------------------------------
 
@@ -179,7 +183,7 @@ class RedisClient(TransportBase):
             self._runner = None
         self._set_state(TransportState.LOCAL)
         self._fail_waiting(TransportUnavailable("the Redis transport is closed"))
-        for client in (self._command_client, self._pubsub_client, self._bulk):
+        for client in (self._command_client, self._channel_client, self._bulk):
             if client is not None:
                 await self._close_client(client)
 
@@ -197,8 +201,9 @@ class RedisClient(TransportBase):
                 async with self._connected():
                     pause_s = self._options.backoff_base_s
                     async with anyio.create_task_group() as tasks:
-                        tasks.start_soon(self._write)
+                        tasks.start_soon(self._read_replies)
                         tasks.start_soon(self._read_channels)
+                        tasks.start_soon(self._watch_commands)
                         tasks.start_soon(self._ping)
             except Exception as error:  # noqa: BLE001 (logged there, and tried again)
                 self._disconnected(error)
@@ -212,44 +217,46 @@ class RedisClient(TransportBase):
         options = self._options
         try:
             with anyio.fail_after(options.connect_timeout_s + options.command_timeout_s):
-                await self._command_client.ping()
-                self._pubsub = self._pubsub_client.pubsub()
-                # Here, because concurrent subscriptions would each want a connection.
-                await self._pubsub.connect()  # type: ignore[no-untyped-call]
+                self._command_wire = await self._wire(self._command_client)
+                self._channel_wire = await self._wire(self._channel_client)
                 channels = list(self._listeners)
                 for channel in channels:
-                    await self._pubsub.subscribe(channel)
-                await self._await_confirmations(channels)
+                    self._channel_wire.send(("SUBSCRIBE", channel))
+                await self._await_confirmations(self._channel_wire, channels)
+            self._heard = loop_time()
             self.log.info("Connected to Redis at %s", self.address)
             self._set_state(TransportState.CONNECTED)
             self._attempted.set()
             yield
         finally:
+            self._command_wire = self._channel_wire = None
             with anyio.CancelScope(shield=True), anyio.move_on_after(1):
-                if self._pubsub is not None:
-                    await self._pubsub.aclose()  # type: ignore[no-untyped-call]
-                    self._pubsub = None
-                await self._command_client.connection_pool.disconnect()
-                await self._pubsub_client.connection_pool.disconnect()
+                for client in (self._command_client, self._channel_client):
+                    await client.connection_pool.disconnect()
+                    # The wires never give their connections back.
+                    client.connection_pool.reset()  # type: ignore[no-untyped-call]
                 if self._bulk is not None:
                     await self._bulk.connection_pool.disconnect()
 
-    async def _await_confirmations(self, channels: list[str]) -> None:
-        assert self._pubsub is not None
+    async def _wire(self, client: Redis) -> Wire:
+        pool: Any = client.connection_pool
+        connection = await pool.get_connection()
+        # Whether it answers, and not that it is loading its data.
+        await connection.send_command("PING")
+        await connection.read_response()
+        return Wire(connection)
+
+    async def _await_confirmations(self, wire: Wire, channels: list[str]) -> None:
         # In the order in which they were asked for; Redis does not say which one it refuses.
         waiting = deque(channels)
         while waiting:
-            try:
-                message = await self._pubsub.get_message(timeout=self._options.command_timeout_s)
-            except redis_errors.NoPermissionError as error:
-                self._refused(waiting.popleft(), error)
-                continue
-            if message is None:
-                raise TransportUnavailable("Redis did not confirm the subscriptions")
-            if message["type"] == "subscribe":
-                waiting.popleft()
-            else:
-                self._on_message(message)
+            for reply in await wire.read():
+                if isinstance(reply, ErrorReply):
+                    self._refused(waiting.popleft(), reply)
+                elif reply[0] == b"subscribe":
+                    waiting.popleft()
+                else:
+                    self._on_push(reply)
 
     def _refused(self, channel: str, error: Exception) -> TransportRefused:
         self._listeners.pop(channel, None)
@@ -280,62 +287,77 @@ class RedisClient(TransportBase):
 
     # -- commands --------------------------------------------------------------------------
 
-    async def _write(self) -> None:
-        """Send all that waits as one pipeline, and while it is under way let the next gather."""
+    async def _read_replies(self) -> None:
+        wire = self._command_wire
+        assert wire is not None
         while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._commands:
-                batch: list[Command] = []
-                size = 0
-                while (
-                    self._commands and len(batch) < _BATCH_MAX_COMMANDS and size < _BATCH_MAX_BYTES
-                ):
-                    command = self._commands.popleft()
-                    size += command.size
-                    batch.append(command)
-                try:
-                    await self._send(batch)
-                except BaseException as error:
-                    lost = TransportUnavailable(f"Redis at {self.address}: {_cause(error)}")
-                    for command in batch:
-                        _fail(command.reply, lost)
-                    raise
+            for reply in await wire.read():
+                # What Redis says by itself is no reply.
+                if not isinstance(reply, PushNotification):
+                    self._take_reply(wire, self._commands.popleft(), reply)
 
-    async def _send(self, batch: list[Command]) -> None:
-        pipeline = self._command_client.pipeline(transaction=False)
-        for command in batch:
-            pipeline.execute_command(*command.arguments)
-        replies = await pipeline.execute(raise_on_error=False)
-        unknown = []
-        for command, reply in zip(batch, replies, strict=True):
-            if isinstance(reply, redis_errors.NoScriptError) and command.script is not None:
-                unknown.append(command.with_source())
-            elif isinstance(reply, _LOST):
-                raise reply
-            elif isinstance(reply, Exception):
-                _fail(command.reply, TransportRefused(f"Redis refused a command: {reply}"))
-            elif not command.reply.done():
+    def _take_reply(self, wire: Wire, command: Command, reply: Any) -> None:
+        if not isinstance(reply, ErrorReply):
+            if not command.reply.done():
                 command.reply.set_result(reply)
-        if unknown:
-            await self._send(unknown)
+            return
+        text = str(reply)
+        if text.startswith("NOSCRIPT") and command.script is not None:
+            self._put(wire, command.with_source())
+        elif text.startswith(_NOT_READY):
+            _fail(command.reply, TransportUnavailable(f"Redis at {self.address}: {text}"))
+            raise ConnectionError(text)
+        else:
+            _fail(command.reply, TransportRefused(f"Redis refused a command: {text}"))
+
+    async def _watch_commands(self) -> None:
+        """Give the connection up when an answer takes too long."""
+        timeout_s = self._options.command_timeout_s
+        while True:
+            await asyncio.sleep(timeout_s / 5)
+            for _ in range(_LOOKS):
+                oldest = self._commands[0] if self._commands else None
+                if oldest is None or loop_time() - oldest.sent_at < timeout_s:
+                    break
+                # If it was this process that stood still, the answer is there and is read now.
+                await asyncio.sleep(_LOOK_PAUSE_S)
+            else:
+                raise TransportUnavailable(f"no answer for {timeout_s:g} s")
+
+    def _put(self, wire: Wire, command: Command) -> None:
+        command.sent_at = loop_time()
+        self._commands.append(command)
+        wire.send(command.arguments)
 
     def submit(self, command: Command) -> asyncio.Future[Any]:
-        if self._state is not TransportState.CONNECTED:
+        wire = self._command_wire
+        if wire is None or self._state is not TransportState.CONNECTED:
             raise TransportUnavailable(f"not connected to Redis at {self.address}")
-        self._commands.append(command)
-        self._wake.set()
+        self._put(wire, command)
         return command.reply
 
     async def execute(self, *arguments: Any) -> Any:
         return await self.submit(Command(arguments))
 
     async def call(self, script: scripts.Script, keys: list[str], *arguments: Any) -> Any:
-        """Run a script. One with large arguments goes over the connection for bulk, where it may
-        take its time and holds nobody up."""
+        """Run a script and return its reply."""
+        return await self.begin(script, keys, *arguments)
+
+    def begin(
+        self, script: scripts.Script, keys: list[str], *arguments: Any
+    ) -> asyncio.Future[Any]:
+        """Begin to run a script. One with large arguments goes over the connection for bulk, where
+        it may take its time and holds nobody up."""
         command = Command(("EVALSHA", script.sha, len(keys), *keys, *arguments), script)
-        if command.size < LARGE_BYTES:
-            return await self.submit(command)
+        if command.size >= LARGE_BYTES:
+            return asyncio.ensure_future(self._call_in_bulk(command))
+        try:
+            return self.submit(command)
+        except TransportUnavailable as error:
+            _fail(command.reply, error)
+            return command.reply
+
+    async def _call_in_bulk(self, command: Command) -> Any:
         async with self.bulk_client() as client:
             try:
                 return await self._on(client, command)
@@ -348,71 +370,71 @@ class RedisClient(TransportBase):
     # -- channels --------------------------------------------------------------------------
 
     async def _read_channels(self) -> None:
-        pubsub = self._pubsub
-        assert pubsub is not None
-        heard = loop_time()
-        silence_s = 3 * self._options.ping_interval_s
+        wire = self._channel_wire
+        assert wire is not None
         while True:
-            if not pubsub.subscribed:
-                self._subscribing.clear()
-                await self._subscribing.wait()
-                heard = loop_time()
             try:
-                message = await pubsub.get_message(timeout=self._options.ping_interval_s)
-            except redis_errors.NoPermissionError as error:
-                # Confirmations come in the order in which they were asked for.
-                heard = loop_time()
-                if self._confirmations:
-                    channel, confirmation = next(iter(self._confirmations.items()))
-                    del self._confirmations[channel]
-                    _fail(confirmation, self._refused(channel, error))
-                continue
-            except redis_errors.ConnectionError as error:
+                replies = await wire.read()
+            except ConnectionError as error:
                 raise TransportUnavailable(
                     f"{error}, on the connection for subscriptions; Redis also does so when a "
                     "message is larger than its client-output-buffer-limit for pubsub"
                 ) from error
-            if message is not None:
-                heard = loop_time()
-                self._on_message(message)
-            elif loop_time() - heard > silence_s:
-                raise TransportUnavailable(f"nothing heard for {silence_s:.0f} s")
+            self._heard = loop_time()
+            for reply in replies:
+                if isinstance(reply, ErrorReply):
+                    self._channel_error(reply)
+                else:
+                    self._on_push(reply)
+
+    def _channel_error(self, error: ErrorReply) -> None:
+        # Confirmations come in the order in which they were asked for.
+        if self._confirmations and str(error).startswith("NOPERM"):
+            channel = next(iter(self._confirmations))
+            _fail(self._confirmations.pop(channel), self._refused(channel, error))
+        else:
+            raise ConnectionError(str(error))
 
     async def _ping(self) -> None:
+        silence_s = 3 * self._options.ping_interval_s
         while True:
+            if self._channel_wire is not None:
+                self._channel_wire.send(("PING",))
             await asyncio.sleep(self._options.ping_interval_s)
-            if self._pubsub is not None and self._pubsub.subscribed:
-                await self._pubsub.ping()
+            for _ in range(_LOOKS):
+                if loop_time() - self._heard < silence_s:
+                    break
+                await asyncio.sleep(_LOOK_PAUSE_S)
+            else:
+                raise TransportUnavailable(f"nothing heard for {silence_s:.0f} s")
 
-    def _on_message(self, message: dict[str, Any]) -> None:
-        if message["type"] not in ("message", "subscribe"):
+    def _on_push(self, push: Any) -> None:
+        """Take what comes on the connection for subscriptions: in RESP3 a push, in RESP2 a list;
+        in RESP3 the answer to a ping is a bare status."""
+        if not isinstance(push, list) or len(push) < 2:
             return
-        channel = message["channel"].decode(errors="replace")
-        if message["type"] == "subscribe":
+        kind, channel = push[0], push[1].decode(errors="replace")
+        if kind == b"message":
+            subscription = self._listeners.get(channel)
+            if subscription is not None:
+                scope, listener = subscription
+                self._deliver(scope, listener, push[2])
+        elif kind == b"subscribe":
             confirmation = self._confirmations.pop(channel, None)
             if confirmation is not None and not confirmation.done():
                 confirmation.set_result(None)
-            return
-        subscription = self._listeners.get(channel)
-        if subscription is not None:
-            scope, listener = subscription
-            self._deliver(scope, listener, message["data"])
 
     async def subscribe(self, scope: Scope, listener: Listener) -> None:
         channel = self.channel(scope)
         self._listeners[channel] = (scope, listener)
-        if self._pubsub is None or self._state is not TransportState.CONNECTED:
+        wire = self._channel_wire
+        if wire is None or self._state is not TransportState.CONNECTED:
             raise TransportUnavailable(f"not connected to Redis at {self.address}")
         confirmation = self._confirmations.get(channel)
         if confirmation is None:
             confirmation = asyncio.get_running_loop().create_future()
             self._confirmations[channel] = confirmation
-            try:
-                await self._pubsub.subscribe(channel)
-                self._subscribing.set()
-            except _LOST as error:
-                self._confirmations.pop(channel, None)
-                _fail(confirmation, TransportUnavailable(f"Redis at {self.address}: {error}"))
+            wire.send(("SUBSCRIBE", channel))
         try:
             await asyncio.wait_for(asyncio.shield(confirmation), self._options.command_timeout_s)
         except asyncio.TimeoutError as error:
@@ -420,13 +442,9 @@ class RedisClient(TransportBase):
 
     async def unsubscribe(self, scope: Scope) -> None:
         channel = self.channel(scope)
-        if self._listeners.pop(channel, None) is None or self._pubsub is None:
-            return
-        try:
-            await self._pubsub.unsubscribe(channel)
-        except _LOST as error:
-            # The reader meets the same error and reconnects, without this channel.
-            self.log.debug("Unsubscribing from %s: %s", channel, error)
+        wire = self._channel_wire
+        if self._listeners.pop(channel, None) is not None and wire is not None:
+            wire.send(("UNSUBSCRIBE", channel))
 
     async def publish(self, scope: Scope, message: bytes) -> int:
         return int(await self.execute("PUBLISH", self.channel(scope), message))

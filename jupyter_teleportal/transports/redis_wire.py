@@ -1,0 +1,83 @@
+"""A connection to Redis, spoken to directly.
+
+redis-py makes and closes it: address, TLS, authentication, database, name. What is sent and read
+in between goes past its layers, which cost more for a keystroke than Redis itself does. Replies
+are parsed by hiredis.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import hiredis
+
+_READ_BYTES = 256 * 1024
+
+
+class ErrorReply(Exception):
+    """Redis' answer is an error; the text is Redis' own."""
+
+
+class Wire:
+    """Sends commands as they come, all of one turn of the event loop together."""
+
+    def __init__(self, connection: Any) -> None:
+        """
+        Args:
+            connection: a connection of redis-py's asyncio client that is connected, and on which
+                no reply is outstanding.
+        """
+        # A connection that nobody refers to any more closes itself.
+        self._connection = connection
+        self._reader: asyncio.StreamReader = connection._reader
+        self._writer: asyncio.StreamWriter = connection._writer
+        # Without an encoding, replies stay bytes; errors are replies too, also within others.
+        self._parser = hiredis.Reader(replyError=ErrorReply)
+        self._loop = asyncio.get_running_loop()
+        self._out: list[bytes] = []
+
+    def send(self, arguments: tuple[Any, ...]) -> None:
+        """Send a command. The reply comes with `read`, in the order of the commands."""
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(pack(arguments))
+
+    def _flush(self) -> None:
+        data = b"".join(self._out)
+        self._out.clear()
+        # Where the connection is lost, whoever reads finds out.
+        if not self._writer.is_closing():
+            self._writer.write(data)
+
+    async def read(self) -> list[Any]:
+        """Return the replies that have come since the last time, at least one.
+
+        Raises:
+            ConnectionError: if the connection was closed.
+            OSError: if it is lost otherwise.
+            hiredis.ProtocolError: if what comes is not what Redis sends.
+        """
+        replies: list[Any] = []
+        while not replies:
+            data = await self._reader.read(_READ_BYTES)
+            if not data:
+                raise ConnectionError("Connection closed by server.")
+            self._parser.feed(data)
+            while (reply := self._parser.gets()) is not False:
+                replies.append(reply)
+        return replies
+
+
+def pack(arguments: tuple[Any, ...]) -> bytes:
+    """Return a command as Redis reads it (RESP: an array of bulk strings)."""
+    parts = [b"*%d\r\n" % len(arguments)]
+    for argument in arguments:
+        if isinstance(argument, str):
+            raw = argument.encode()
+        elif isinstance(argument, bytes):
+            raw = argument
+        else:
+            raw = str(argument).encode()
+        parts.append(b"$%d\r\n%b\r\n" % (len(raw), raw))
+    return b"".join(parts)
