@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -77,6 +77,7 @@ class RoomLink:
         self._applying = False
         self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._appending: set[asyncio.Future[Appended]] = set()
         self._changed = asyncio.Event()
         self._load_error: Exception | None = None
         self._gapped_since: float | None = None
@@ -219,9 +220,10 @@ class RoomLink:
         self.doc.unobserve(self._subscription)
         if self._publishing:
             await asyncio.wait(list(self._publishing), timeout=1)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        under_way: list[asyncio.Future[Any]] = [*self._tasks, *self._appending]
+        for work in under_way:
+            work.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _release(self) -> None:
         # Where the room was opened again meanwhile, the lease is its new link's.
@@ -445,14 +447,17 @@ class RoomLink:
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self.replica.complain(
-                f"errors {self.scope.room}",
-                f"Room {self.scope.room}: something went wrong ({error!r}); the room reads its log "
-                "again",
-                error,
-            )
-            # Whichever effect it was about is over; the next tick begins anew.
-            self._perform(self.replicator.disconnected())
+            self._went_wrong(error)
+
+    def _went_wrong(self, error: BaseException) -> None:
+        self.replica.complain(
+            f"errors {self.scope.room}",
+            f"Room {self.scope.room}: something went wrong ({error!r}); the room reads its log "
+            "again",
+            error,
+        )
+        # Whichever effect it was about is over; the next tick begins anew.
+        self._perform(self.replicator.disconnected())
 
     def apply(self, updates: tuple[bytes, ...]) -> None:
         """Apply updates that are in the log already."""
@@ -524,19 +529,26 @@ class RoomLink:
     ) -> None:
         sender = self.replicator.sender
         payload = encode_payload(update)
-        # Sent here and now; only the answer is waited for in the background.
-        appending = self.replica.transport.append_log(self.scope, log, sender, payload)
-        self.spawn(self._appended(effect, appending))
+        # Sent here and now; only the answer is waited for.
+        appending = asyncio.ensure_future(
+            self.replica.transport.append_log(self.scope, log, sender, payload)
+        )
+        self._appending.add(appending)
+        appending.add_done_callback(partial(self._appended, effect))
 
-    async def _appended(
-        self, effect: protocol.Append | protocol.AppendState, appending: Awaitable[Appended]
+    def _appended(
+        self, effect: protocol.Append | protocol.AppendState, appending: asyncio.Future[Appended]
     ) -> None:
-        try:
-            appended = await appending
-        except TransportError as error:
+        self._appending.discard(appending)
+        if appending.cancelled():
+            return
+        error = appending.exception()
+        if error is None:
+            self._perform(self.replicator.append_done(effect, appending.result()))
+        elif isinstance(error, TransportError):
             self._failed(effect, error)
         else:
-            self._perform(self.replicator.append_done(effect, appended))
+            self._went_wrong(error)
 
     async def _seed(self, effect: protocol.Seed, update: bytes) -> None:
         transport = self.replica.transport

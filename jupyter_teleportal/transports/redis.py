@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from functools import partial
 from logging import Logger
 from typing import Any
@@ -57,7 +57,7 @@ class RedisSyncTransport(RedisClient):
     def append_log(
         self, scope: Scope, log: str, replica: str, payload: bytes
     ) -> Awaitable[Appended]:
-        reply = self.begin(
+        return self.begin(
             scripts.APPEND,
             self.log_keys(scope),
             log,
@@ -65,8 +65,8 @@ class RedisSyncTransport(RedisClient):
             payload,
             self.channel(scope),
             INLINE_MAX_BYTES,
+            convert=partial(_appended, log),
         )
-        return _Converted(reply, partial(_appended, log))
 
     async def read_log(self, scope: Scope, log: str | None, after: str) -> LogRead:
         log_key, checkpoint_key, _ = self.log_keys(scope)
@@ -264,17 +264,6 @@ async def create_redis_sync_transport(
     transport = RedisSyncTransport(url=url, key_prefix=key_prefix, log=log, options=options)
     await transport.start()
     return transport
-
-
-class _Converted(Awaitable[Appended]):
-    """What becomes of a reply, for whoever awaits it; whoever does not leaves nothing behind."""
-
-    def __init__(self, reply: asyncio.Future[Any], convert: Callable[[Any], Appended]) -> None:
-        self._reply = reply
-        self._convert = convert
-
-    def __await__(self) -> Generator[Any, None, Appended]:
-        return self._convert((yield from self._reply.__await__()))
 
 
 def _appended(log: str, reply: list[bytes]) -> Appended:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from logging import Logger, getLogger
 from typing import Any
@@ -22,7 +22,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from ..errors import SettingsError, TransportRefused, TransportUnavailable
+from ..errors import SettingsError, TransportError, TransportRefused, TransportUnavailable
 from ..model import Scope
 from . import redis_scripts as scripts
 from .base import Listener, TransportBase, TransportState, loop_time
@@ -81,21 +81,44 @@ class RedisOptions:
 
 
 class Command:
-    """A command that waits for its turn on the command connection."""
+    """A command whose reply is awaited, and what is made of that."""
 
-    def __init__(self, arguments: tuple[Any, ...], script: scripts.Script | None = None) -> None:
+    def __init__(
+        self,
+        arguments: tuple[Any, ...],
+        script: scripts.Script | None = None,
+        convert: Callable[[Any], Any] | None = None,
+    ) -> None:
         self.arguments = arguments
         self.script = script
-        self.size = sum(len(a) for a in arguments if isinstance(a, bytes | str))
+        self.convert = convert
         self.reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.sent_at = 0.0
+
+    @property
+    def large(self) -> bool:
+        """Whether it would hold up what comes after it on the connection for commands."""
+        for argument in self.arguments:
+            if isinstance(argument, bytes) and len(argument) >= LARGE_BYTES:
+                return True
+        return False
 
     def with_source(self) -> Command:
         """The same with the script's source, for a Redis that does not know the script yet."""
         assert self.script is not None
-        again = Command(("EVAL", self.script.source, *self.arguments[2:]))
+        arguments = ("EVAL", self.script.source, *self.arguments[2:])
+        again = Command(arguments, convert=self.convert)
         again.reply = self.reply
         return again
+
+    def finish(self, reply: Any) -> None:
+        """Take Redis' reply."""
+        if self.reply.done():
+            return
+        try:
+            self.reply.set_result(reply if self.convert is None else self.convert(reply))
+        except TransportError as error:
+            _fail(self.reply, error)
 
 
 class RedisClient(TransportBase):
@@ -298,8 +321,7 @@ class RedisClient(TransportBase):
 
     def _take_reply(self, wire: Wire, command: Command, reply: Any) -> None:
         if not isinstance(reply, ErrorReply):
-            if not command.reply.done():
-                command.reply.set_result(reply)
+            command.finish(reply)
             return
         text = str(reply)
         if text.startswith("NOSCRIPT") and command.script is not None:
@@ -344,12 +366,17 @@ class RedisClient(TransportBase):
         return await self.begin(script, keys, *arguments)
 
     def begin(
-        self, script: scripts.Script, keys: list[str], *arguments: Any
+        self,
+        script: scripts.Script,
+        keys: list[str],
+        *arguments: Any,
+        convert: Callable[[Any], Any] | None = None,
     ) -> asyncio.Future[Any]:
-        """Begin to run a script. One with large arguments goes over the connection for bulk, where
-        it may take its time and holds nobody up."""
-        command = Command(("EVALSHA", script.sha, len(keys), *keys, *arguments), script)
-        if command.size >= LARGE_BYTES:
+        """Begin to run a script; `convert` makes of its reply what is awaited. One with large
+        arguments goes over the connection for bulk, where it may take its time and holds nobody
+        up."""
+        command = Command(("EVALSHA", script.sha, len(keys), *keys, *arguments), script, convert)
+        if command.large:
             return asyncio.ensure_future(self._call_in_bulk(command))
         try:
             return self.submit(command)
@@ -360,9 +387,11 @@ class RedisClient(TransportBase):
     async def _call_in_bulk(self, command: Command) -> Any:
         async with self.bulk_client() as client:
             try:
-                return await self._on(client, command)
+                reply = await self._on(client, command)
             except redis_errors.NoScriptError:
-                return await self._on(client, command.with_source())
+                reply = await self._on(client, command.with_source())
+        command.finish(reply)
+        return await command.reply
 
     async def _on(self, client: Redis, command: Command) -> Any:
         return await client.execute_command(*command.arguments)  # type: ignore[no-untyped-call]

@@ -261,7 +261,7 @@ class Site:
         listeners = self.transport.hub.listeners[ROOM]
         listeners[:] = [pair for pair in listeners if pair[0] is not self.transport]
         tasks = [self.replica._beating, self.link._saving, self._opening, self._watching]
-        tasks += [*self.link._tasks, *self.replica._tasks]
+        tasks += [*self.link._tasks, *self.link._appending, *self.replica._tasks]
         for task in tasks:
             if task is not None:
                 task.cancel()
