@@ -85,7 +85,11 @@ def encode_note(lineage: str, base: Any, update: bytes) -> bytes:
         base: the content that the document's edits are to be told from; None if it is not known.
         update: the saver's document, as it is about to write it.
     """
-    header = json.dumps({"version": VERSION, "lineage": lineage, "base": base}, default=repr)
+    try:
+        told = json.dumps(base)
+    except (TypeError, ValueError):
+        told = "null"  # a document type of its own, whose content is no JSON
+    header = f'{{"version": {VERSION}, "lineage": {json.dumps(lineage)}, "base": {told}}}'
     return header.encode() + b"\n" + encode_payload(update)
 
 

@@ -244,6 +244,7 @@ def test_a_note_comes_back() -> None:
     update = Doc({"text": Text("ä")}).get_update()
     for base in (None, "text", {"cells": [], "metadata": {"a": 1.5}}):
         assert decode_note(encode_note("lineage", base, update)) == ("lineage", base, update)
+    assert decode_note(encode_note("lineage", b"no JSON", update)) == ("lineage", None, update)
 
 
 @pytest.mark.parametrize("note", [b"", b"{}\n\0", b'{"version": 2, "lineage": "a", "base": 1}\n'])
