@@ -41,7 +41,8 @@ STANDING = (
     "teleportal-redis",
     "RedisClient._ping",
     "RedisClient._read_channels",
-    "RedisClient._write",
+    "RedisClient._read_replies",
+    "RedisClient._watch_commands",
 )
 POLL_SECONDS = 0.05
 
