@@ -78,6 +78,7 @@ class DocumentLink(RoomLink):
         except TransportError as error:
             self.complain(f"The file is compared with the document later: {error}")
         self.reconciler.forget_loaded()
+        self.share_path()
         self._saving = asyncio.create_task(self.saver.run())
 
     async def aclose(self) -> None:
@@ -109,6 +110,14 @@ class DocumentLink(RoomLink):
 
     def lease_changed(self) -> None:
         self.saver.look_again()
+        self.share_path()
+
+    def share_path(self) -> None:
+        """Write the file's path into the shared state, where browsers follow it. One server does,
+        and only where it is another one."""
+        joined = self.replicator.lineage is not None
+        if joined and self.saver.may_save and self.document.path != self.file.path:
+            self.document.path = self.file.path
 
     def transport_changed(self, state: TransportState) -> None:
         if state is TransportState.CONNECTED:

@@ -33,7 +33,9 @@ from jupyter_server_ydoc.utils import (
 )
 from jupyter_server_ydoc.websocketserver import JupyterWebsocketServer
 from pycrdt import (
+    Awareness,
     Channel,
+    Doc,
     YMessageType,
     YSyncMessageType,
     create_sync_message,
@@ -286,6 +288,7 @@ class Seam:
         )
 
     def _prepare_document_room(self, room: Any, shared: SharedPath) -> None:
+        _empty(room)
         fanout = self._fanout(room)
         link: DocumentLink | None = None
 
@@ -339,9 +342,7 @@ class Seam:
             save_delay_s=room._save_delay,
             tell=partial(_tell, room),
         )
-        room._file.observe(
-            room.room_id, link.saver.file_changed, partial(_on_path_change, room, link)
-        )
+        room._file.observe(room.room_id, link.saver.file_changed, link.share_path)
         self._watch_file(room)
         room._save_to_disc = partial(_save_to_disc, link)
         room.on_message = partial(_refuse, room, WeakSet(), writable=state.writable)
@@ -400,6 +401,16 @@ class Seam:
     def room_path(self, room_id: str) -> str | None:
         """The API path of the room's document."""
         return self.registry.api_path(decode_file_path(room_id)[2])
+
+
+def _empty(room: Any) -> None:
+    """Give the room a document that holds nothing. In upstream's is the path, written by each
+    server anew; browsers that have the document open take that for a renaming to the same name,
+    after which they have lost their connection to the room, as far as saving and renaming go."""
+    room.ydoc = Doc()
+    room.awareness = Awareness(room.ydoc)
+    room.awareness.observe(room.send_server_awareness)
+    room._document = type(room._document)(room.ydoc, room.awareness)
 
 
 def take_over(room: Any, fanout: Fanout, bridge: Callable[[], AwarenessBridge | None]) -> None:
@@ -537,12 +548,6 @@ def _tell(room: DocumentRoom, level: str, message: str) -> None:
     # A document that was deleted has no path to tell.
     with contextlib.suppress(RuntimeError):
         room._emit(LogLevel(level), action, message)
-
-
-def _on_path_change(room: DocumentRoom, link: DocumentLink) -> None:
-    # One server is enough to write the path into the shared state.
-    if link.saver.may_save:
-        room._document.path = room._file.path
 
 
 def _save_to_disc(link: DocumentLink) -> asyncio.Task[None] | None:

@@ -95,7 +95,6 @@ class Server:
         self.transport = MemorySyncTransport(hub)
         self.replica = Replica(self.transport, timing=replace(TIMING, **timing))
         self.document = make_document(file_type)
-        self.document.path = "file"
         self.told: list[tuple[str, str]] = []
         self.link = DocumentLink(
             self.replica,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from support.cluster import assert_no_errors
 from support.fixtures import start_pair
 from support.notebooks import write_notebook
 from support.rtc_client import RtcClient, equal
+from support.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,6 +58,29 @@ async def test_session_of_one_server_opens_the_room_on_the_other(
         assert client.sources == ["two.ipynb"]
         assert not client.closures
     assert_no_errors(a, b)
+
+
+async def test_opening_elsewhere_leaves_the_path_alone(
+    servers: tuple[JupyterProcess, JupyterProcess], shared_folder: Path
+):
+    """JupyterLab takes a path that is written anew for a renaming, even to the same name."""
+    a, b = servers
+    paths: list[dict[str, object]] = []
+
+    def on_state(event: Any) -> None:
+        if "path" in event.keys:
+            paths.append(dict(event.keys["path"]))
+
+    for number in range(8):
+        name = f"{number}.ipynb"
+        write_notebook(shared_folder / name, [""])
+        async with RtcClient(a, await a.session(name), name="ann") as ann:
+            await until(lambda ann=ann: ann.path is not None, what="the path")
+            ann.notebook.ystate.observe(on_state)
+            async with RtcClient(b, await b.session(name), name="bob") as bob:
+                bob.write("x")
+                await equal([ann, bob])
+                assert (ann.path, bob.path, paths) == (name, name, [])
 
 
 async def test_same_session_after_a_restart(

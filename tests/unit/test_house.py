@@ -47,6 +47,7 @@ FLOORS: dict[int, set[str]] = {
         "transports.redis",
         "transports.redis_client",
         "transports.redis_scripts",
+        "transports.redis_wire",
         "valkey",
         "whole_files",
     },
