@@ -75,7 +75,9 @@ class World:
                 redis_url=proxy.url,
                 probe=True,
                 cookie_secret_file=self.folder / "cookie-secret",
-                env={VARIABLE: str(self.save_log)},
+                # With one arena, what is free can be given back before memory is compared: glibc
+                # keeps up to 64 MB of each thread's arena, once large blocks have been in it.
+                env={VARIABLE: str(self.save_log), "MALLOC_ARENA_MAX": "1"},
                 config={
                     "ServerApp": {"jpserver_extensions": {"support.save_log": True}},
                     "YDocExtension": {"document_cleanup_delay": 10},
