@@ -12,7 +12,7 @@ from traitlets import Dict, Float, Int, Unicode
 from traitlets.traitlets import TraitType
 
 from .errors import SettingsError, TeleportalError
-from .handlers import StatusHandler
+from .handlers import HealthHandler, StatusHandler
 from .settings import Timing, describe_options, effective_shares
 from .shares import Shares
 from .status import describe
@@ -139,6 +139,14 @@ class TeleportalExtension(ExtensionApp):
         "it. Above that it is disconnected, and gets what it lacks when it connects again.",
     )
 
+    drain_s = Float(
+        0.0,
+        config=True,
+        help="""Seconds that a server which is told to stop goes on serving while its health
+        endpoint already says 503, so that a balancer sends nobody there any more. Told a second
+        time, it stops at once. 0: it stops at once.""",
+    )
+
     _shares: Shares = Shares({})
     _replica: Replica | None = None
     _registry: FileRegistry | None = None
@@ -147,12 +155,15 @@ class TeleportalExtension(ExtensionApp):
     _embedded = False
     _keeper: asyncio.Task[None] | None = None
     _starting: asyncio.Future[None] | None = None
+    _stopping = False
+    _draining: asyncio.TimerHandle | None = None
 
     # -- life ------------------------------------------------------------------------------
 
     def _link_jupyter_server_extension(self, serverapp: Any) -> None:
         """All extensions have their configuration now, and none has built anything."""
         super()._link_jupyter_server_extension(serverapp)
+        self._drain_before_stop(serverapp)
         try:
             self._connect_parts()
         except TeleportalError as error:
@@ -166,6 +177,7 @@ class TeleportalExtension(ExtensionApp):
             except TeleportalError as error:
                 self._give_up(error)
         self.handlers.append((r"/api/teleportal/status", StatusHandler, {"describe": self.status}))
+        self.handlers.append((r"/api/teleportal/health", HealthHandler, {"health": self.health}))
 
     async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
         await self.ensure_started()
@@ -206,6 +218,41 @@ class TeleportalExtension(ExtensionApp):
 
             await self._replica.aclose()
             let_workers_go()
+
+    def _drain_before_stop(self, serverapp: Any) -> None:
+        """Let `serverapp.stop`, which every way to stop a server goes through, say first that the
+        server stops, and wait for `drain_s`."""
+        stop = serverapp.stop
+
+        def drain_and_stop(from_signal: bool = False) -> None:
+            again, self._stopping = self._stopping, True
+            if self._draining is not None:
+                self._draining.cancel()
+                self._draining = None
+            if again or self.drain_s <= 0:
+                stop(from_signal=from_signal)
+                return
+            self.log.info("Stopping in %g s; the health endpoint says so from now on", self.drain_s)
+            loop = serverapp.io_loop.asyncio_loop
+            loop.call_soon_threadsafe(wait_and_stop)
+
+        def wait_and_stop() -> None:
+            self._draining = asyncio.get_running_loop().call_later(self.drain_s, stop)
+
+        serverapp.stop = drain_and_stop
+
+    def health(self) -> str:
+        """How this server is doing, for the health endpoint: ``starting``, ``ok``, ``degraded``
+        (the transport is away), ``failed`` (it was to share and never will) or ``stopping``."""
+        if self._stopping:
+            return "stopping"
+        if self._problem:
+            return "failed"
+        if self._starting is None or not self._starting.done():
+            return "starting"
+        if self._starting.cancelled() or self._starting.exception() is not None:
+            return "failed"
+        return "ok" if self._replica is None or self._replica.connected else "degraded"
 
     def status(self) -> dict[str, Any]:
         """What the status endpoint says."""
