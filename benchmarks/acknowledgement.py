@@ -73,7 +73,7 @@ async def measure(fsync: str, edits: int) -> dict[str, list[float]]:
 async def _entry(channel: redis.asyncio.client.PubSub) -> float:
     while True:
         message = await channel.get_message(timeout=10)
-        # Version 1, kind E: see ARCHITECTURE.md.
+        # Version 1, kind E: see docs/protocol.md.
         if message is not None and message["type"] == "pmessage" and message["data"][1:2] == b"E":
             return time.perf_counter()
 

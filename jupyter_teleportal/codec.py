@@ -1,6 +1,6 @@
 """Bytes to messages and back, with no I/O.
 
-Three formats, described byte by byte in ``ARCHITECTURE.md``:
+Three formats, described byte by byte in ``docs/protocol.md``:
 
 *Envelopes* travel on a channel and are never stored. One byte version, one byte kind, the number
 of short fields that the kind has, each as one length byte and that many bytes of UTF-8, then the
