@@ -13,7 +13,7 @@ from traitlets.traitlets import TraitType
 
 from .errors import SettingsError, TeleportalError
 from .handlers import HealthHandler, StatusHandler
-from .settings import Timing, describe_options, effective_shares
+from .settings import Timing, check_key_prefix, describe_options, effective_shares
 from .shares import Shares
 from .status import describe
 
@@ -297,11 +297,7 @@ class TeleportalExtension(ExtensionApp):
         fileid.file_id_manager_class = shared_manager(fileid.file_id_manager_class, self._registry)
 
     def _make_transport(self, url: str) -> SyncTransport:
-        if not self.key_prefix or any(c in "{}*?[]" or c.isspace() for c in self.key_prefix):
-            raise SettingsError(
-                f"key_prefix is {self.key_prefix!r}; it must not be empty nor contain spaces, "
-                "braces, brackets, * or ?"
-            )
+        check_key_prefix(self.key_prefix)
         found = entry_points(group=TRANSPORTS, name=self.transport)
         if not found:
             known = sorted(point.name for point in entry_points(group=TRANSPORTS))

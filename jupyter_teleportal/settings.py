@@ -67,6 +67,20 @@ def parse_shares(text: str) -> dict[str, str]:
     return shares
 
 
+def check_key_prefix(prefix: str) -> str:
+    """Return `prefix`.
+
+    Raises:
+        SettingsError: if it cannot begin a key's name.
+    """
+    if not prefix or any(sign in "{}*?[]\\" or sign.isspace() for sign in prefix):
+        raise SettingsError(
+            f"key_prefix is {prefix!r}; it must not be empty nor contain spaces, braces, "
+            "brackets, backslashes, * or ?"
+        )
+    return prefix
+
+
 def effective_shares(
     configured: Mapping[str, str] | None, environment: Mapping[str, str], *, shared: bool
 ) -> Shares:

@@ -15,7 +15,7 @@ import jupyter_teleportal
 PACKAGE = Path(jupyter_teleportal.__file__).parent
 
 FLOORS: dict[int, set[str]] = {
-    4: {"extension", "handlers", "cli", "demo"},
+    4: {"extension", "handlers", "cli", "demo", "jupyterhub"},
     3: {
         "awareness",
         "compaction",
@@ -45,6 +45,7 @@ FLOORS: dict[int, set[str]] = {
         "transports.memory",
         "transports.noop",
         "transports.redis",
+        "transports.redis_acl",
         "transports.redis_client",
         "transports.redis_scripts",
         "transports.redis_wire",

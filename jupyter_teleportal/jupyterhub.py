@@ -1,0 +1,421 @@
+"""For hubs: each server gets its user's shares, and an account in Redis that reaches just those.
+
+Three lines in ``jupyterhub_config.py``, whatever the spawner::
+
+    from jupyter_teleportal.jupyterhub import sharing
+
+    c.JupyterHub.spawner_class = sharing("localprocess")
+    c.GroupSharing.groups = {"team1": "team1", "team2": "team2"}
+
+and where Redis is, with an account that may do everything, in the hub's environment as
+``JUPYTER_TELEPORTAL_HUB_REDIS_URL``. A hub needs of this package's dependencies only ``redis``,
+``hiredis`` and ``anyio``.
+
+An account is made anew, with a new password, at each start of its server, with the rights that
+the user's groups give at that moment, and is removed when the server has stopped. What the hub's
+database keeps of it is a hash. Redis forgets accounts when it restarts, unless it has an
+``aclfile``, and does not replicate them: the hub puts them back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+
+from jupyterhub.spawner import Spawner
+from jupyterhub.utils import maybe_future
+from traitlets import Dict, Unicode, default, validate
+from traitlets.config import LoggingConfigurable
+from traitlets.utils.importstring import import_item
+
+from .errors import SettingsError, TransportError, TransportUnavailable
+from .settings import check_key_prefix
+from .shares import Shares
+from .transports.base import TransportState
+from .transports.redis_acl import account_rules, hash_password
+from .transports.redis_client import DEFAULT_KEY_PREFIX, RedisClient
+
+URL_VARIABLE = "JUPYTER_TELEPORTAL_HUB_REDIS_URL"
+LOOK_INTERVAL_S = 30.0
+_STATE = "teleportal"
+
+
+def sharing(spawner_class: str | type[Spawner]) -> type[Spawner]:
+    """Return the spawner `spawner_class` with `GroupSharing`.
+
+    Args:
+        spawner_class: as for ``c.JupyterHub.spawner_class``: a class, its full name, or the name
+            under which it is registered.
+
+    Raises:
+        SettingsError: if there is no such spawner.
+    """
+    base: Any = spawner_class
+    if isinstance(spawner_class, str):
+        registered = list(entry_points(group="jupyterhub.spawners", name=spawner_class.lower()))
+        try:
+            base = registered[0].load() if registered else import_item(spawner_class)
+        except ImportError as error:
+            raise SettingsError(f"There is no spawner {spawner_class!r}: {error}") from error
+    if not (isinstance(base, type) and issubclass(base, Spawner)):
+        raise SettingsError(f"{spawner_class!r} is no spawner")
+    return type(f"Sharing{base.__name__}", (GroupSharing, base), {"__module__": __name__})
+
+
+# JupyterHub wants every subclass of Spawner to start and stop something.
+if TYPE_CHECKING:
+    _Part = Spawner
+else:
+    _Part = LoggingConfigurable
+
+
+class GroupSharing(_Part):
+    """A spawner's part that hands each server its shares and its account; see `sharing`."""
+
+    groups = Dict(
+        key_trait=Unicode(),
+        value_trait=Unicode(),
+        config=True,
+        help="""Which groups of the hub share something: name of the group to name of the share.
+        A share has the same name for all its members, and what is in no group here is shared by
+        nobody.""",
+    )
+
+    folder = Unicode(
+        "{share}",
+        config=True,
+        help="""API path of a share's folder in its members' servers; {share} is its name. The
+        hub does not make the folder: a volume, a mount or a symlink has to be there.""",
+    )
+
+    redis_url = Unicode(
+        config=True,
+        help=f"""Where Redis or Valkey is, for the hub: with the name and password of an account
+        that may make accounts. Defaults to the environment variable {URL_VARIABLE}.""",
+    )
+
+    redis_options = Dict(
+        key_trait=Unicode(),
+        config=True,
+        help="""More options for the hub's connection, such as username, password or ssl_ca_certs;
+        as redis_options of the server extension.""",
+    )
+
+    server_redis_url = Unicode(
+        config=True,
+        help="""Where Redis is, for the servers; each gets it with its own name and password in
+        it. Defaults to redis_url without the hub's.""",
+    )
+
+    key_prefix = Unicode(
+        DEFAULT_KEY_PREFIX,
+        config=True,
+        help="""Begins the name of every key, channel and account. Hubs on one Redis need
+        different ones.""",
+    )
+
+    accounts: ClassVar[Accounts | None] = None
+    """Those of all servers of this hub."""
+
+    _account: Account | None = None
+    _url: str = ""
+
+    @default("redis_url")
+    def _default_redis_url(self) -> str:
+        return os.environ.get(URL_VARIABLE, "")
+
+    @default("server_redis_url")
+    def _default_server_redis_url(self) -> str:
+        return self.redis_url
+
+    @validate("redis_url")
+    def _check_redis_url(self, proposal: Any) -> str:
+        if urlsplit(proposal.value).scheme not in ("redis", "rediss", "unix", ""):
+            raise SettingsError(
+                "GroupSharing.redis_url has to begin with redis://, rediss:// or unix:// (an "
+                "embedded server has no accounts)"
+            )
+        return str(proposal.value)
+
+    @validate("key_prefix")
+    def _check_key_prefix(self, proposal: Any) -> str:
+        return check_key_prefix(proposal.value)
+
+    @validate("groups")
+    def _check_groups(self, proposal: Any) -> dict[str, str]:
+        try:
+            for share in proposal.value.values():
+                Shares({"": share})
+        except SettingsError as error:
+            raise SettingsError(f"GroupSharing.groups: {error}") from error
+        return dict(proposal.value)
+
+    def shares(self) -> dict[str, str]:
+        """What this server's user shares by the groups that the user is in now: API path of a
+        folder to name of the share, as ``JUPYTER_TELEPORTAL_SHARES``. For hooks that mount or
+        link these folders."""
+        member_of = {group.name for group in self.user.groups}
+        shares = sorted({share for group, share in self.groups.items() if group in member_of})
+        folders = [self.folder.replace("{share}", share) for share in shares]
+        if len(set(folders)) < len(shares):
+            raise SettingsError(
+                f"GroupSharing.folder is {self.folder!r}, which is one folder for the shares "
+                f'{", ".join(shares)}; it has to have "{{share}}" in it'
+            )
+        return Shares(dict(zip(folders, shares, strict=True))).folders
+
+    # -- what JupyterHub calls -------------------------------------------------------------
+
+    async def run_pre_spawn_hook(self) -> None:
+        """Make the server's account, then run the hook."""
+        await self._make_account()
+        await maybe_future(super().run_pre_spawn_hook())
+
+    async def run_post_stop_hook(self) -> None:
+        """Run the hook, then remove the account."""
+        await maybe_future(super().run_post_stop_hook())
+        self._url, self._account = "", None
+        if self.redis_url:
+            await self._all_accounts().remove(self._account_name())
+
+    def get_env(self) -> dict[str, str]:
+        """The environment, with what the server extension reads."""
+        env: dict[str, str] = super().get_env()
+        env.pop("JUPYTER_TELEPORTAL_REDIS_URL", None)
+        if self._url:
+            env["JUPYTER_TELEPORTAL_REDIS_URL"] = self._url
+        env["JUPYTER_TELEPORTAL_SHARES"] = json.dumps(self.shares())
+        return env
+
+    def get_args(self) -> list[str]:
+        """The command line, with the key prefix if it is another one."""
+        args: list[str] = list(super().get_args())
+        if self.key_prefix != DEFAULT_KEY_PREFIX:
+            args.append(f"--TeleportalExtension.key_prefix={self.key_prefix}")
+        return args
+
+    def get_state(self) -> dict[str, Any]:
+        """What has to be known of a running server when the hub restarts."""
+        state: dict[str, Any] = super().get_state()
+        if self._account is not None:
+            state[_STATE] = asdict(self._account)
+        return state
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over the account of a server that ran on without the hub."""
+        super().load_state(state)
+        if _STATE in state and self.redis_url:
+            self._account = Account(**{**state[_STATE], "shares": tuple(state[_STATE]["shares"])})
+            self._all_accounts().keep(self._account)
+
+    # -- the account -----------------------------------------------------------------------
+
+    async def _make_account(self) -> None:
+        shares = self.shares()
+        name = self._account_name()
+        self._url, self._account = "", None
+        if not self.redis_url:
+            self.log.warning("No GroupSharing.redis_url is set: %s shares nothing", name)
+            return
+        if not shares:
+            await self._all_accounts().remove(name)
+            return
+        password = secrets.token_urlsafe(32)
+        self._account = Account(name, tuple(shares.values()), hash_password(password))
+        self._url = with_credentials(self.server_redis_url, name, password)
+        await self._all_accounts().create(self._account)
+
+    def _account_name(self) -> str:
+        """Without blanks, and another one for each of a user's named servers."""
+        parts = [self.user.name, self.name] if self.name else [self.user.name]
+        return self.key_prefix + "/".join(quote(part, safe="") for part in parts)
+
+    def _all_accounts(self) -> Accounts:
+        if GroupSharing.accounts is None:
+            client = RedisClient(
+                url=self.redis_url,
+                key_prefix=self.key_prefix,
+                log=self.log,
+                options=self.redis_options,
+            )
+            GroupSharing.accounts = Accounts(client, log=self.log)
+        return GroupSharing.accounts
+
+
+@dataclass(frozen=True)
+class Account:
+    """One server's account: what the hub's database keeps of it.
+
+    Attributes:
+        name: what the server logs in as.
+        shares: names of the shares that it reaches.
+        password_hash: as Redis takes it.
+    """
+
+    name: str
+    shares: tuple[str, ...]
+    password_hash: str
+
+
+class Accounts:
+    """The accounts in one Redis. It has all that are wanted whenever it can be reached."""
+
+    def __init__(
+        self,
+        client: RedisClient,
+        *,
+        log: logging.Logger,
+        look_interval_s: float = LOOK_INTERVAL_S,
+    ) -> None:
+        """
+        Args:
+            client: not started yet; with an account that may make accounts.
+            log: where to log.
+            look_interval_s: how often to look whether all are there; besides, they are put back
+                whenever the connection was lost.
+        """
+        self._client = client
+        self._log = log
+        self._look_interval_s = look_interval_s
+        self._wanted: dict[str, Account] = {}
+        self._unwanted: set[str] = set()
+        self._said: set[str] = set()
+        self._looking: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()
+        client.watch(self._on_state)
+
+    async def create(self, account: Account) -> None:
+        """Make `account` in place of whatever had its name; who was connected as that is not any
+        more. If Redis is away it is made when Redis is back."""
+        self._wanted[account.name] = account
+        self._unwanted.discard(account.name)
+        await self._carry_out(self._delete(account.name), self._set(account))
+
+    async def remove(self, name: str) -> None:
+        """Remove the account, and disconnect who is connected with it."""
+        self._wanted.pop(name, None)
+        self._unwanted.add(name)
+        if await self._carry_out(self._delete(name)):
+            self._unwanted.discard(name)
+
+    def keep(self, account: Account) -> None:
+        """`account` was made before this hub was started, and is still wanted."""
+        self._wanted[account.name] = account
+        self._news.set()
+        self._begin()
+
+    async def aclose(self) -> None:
+        """Disconnect. The accounts stay."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+        await self._client.aclose()
+
+    def _begin(self) -> None:
+        if self._looking is None:
+            self._looking = asyncio.ensure_future(self._look_for_ever())
+
+    def _on_state(self, state: TransportState) -> None:
+        if state is TransportState.CONNECTED:
+            self._said.clear()
+            self._news.set()
+
+    async def _carry_out(self, *commands: tuple[str, ...]) -> bool:
+        """Send `commands`; return whether all were done. It says so where they were not."""
+        self._begin()
+        try:
+            await self._client.start()
+            for command in commands:
+                await self._client.execute(*command)
+        except TransportError as error:
+            self._refused_or_away(error)
+            return False
+        return True
+
+    def _refused_or_away(self, error: TransportError) -> None:
+        if isinstance(error, TransportUnavailable):
+            self._say(
+                logging.WARNING,
+                f"Redis cannot be reached ({error}); the servers' accounts are made when it is "
+                "back, and until then they share nothing",
+            )
+        else:
+            self._say(
+                logging.ERROR,
+                f"Servers share nothing, for they get no accounts: {error}. The hub's own account "
+                "needs the right to ACL SETUSER, ACL DELUSER and ACL LIST",
+            )
+
+    async def _look_for_ever(self) -> None:
+        await self._client.start()
+        while True:
+            try:
+                await asyncio.wait_for(self._news.wait(), self._look_interval_s)
+            except asyncio.TimeoutError:
+                self._log.debug("Looking whether Redis has all accounts")
+            self._news.clear()
+            if self._client.state is TransportState.CONNECTED:
+                await self._look()
+
+    async def _look(self) -> None:
+        unwanted = set(self._unwanted)
+        try:
+            listed = await self._client.execute("ACL", "LIST")
+        except TransportError as error:
+            self._refused_or_away(error)
+            return
+        there = {words[1]: words for words in (line.decode().split() for line in listed)}
+        if _is_open(there.get("default", [])):
+            self._say(
+                logging.WARNING,
+                "Redis lets everybody in without a password, so the servers' accounts keep nobody "
+                "out: switch its user `default` off",
+            )
+        gone = [name for name in unwanted if name in there]
+        missing = [
+            account
+            for name, account in self._wanted.items()
+            if f"#{account.password_hash}" not in there.get(name, [])
+        ]
+        if missing:
+            self._log.info("Redis does not have %d accounts; putting them back", len(missing))
+        if await self._carry_out(*map(self._delete, gone), *map(self._set, missing)):
+            self._unwanted -= unwanted - set(self._wanted)
+
+    @staticmethod
+    def _delete(name: str) -> tuple[str, ...]:
+        return ("ACL", "DELUSER", name)
+
+    def _set(self, account: Account) -> tuple[str, ...]:
+        rules = account_rules(self._client.prefix, account.shares, account.password_hash)
+        return ("ACL", "SETUSER", account.name, *rules)
+
+    def _say(self, level: int, message: str) -> None:
+        """Log it, once for each connection."""
+        if message not in self._said:
+            self._said.add(message)
+            self._log.log(level, "%s", message)
+
+
+def _is_open(rules: Sequence[str]) -> bool:
+    """Whether an account, as ACL LIST shows it, reads keys without a password."""
+    return "on" in rules and "nopass" in rules and any(rule.startswith("~") for rule in rules)
+
+
+def with_credentials(url: str, username: str = "", password: str = "") -> str:
+    """Return `url` with this name and password in place of its own; without a name, with none."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    if username:
+        host = f"{quote(username, safe='')}:{quote(password, safe='')}@{host}"
+    # redis-py takes them from there too.
+    kept = [pair for pair in parse_qsl(parts.query) if pair[0] not in ("username", "password")]
+    return f"{parts.scheme}://{host}{parts.path}" + (f"?{urlencode(kept)}" if kept else "")

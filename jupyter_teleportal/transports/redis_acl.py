@@ -1,0 +1,58 @@
+"""What a server's account in Redis has to be allowed, as rules for ``ACL SETUSER``. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import sha256
+
+COMMANDS = (
+    # The connections.
+    *("client|setname", "ping", "select"),
+    # The scripts; what they call is checked as if the account called it.
+    *("eval", "evalsha"),
+    # Logs, checkpoints, maps, leases.
+    *("del", "exists", "get", "hdel", "hget", "hgetall", "hincrby", "hmget", "hset", "hsetnx"),
+    *("persist", "pexpire", "pttl", "set"),
+    *("xadd", "xlen", "xrange", "xrevrange", "xtrim"),
+    # Heartbeats.
+    *("time", "zadd", "zrange", "zrem", "zremrangebyscore"),
+    # Channels.
+    *("publish", "subscribe", "unsubscribe"),
+)
+"""Every command that the transport sends, and none besides: above all none that names keys,
+channels or clients (``SCAN``, ``KEYS``, ``PUBSUB``, ``CLIENT LIST``, ``MONITOR``), for Redis does
+not look at the account's patterns there."""
+
+CLUSTER_KEYS = ("session", "replicas")
+"""What all servers share; nothing of any share is in there."""
+
+
+def hash_password(password: str) -> str:
+    """Return the form in which Redis takes and lists a password."""
+    return sha256(password.encode()).hexdigest()
+
+
+def account_rules(key_prefix: str, shares: Iterable[str], password_hash: str) -> list[str]:
+    """Return the rules of an account that reaches the `shares` and nothing else.
+
+    They stand for the whole account, whatever it was before.
+
+    Args:
+        key_prefix: begins the name of every key and channel.
+        shares: names of shares.
+        password_hash: what `hash_password` made of the account's password.
+    """
+    inside = [f"{_literal(key_prefix + share)}:*" for share in shares]
+    common = [_literal(key_prefix + key) for key in CLUSTER_KEYS]
+    return [
+        *("reset", "on", f"#{password_hash}"),
+        *(f"~{pattern}" for pattern in (*inside, *common)),
+        *(f"&{pattern}" for pattern in inside),
+        "-@all",
+        *(f"+{command}" for command in COMMANDS),
+    ]
+
+
+def _literal(text: str) -> str:
+    """`text` as a pattern that matches nothing else."""
+    return "".join("\\" + sign if sign in "\\*?[]^" else sign for sign in text)
