@@ -1,16 +1,21 @@
-"""The JupyterHub example: a real hub, two users with a server each, one shared folder."""
+"""The JupyterHub example: a real hub, three users with a server each, two teams."""
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import os
 import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
+import redis
+import websockets
+from redis.exceptions import NoPermissionError
 from support.cluster import wait_connected
 from support.jupyter_process import JupyterProcess
 from support.leftovers import kill_processes_in, processes_in
@@ -23,10 +28,11 @@ from support.waiting import until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from support.redis_server import RedisServer
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "jupyterhub"
 PASSWORD = "a password for tests"
+OPERATOR_TOKEN = "operator-token-for-tests"
+PREFIX = "teleportal:sync:"
 START_SECONDS = 60.0
 
 pytestmark = pytest.mark.timeout(180)
@@ -69,11 +75,19 @@ class Hub:
         self._admin: dict[str, httpx.AsyncClient] = {}
         env = {name: value for name, value in os.environ.items() if not name.startswith("JUPYTER")}
         if redis_url is not None:
-            env["JUPYTER_TELEPORTAL_REDIS_URL"] = redis_url
+            env["JUPYTER_TELEPORTAL_HUB_REDIS_URL"] = redis_url
         folder.mkdir()
+        self._config = folder / "test_config.py"
+        self._config.write_text(
+            f"load_subconfig({str(EXAMPLE / 'jupyterhub_config.py')!r})\n"
+            "c.JupyterHub.services = [*c.JupyterHub.services, "
+            f"{{'name': 'operator', 'api_token': {OPERATOR_TOKEN!r}}}]\n"
+            "c.JupyterHub.load_roles = [{'name': 'operator', 'services': ['operator'], "
+            "'scopes': ['groups', 'list:groups']}]\n"
+        )
         self.process = ChildProcess(
             [
-                *(sys.executable, "-m", "jupyterhub", "-f", str(EXAMPLE / "jupyterhub_config.py")),
+                *(sys.executable, "-m", "jupyterhub", "-f", str(self._config)),
                 f"--JupyterHub.bind_url=http://127.0.0.1:{self.port}",
                 f"--JupyterHub.hub_port={free_port()}",
                 f"--ConfigurableHTTPProxy.api_url=http://127.0.0.1:{free_port()}",
@@ -123,6 +137,26 @@ class Hub:
             raise AssertionError(f"{error}\n{self.log_tail()}") from None
         return server
 
+    async def stop_server(self, user: str) -> None:
+        await self._call(user, "DELETE", "server")
+        self._users.remove(user)
+
+        async def stopped() -> bool:
+            return not (await self._call(user, "GET"))["servers"]
+
+        await until(stopped, 30, what=f"the end of the server of {user}")
+
+    async def leave_group(self, user: str, group: str) -> None:
+        """Take a user out of a group, as an operator does."""
+        async with httpx.AsyncClient() as client:
+            reply = await client.request(
+                "DELETE",
+                f"{self.url}/api/groups/{group}/users",
+                headers={"Authorization": f"token {OPERATOR_TOKEN}"},
+                json={"users": [user]},
+            )
+        assert reply.is_success, reply.text
+
     async def _call(self, user: str, method: str, path: str = "", **options: Any) -> Any:
         client = self._admin[user]
         headers = {"X-XSRFToken": client.cookies.get("_xsrf", path="/hub/")}
@@ -141,52 +175,176 @@ class Hub:
 
 
 @pytest.fixture
-async def hub(tmp_path: Path, redis_server: RedisServer) -> AsyncIterator[Hub]:
-    hub = Hub(tmp_path / "hub", redis_server.url)
-    try:
-        await hub.wait_until_up()
-        yield hub
-        await hub.stop()
-    finally:
-        hub.process.kill()
-        await kill_processes_in(hub.folder)
+async def hub() -> AsyncIterator[Hub]:
+    """The hub as one command starts it, in a folder that holds a socket (`tmp_path` is too
+    deep)."""
+    with tempfile.TemporaryDirectory(prefix="h", ignore_cleanup_errors=True) as folder:
+        hub = Hub(Path(folder) / "hub", None)
+        try:
+            await hub.wait_until_up()
+            yield hub
+            await hub.stop()
+        finally:
+            hub.process.kill()
+            await kill_processes_in(hub.folder)
 
 
-async def test_two_users_edit_together_and_keep_their_homes(
-    hub: Hub, redis_server: RedisServer
-) -> None:
-    write_notebook(hub.folder / "shared" / "plan.ipynb", ["plan = 1"])
-    alice, bob = await hub.log_in("alice"), await hub.log_in("bob")
-    for server in (alice, bob):
+def redis_url_of(server: UserServer) -> str | None:
+    """What the server has in its environment."""
+    found = None
+    for process in processes_in(server.root_dir):
+        env = process.environ()
+        if env.get("JUPYTERHUB_USER") == server.name:
+            found = env.get("JUPYTER_TELEPORTAL_REDIS_URL", found)
+    return found
+
+
+async def test_three_users_in_two_teams(hub: Hub) -> None:
+    for team in ("team1", "team2"):
+        write_notebook(hub.folder / "teams" / team / "plan.ipynb", [f"{team} = 1"])
+    alice, bob, carol = [await hub.log_in(user) for user in ("alice", "bob", "carol")]
+    teams = {
+        alice: {"team1": "team1"},
+        bob: {"team1": "team1", "team2": "team2"},
+        carol: {"team2": "team2"},
+    }
+    for server, shares in teams.items():
         await wait_connected(server)
-        assert (await server.status())["shares"] == {"shared": "team1"}
+        assert (await server.status())["shares"] == shares
 
-    await _edit_together(hub, alice, bob)
-    await _keep_homes_apart(hub, alice, bob, redis_server)
+    await _edit_together(hub, "team1", alice, bob)
+    await _edit_together(hub, "team2", bob, carol)
+    await _cannot_be_opened(alice, carol)
+    await _redis_keeps_out(alice, bob)
+    await _keep_homes_apart(hub, alice, bob)
     await _run_kernels_of_their_own(alice, bob)
-    assert await _http_status(alice, bob) in (403, 404)
+    assert await _http_status(bob, alice) in (403, 404)
+    for server in (alice, bob, carol):
+        assert not (await server.status())["complaints"]
+
+    old_url = redis_url_of(bob)
+    assert old_url is not None
+    await hub.stop_server("bob")
+    with pytest.raises(redis.AuthenticationError):
+        redis.Redis.from_url(old_url).ping()
+    await hub.leave_group("bob", "team2")
+    bob = await hub.log_in("bob")
+    await wait_connected(bob)
+    assert (await bob.status())["shares"] == {"team1": "team1"}
+    assert not await bob.exists("team2")
+    _refused(redis_url_of(bob), "XLEN", f"{PREFIX}team2:{{x}}:log")
+    await _edit_together(hub, "team1", alice, bob, again=" again")
 
 
-async def _edit_together(hub: Hub, alice: UserServer, bob: UserServer) -> None:
-    path = "shared/plan.ipynb"
+async def _edit_together(
+    hub: Hub, team: str, first: UserServer, second: UserServer, again: str = ""
+) -> None:
+    path = f"{team}/plan.ipynb"
     async with (
-        RtcClient(alice, await alice.session(path), name="alice") as ann,
-        RtcClient(bob, await bob.session(path), name="bob") as ben,
+        RtcClient(first, await first.session(path), name=first.name) as ann,
+        RtcClient(second, await second.session(path), name=second.name) as ben,
     ):
-        ann.write(" # alice was here")
-        ben.insert_cell("bob = 2")
+        before = ann.sources
+        ann.write(f" # {first.name} was here{again}")
+        ben.insert_cell(f"{second.name} = 2")
         await equal([ann, ben])
-        assert ann.sources == ["plan = 1 # alice was here", "bob = 2"]
-        await until(lambda: ann.remote_users() == ["bob"] and ben.remote_users() == ["alice"])
-        file = hub.folder / "shared" / "plan.ipynb"
+        assert len(ann.sources) == len(before) + 1
+        text = "\n".join(ann.sources)
+        assert f"# {first.name} was here{again}" in text
+        assert f"{second.name} = 2" in text
+        await until(
+            lambda: ann.remote_users() == [second.name] and ben.remote_users() == [first.name]
+        )
+        file = hub.folder / "teams" / team / "plan.ipynb"
         await until(lambda: file_sources(file) == ann.sources, 15, what="the saved file")
         ann.assert_undisturbed()
         ben.assert_undisturbed()
 
 
-async def _keep_homes_apart(
-    hub: Hub, alice: UserServer, bob: UserServer, redis_server: RedisServer
-) -> None:
+async def _cannot_be_opened(alice: UserServer, carol: UserServer) -> None:
+    """Alice asks her server for what is in team2: by path, by id, by room."""
+    session = await carol.session("team2/plan.ipynb")
+    tries = [
+        ("GET", "/api/contents/team2"),
+        ("GET", "/api/contents/team2/plan.ipynb"),
+        ("GET", "/api/contents/team1/%2e%2e/team2/plan.ipynb"),
+        ("GET", "/api/contents/%2e%2e/%2e%2e/teams/team2/plan.ipynb"),
+        ("GET", "/files/team1/%2e%2e/team2/plan.ipynb"),
+        ("GET", "/files/team2/plan.ipynb"),
+        ("GET", f"/api/fileid/path?id={session.file_id}"),
+        ("GET", "/api/contents/team1/%2e%2e/%2e%2e/homes/carol"),
+    ]
+    for method, path in tries:
+        reply = await alice.request(method, path)
+        assert reply.status_code >= 400, f"{method} {path}: {reply.text}"
+    room = session.room_id
+    for url in (
+        f"{alice.ws_url}/api/collaboration/room/{room}?token={alice.token}"
+        f"&sessionId={session.session_id}",
+        f"{alice.ws_url}/api/collaboration/room/json:notebook:team2?token={alice.token}",
+    ):
+        with pytest.raises((websockets.InvalidStatus, websockets.ConnectionClosed)):
+            await _listen(url)
+    for path in ("team2/plan.ipynb", "team1/%2e%2e/team2/plan.ipynb"):
+        reply = await alice.request(
+            "PUT",
+            f"/api/collaboration/session/{path}",
+            body={"format": "json", "type": "notebook"},
+        )
+        assert reply.status_code >= 400 or reply.json()["fileId"] != session.file_id
+    assert not [room for room in (await alice.status())["rooms"] if room["share"] != "team1"]
+
+
+async def _listen(url: str) -> None:
+    """Read a room's WebSocket until it is closed."""
+    async with websockets.connect(url, open_timeout=10) as connection:
+        while True:
+            await asyncio.wait_for(connection.recv(), 10)
+
+
+def _refused(url: str | None, *command: str) -> None:
+    assert url is not None
+    with redis.Redis.from_url(url) as client, pytest.raises(NoPermissionError):
+        client.execute_command(*command)
+
+
+async def _redis_keeps_out(alice: UserServer, bob: UserServer) -> None:
+    """What the account in Alice's environment can do, and what not."""
+    url, other = redis_url_of(alice), redis_url_of(bob)
+    assert url is not None
+    assert other is not None
+    assert urlsplit(url).password != urlsplit(other).password
+    with redis.Redis.from_url(other) as client:
+        paths = client.hgetall(f"{PREFIX}team2:paths")
+    assert b"plan.ipynb" in paths.values()
+    room = f"{PREFIX}team2:{{json:notebook:{next(iter(paths)).decode()}}}"
+    forbidden = [
+        *(("SCAN", "0"), ("KEYS", "*"), ("RANDOMKEY",), ("DBSIZE",), ("MONITOR",), ("INFO",)),
+        *(("PUBSUB", "CHANNELS"), ("CLIENT", "LIST"), ("ACL", "LIST"), ("CONFIG", "GET", "*")),
+        *(("ACL", "SETUSER", "me", "on", "nopass", "+@all"), ("FLUSHALL",)),
+        *(("HGETALL", f"{PREFIX}team2:paths"), ("XRANGE", f"{room}:log", "-", "+")),
+        *(("HGETALL", f"{room}:checkpoint"), ("GET", f"{room}:saver"), ("DEL", f"{room}:log")),
+        *(("XADD", f"{room}:log", "*", "u", "x"), ("SET", f"{PREFIX}team22:x", "1")),
+        *(("PUBLISH", room, "x"), ("PUBLISH", f"{PREFIX}team2:all", "x")),
+        *(("SUBSCRIBE", room), ("SUBSCRIBE", f"{PREFIX}team2:all"), ("PSUBSCRIBE", "*")),
+        *(("PSUBSCRIBE", f"{PREFIX}team1:*"), ("SSUBSCRIBE", room)),
+        ("EVAL", "return redis.call('HGETALL', KEYS[1])", "1", f"{PREFIX}team2:paths"),
+    ]
+    for command in forbidden:
+        _refused(url, *command)
+    # In a script the key need not be declared.
+    script = f"return redis.call('HGETALL', '{PREFIX}team2:paths')"
+    with redis.Redis.from_url(url) as client:
+        with pytest.raises(redis.ResponseError):
+            client.eval(script, 0)
+        assert b"plan.ipynb" in client.hgetall(f"{PREFIX}team1:paths").values()
+    parts = urlsplit(url)
+    nobody = redis.Redis.from_url(f"unix://{parts.path}")
+    with nobody, pytest.raises(redis.AuthenticationError):
+        nobody.ping()
+
+
+async def _keep_homes_apart(hub: Hub, alice: UserServer, bob: UserServer) -> None:
     name = "diary-of-mine.ipynb"
     secrets = {"alice": "likes-chess", "bob": "likes-bridge"}
     for user, secret in secrets.items():
@@ -203,11 +361,10 @@ async def _keep_homes_apart(
             await until(lambda f=file, s=sources: file_sources(f) == s, 15, what=f"{file}")
         assert [ann.sources, ben.sources] == list(expected.values())
         assert ann.remote_users() == ben.remote_users() == []
-    stored = list(redis_server.everything())
-    assert stored
-    for where, content in stored:
-        for private in (b"diary", b"likes", b"rooks", b"trumps", b"homes"):
-            assert private not in where + content
+    stored = b"".join(f.read_bytes() for f in (hub.folder / "valkey").rglob("*.aof"))
+    assert b"plan.ipynb" in stored
+    for private in (b"diary", b"likes", b"rooks", b"trumps", b"homes"):
+        assert private not in stored
 
 
 async def _run_kernels_of_their_own(alice: UserServer, bob: UserServer) -> None:
@@ -223,23 +380,3 @@ async def _http_status(owner: UserServer, guest: UserServer) -> int:
             f"{owner.url}/api/contents", headers={"Authorization": f"token {guest.token}"}
         )
         return reply.status_code
-
-
-@pytest.fixture
-async def short_folder() -> AsyncIterator[Path]:
-    """A folder that holds a socket; `tmp_path` is too deep."""
-    with tempfile.TemporaryDirectory(prefix="h", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
-        await kill_processes_in(Path(folder))
-
-
-async def test_without_a_redis_of_its_own_it_uses_the_embedded_one(short_folder: Path) -> None:
-    hub = Hub(short_folder / "hub", None)
-    try:
-        await hub.wait_until_up()
-        await wait_connected(await hub.log_in("alice"))
-        [valkey] = [p for p in processes_in(hub.folder) if "-server" in p.name()]
-        assert Path(valkey.cwd()) == hub.folder / "valkey"
-        await hub.stop()
-    finally:
-        hub.process.kill()
