@@ -1,0 +1,140 @@
+"""The servers' accounts in Redis that a hub makes: their rights, and that they come back."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+from redis.exceptions import NoPermissionError
+from support.waiting import until
+
+from jupyter_teleportal.errors import SettingsError
+from jupyter_teleportal.jupyterhub import Account, Accounts, sharing, with_credentials
+from jupyter_teleportal.transports import redis_scripts
+from jupyter_teleportal.transports.redis_acl import COMMANDS, account_rules, hash_password
+from jupyter_teleportal.transports.redis_client import RedisClient
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from support.redis_server import RedisServer
+
+NAME, PASSWORD = "teleportal:sync:alice", "a password"
+ALICE = Account(NAME, ("team1",), hash_password(PASSWORD))
+
+
+@pytest.fixture
+async def accounts(redis_server: RedisServer) -> AsyncIterator[Accounts]:
+    client = RedisClient(url=redis_server.url)
+    accounts = Accounts(client, log=logging.getLogger("accounts"), look_interval_s=0.2)
+    yield accounts
+    await accounts.aclose()
+
+
+def lets_in(redis_server: RedisServer, password: str = PASSWORD) -> bool:
+    try:
+        with redis_server.cli(username=NAME, password=password) as client:
+            return bool(client.ping())
+    except (redis.AuthenticationError, redis.ConnectionError):
+        return False
+
+
+async def test_an_account_reaches_its_shares_alone(
+    accounts: Accounts, redis_server: RedisServer
+) -> None:
+    await accounts.create(ALICE)
+    with redis_server.cli(username=NAME, password=PASSWORD) as client:
+        client.hset("teleportal:sync:team1:paths", "id", "path")
+        with pytest.raises(NoPermissionError):
+            client.hgetall("teleportal:sync:team2:paths")
+        with pytest.raises(NoPermissionError):
+            client.publish("teleportal:sync:team2:all", b"x")
+    await accounts.create(Account(NAME, ("team2",), hash_password("another")))
+    assert not lets_in(redis_server)
+    with redis_server.cli(username=NAME, password="another") as client:
+        client.hgetall("teleportal:sync:team2:paths")
+        with pytest.raises(NoPermissionError):
+            client.hgetall("teleportal:sync:team1:paths")
+    await accounts.remove(NAME)
+    assert not lets_in(redis_server, "another")
+
+
+@pytest.mark.parametrize("keep_data", [True, False])
+async def test_accounts_come_back_when_redis_restarts(
+    accounts: Accounts, redis_server: RedisServer, keep_data: bool
+) -> None:
+    await accounts.create(ALICE)
+    assert lets_in(redis_server)
+    redis_server.restart(keep_data=keep_data)
+    await until(lambda: lets_in(redis_server), 30, what="Alice's account")
+
+
+async def test_what_was_asked_while_redis_was_away_is_done_when_it_is_back(
+    accounts: Accounts, redis_server: RedisServer
+) -> None:
+    gone = Account("teleportal:sync:bob", ("team1",), hash_password("x"))
+    await accounts.create(gone)
+    redis_server.kill()
+    await accounts.create(ALICE)
+    await accounts.remove(gone.name)
+    redis_server.start()
+    await until(lambda: lets_in(redis_server), 30, what="Alice's account")
+    with redis_server.cli() as client:
+        await until(lambda: gone.name not in client.acl_users(), what="the end of Bob's account")
+
+
+async def test_an_account_that_somebody_has_deleted_comes_back(
+    accounts: Accounts, redis_server: RedisServer
+) -> None:
+    accounts.keep(ALICE)
+    await until(lambda: lets_in(redis_server), 30, what="Alice's account")
+    with redis_server.cli() as client:
+        client.acl_deluser(NAME)
+    await until(lambda: lets_in(redis_server), 30, what="Alice's account")
+
+
+async def test_an_open_redis_is_complained_about(
+    accounts: Accounts, redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    await accounts.create(ALICE)
+    await until(lambda: "keep nobody out" in caplog.text, what="the warning")
+
+
+def test_every_command_that_a_server_sends_is_allowed_and_no_other() -> None:
+    folder = Path(redis_scripts.__file__).parent
+    text = "".join((folder / f"redis{part}.py").read_text() for part in ("", "_client", "_scripts"))
+    sent = set(re.findall(r"redis\.p?call\('([A-Z]+)'", text))
+    sent |= set(re.findall(r'[("\s]"(?=[A-Z]{3})([A-Z]+)"[,)\s]', text))
+    sent -= {"NX", "COUNT", "NOPERM", "LOADING", "NOSCRIPT"}
+    # redis-py, when it connects
+    sent |= {"SELECT", "CLIENT|SETNAME"}
+    assert {command.upper() for command in COMMANDS} == sent
+
+
+def test_a_prefix_with_signs_of_patterns_matches_nothing_else() -> None:
+    rules = account_rules("a*b:", ["team1"], "0" * 64)
+    assert [rule for rule in rules if rule[0] in "~&"] == [
+        *("~a\\*b:team1:*", "~a\\*b:session", "~a\\*b:replicas", "&a\\*b:team1:*"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://hub:x@h:6379/0", "redis://a%2Fb:p@h:6379/0"),
+        ("redis://h", "redis://a%2Fb:p@h"),
+        ("unix:///x/y.sock?db=1&password=x", "unix://a%2Fb:p@/x/y.sock?db=1"),
+    ],
+)
+def test_a_url_with_other_credentials(url: str, expected: str) -> None:
+    assert with_credentials(url, "a/b", "p") == expected
+
+
+@pytest.mark.parametrize("spawner", ["nonsense", "json.JSONDecoder"])
+def test_what_is_no_spawner_is_refused(spawner: str) -> None:
+    with pytest.raises(SettingsError, match="spawner"):
+        sharing(spawner)
