@@ -72,11 +72,17 @@ def check_readmes_settings(pages: Pages) -> list[str]:
 
 def check_settings_that_are_named(pages: Pages) -> list[str]:
     ours = code.traits() | code.connection_options()
-    others = set().union(*code.status_fields().values()) | {"age_s"}
+    others = set().union(*code.status_fields().values()) | {"age_s"} | code.hub_traits()
     text = "\n".join(pages.values())
     shaped = re.findall(r"`(\w+_(?:s|bytes|entries|options|url|prefix))`", text)
-    return unknown("setting", shaped, ours | others) + unknown(
-        "setting", re.findall(r"TeleportalExtension\.(\w+)", text), ours
+    return (
+        unknown("setting", shaped, ours | others)
+        + unknown("setting", re.findall(r"TeleportalExtension\.(\w+)", text), ours)
+        + compared(
+            "setting of hubs",
+            re.findall(r"^\| `(\w+)` \|", pages["docs/jupyterhub.md"], re.MULTILINE),
+            code.hub_traits(),
+        )
     )
 
 
@@ -259,6 +265,7 @@ WRONG: list[tuple[str, str, str, str]] = [
     ("readmes_settings", "README.md", "| `lease_ttl_s` |", "| `leese_ttl_s` |"),
     ("settings_that_are_named", "docs/guarantees.md", "`lease_ttl_s`", "`leese_ttl_s`"),
     ("settings_that_are_named", "docs/settings.md", ".redis_url", ".rediss_url"),
+    ("settings_that_are_named", "docs/jupyterhub.md", "| `folder` |", "| a folder |"),
     ("commands", "README.md", "teleportal status", "teleportal state"),
     ("commands", "docs/tutorial.md", "teleportal demo FOLDER", "teleportal demo --folder"),
     ("commands", "docs/guarantees.md", "--minutes", "--hours"),

@@ -15,6 +15,7 @@ import jupyter_teleportal
 from jupyter_teleportal import status
 from jupyter_teleportal.cli import make_parser
 from jupyter_teleportal.extension import TeleportalExtension
+from jupyter_teleportal.jupyterhub import GroupSharing
 from jupyter_teleportal.transports.redis_client import RedisOptions
 
 PACKAGE = Path(jupyter_teleportal.__file__).parent
@@ -56,6 +57,10 @@ def _constant(node: ast.expr) -> str:
 
 def traits() -> set[str]:
     return set(TeleportalExtension.class_own_traits(config=True))
+
+
+def hub_traits() -> set[str]:
+    return set(GroupSharing.class_own_traits(config=True))
 
 
 def connection_options() -> set[str]:
