@@ -545,6 +545,10 @@ def _refuse(room: Any, refused: WeakSet[Any], message: bytes, *, writable: bool)
 
 def _tell(room: DocumentRoom, level: str, message: str) -> None:
     action = {"INFO": "save", "WARNING": "overwrite"}.get(level)
+    if level == "WARNING":
+        # JupyterLab would show a dialog at that level, whatever the message: that the file is open
+        # in two views, and should be closed. It takes the keys that somebody is typing.
+        level = "ERROR"
     # A document that was deleted has no path to tell.
     with contextlib.suppress(RuntimeError):
         room._emit(LogLevel(level), action, message)
