@@ -6,6 +6,7 @@ c = get_config()  # noqa: F821 - Jupyter provides it
 
 if "TELEPORTAL_BINDER" in os.environ:  # set by `start`
     token = os.environ["TELEPORTAL_SECOND_TOKEN"]
+    page = "doc/workspaces/second/tree/together/welcome.ipynb"
     c.ServerProxy.servers = {
         "second": {
             "command": [
@@ -15,9 +16,12 @@ if "TELEPORTAL_BINDER" in os.environ:  # set by `start`
             ],
             "absolute_url": True,  # it knows its whole base URL
             "timeout": 60,
+            "new_browser_tab": False,  # a frame in JupyterLab
             "launcher_entry": {
                 "title": "Second server",
-                "path_info": f"second/lab/tree/together/welcome.ipynb?token={token}",
+                "path_info": f"second/{page}?token={token}",
             },
         }
     }
+    # `/lab` shows both, see side_by_side.
+    c.ServerApp.default_url = c.JupyterNotebookApp.default_url = "/lab"

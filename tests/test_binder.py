@@ -12,13 +12,15 @@ import sys
 import sysconfig
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import nbformat
 import pytest
+from playwright.async_api import expect
 from support.cluster import wait_connected
 from support.jupyter_process import JupyterProcess
+from support.lab_page import chromium
 from support.leftovers import kill_processes_in
 from support.notebooks import file_sources
 from support.processes import ChildProcess, free_port
@@ -29,9 +31,12 @@ from support.waiting import until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from playwright.async_api import Browser, Locator
+
 ROOT = Path(__file__).resolve().parents[1]
 BINDER = ROOT / "binder"
 TOKEN = "a-token-for-tests"
+BASE = "/user/binder-x1/"
 UP_SECONDS = 60.0
 
 
@@ -62,14 +67,33 @@ def test_the_requirements_fit_the_project() -> None:
     assert f'"{lab}"' in project
 
 
+def test_the_workspace_knows_where_the_session_lives() -> None:
+    def frame(*arguments: str, **environment: str) -> str:
+        done = subprocess.run(
+            [sys.executable, str(BINDER / "side_by_side"), *arguments],
+            check=True,
+            capture_output=True,
+            env={**os.environ, "TELEPORTAL_SECOND_TOKEN": TOKEN, **environment},
+        )
+        return str(
+            json.loads(done.stdout)["data"]["server-proxy:server-proxy:second"]["data"]["url"]
+        )
+
+    page = f"second/doc/workspaces/second/tree/together/welcome.ipynb?token={TOKEN}"
+    assert frame("jupyter-lab") == f"/{page}"
+    assert frame("jupyter-lab", f"--ServerApp.base_url={BASE}") == BASE + page
+    assert frame("jupyterhub-singleuser", JUPYTERHUB_SERVICE_PREFIX=BASE) == BASE + page
+
+
 def test_the_notebook_is_valid() -> None:
     nbformat.validate(nbformat.read(BINDER / "welcome.ipynb", as_version=4))
 
 
-@pytest.mark.parametrize("name", ["postBuild", "start", "second-server"])
+@pytest.mark.parametrize("name", ["postBuild", "start", "second-server", "side_by_side"])
 def test_the_scripts_can_be_executed(name: str) -> None:
     assert os.access(BINDER / name, os.X_OK)
-    subprocess.run(["sh", "-n", str(BINDER / name)], check=True)
+    if name != "side_by_side":
+        subprocess.run(["sh", "-n", str(BINDER / name)], check=True)
 
 
 class SecondServer(JupyterProcess):
@@ -77,11 +101,11 @@ class SecondServer(JupyterProcess):
 
     @property
     def url(self) -> str:
-        return f"{super().url}/binder/second"
+        return f"{super().url}{BASE}second"
 
     @property
     def ws_url(self) -> str:
-        return f"{super().ws_url}/binder/second"
+        return f"{super().ws_url}{BASE}second"
 
 
 class FirstServer(JupyterProcess):
@@ -89,11 +113,11 @@ class FirstServer(JupyterProcess):
 
     @property
     def url(self) -> str:
-        return f"{super().url}/binder"
+        return super().url + BASE.rstrip("/")
 
     @property
     def ws_url(self) -> str:
-        return f"{super().ws_url}/binder"
+        return super().ws_url + BASE.rstrip("/")
 
 
 @pytest.fixture
@@ -114,17 +138,27 @@ def require_proxy() -> None:
 
 
 def start_session(home: Path, port: int) -> ChildProcess:
-    """Run `postBuild`, then `start` with a command like Binder's."""
+    """Run `postBuild`, then `start` with the command that a Binder session has."""
     dropped = ("JUPYTER", "XDG_", "PYTHONPATH")
     env = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     scripts = os.pathsep.join([sysconfig.get_path("scripts"), str(Path(sys.executable).parent)])
+    # An environment made of nothing but the build's requirements.
+    if fresh := os.environ.get("TELEPORTAL_BINDER_ENV"):
+        scripts = str(Path(fresh) / "bin")
     env.update(HOME=str(home), JUPYTER_TOKEN=TOKEN, PATH=os.pathsep.join([scripts, env["PATH"]]))
     subprocess.run([str(BINDER / "postBuild")], check=True, env=env, cwd=ROOT, timeout=60)
+    # BinderHub names each option for old servers and for new ones.
+    program = ["jupyter-notebook"] if fresh else ["jupyter-lab"]
+    apps = ["NotebookApp", "ServerApp"] if fresh else ["ServerApp"]
+    options = [
+        f"--{app}.{option}"
+        for app in apps
+        for option in (f"base_url={BASE}", f"token={TOKEN}", "trust_xheaders=True")
+    ]
     return ChildProcess(
         [
-            *(str(BINDER / "start"), "jupyter", "lab", "--no-browser", "--allow-root"),
-            *("--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0"),
-            "--ServerApp.base_url=/binder/",
+            *(str(BINDER / "start"), *program, "--no-browser", "--allow-root"),
+            *("--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0", *options),
         ],
         log_path=home / "session.log",
         cwd=home,
@@ -143,26 +177,119 @@ async def test_two_servers_in_one_session(home: Path) -> None:
         session.kill()
 
 
+async def test_a_visit(home: Path, artefacts: Path) -> None:
+    """A visitor opens the session and does what the notebook says."""
+    require_proxy()
+    async with chromium() as browser:
+        port = free_port()
+        session = start_session(home, port)
+        try:
+            first = FirstServer(home, work_dir=home, name="first", port=port, token=TOKEN)
+            await until(lambda: _is_up(first, session), UP_SECONDS, what="the first server")
+            await _visit(browser, first, home / "together" / "welcome.ipynb", artefacts)
+        except BaseException:
+            print(session.log_path.read_text()[-4000:])
+            raise
+        finally:
+            session.kill()
+
+
+async def _visit(browser: Browser, first: JupyterProcess, file: Path, artefacts: Path) -> None:
+    context = await browser.new_context(viewport={"width": 1600, "height": 900})
+    context.set_default_timeout(25_000)
+    page = await context.new_page()
+
+    async def shoot(what: str) -> None:
+        await page.screenshot(path=artefacts / f"{what}.png")
+
+    try:
+        await page.goto(f"{first.url}/?token={first.token}", wait_until="domcontentloaded")
+        left = page.locator("body")
+        right = page.frame_locator(".jp-ServerProxy iframe").locator("body")
+        number = {cell["id"]: n for n, cell in enumerate(_cells(file))}
+
+        def cell(side: Locator, name: str) -> Locator:
+            return side.locator(f'.jp-Cell[data-windowed-list-index="{number[name]}"]')
+
+        async def write(side: Locator, text: str) -> None:
+            await cell(side, "scratch").locator(".cm-content").click()
+            await page.keyboard.press("Control+End")
+            await page.keyboard.type(text, delay=40)
+
+        async def run(side: Locator, name: str, output: str) -> None:
+            await cell(side, name).locator(".cm-content").click()
+            await page.keyboard.press("Shift+Enter")
+            for seen in (left, right):
+                if seen is right and name == "killing":
+                    continue
+                await expect(cell(seen, name).locator(".jp-OutputArea")).to_contain_text(
+                    output, timeout=30_000
+                )
+
+        await cell(left, "scratch").wait_for()
+        await cell(right, "scratch").wait_for()
+        await shoot("opened")
+        await write(left, "left ")
+        await expect(cell(right, "scratch")).to_contain_text("left")
+        await write(right, "right ")
+        await expect(cell(left, "scratch")).to_contain_text("left right")
+        await shoot("typed")
+
+        await run(left, "who", "run 1 on the first server")
+        await run(right, "who", "run 1 on the second server")
+        await run(left, "status", "/second/")
+        await run(left, "killing", "The second server is dead.")
+        await write(left, "alone ")
+        await until(
+            lambda: "alone" in (file_sources(file) or [""] * 9)[number["scratch"]],
+            20,
+            what="the save",
+        )
+        await shoot("killed")
+        await run(left, "starting", "The second server is back")
+        await expect(cell(right, "scratch")).to_contain_text("alone")
+        await write(right, "again ")
+        await expect(cell(left, "scratch")).to_contain_text("again")
+        await shoot("back")
+        for side in (left, right):
+            await expect(side.locator(".jp-Dialog")).to_have_count(0)
+        ran = {"scratch", "who", "status", "killing", "starting"}
+        assert {c["id"] for c in _cells(file) if c["cell_type"] == "code"} == ran
+    except BaseException:
+        await shoot("failed")
+        raise
+
+
+def _cells(file: Path) -> list[dict[str, Any]]:
+    cells: list[dict[str, Any]] = json.loads(file.read_text())["cells"]
+    return cells
+
+
+async def _is_up(server: JupyterProcess, session: ChildProcess) -> bool:
+    assert session.running, session.log_path.read_text()
+    try:
+        return (await server.request("GET", "/api/status", timeout=60)).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
 async def _edit_on_both(home: Path, port: int, session: ChildProcess) -> None:
     first = FirstServer(home, work_dir=home, name="first", port=port, token=TOKEN)
     second = SecondServer(home, work_dir=home, name="second", port=port, token=TOKEN)
 
-    async def up(server: JupyterProcess) -> bool:
-        assert session.running, session.log_path.read_text()
-        try:
-            return (await server.request("GET", "/api/status", timeout=60)).status_code == 200
-        except httpx.HTTPError:
-            return False
-
     for server in (first, second):
-        await until(lambda s=server: up(s), UP_SECONDS, what=f"the {server.name} server")
+        await until(
+            lambda s=server: _is_up(s, session), UP_SECONDS, what=f"the {server.name} server"
+        )
         await wait_connected(server)
         assert (await server.status())["shares"] == {"together": "binder"}
     assert await first.replica_id() != await second.replica_id()
 
     card = (await first.call("GET", "/server-proxy/servers-info"))["server_processes"]
     [entry] = [process for process in card if process["name"] == "second"]
-    assert entry["launcher_entry"]["path_info"].startswith("second/lab/tree/together/welcome.ipynb")
+    assert entry["launcher_entry"]["path_info"].startswith(
+        "second/doc/workspaces/second/tree/together/welcome.ipynb"
+    )
 
     path = "together/welcome.ipynb"
     async with (
@@ -172,13 +299,13 @@ async def _edit_on_both(home: Path, port: int, session: ChildProcess) -> None:
         ann.write("typed on the first server", cell=2)
         bob.write("typed on the second server", cell=1)
         await equal([ann, bob])
-        assert "first server" in bob.sources[2]
+        assert "typed on the first server" in bob.sources[2]
         file = home / "together" / "welcome.ipynb"
         await until(lambda: file_sources(file) == ann.sources, 15, what="the saved file")
     page = await second.request("GET", f"/lab/tree/{path}", params={"token": TOKEN})
     assert page.status_code == 200
     config = json.loads(_page_config(page.text))
-    assert config["baseUrl"] == "/binder/second/"
+    assert config["baseUrl"] == f"{BASE}second/"
     assert config["token"] == TOKEN  # so the browser needs no cookie of its own
 
 
@@ -199,5 +326,5 @@ def test_a_second_start_keeps_the_notebook(home: Path) -> None:
         )
         notebook = home / "together" / "welcome.ipynb"
         assert file_sources(notebook)
-        notebook.write_text(notebook.read_text().replace("Type here", "Typed there"))
+        notebook.write_text(notebook.read_text().replace("## 1. Type", "## 1. Typed there"))
     assert "Typed there" in notebook.read_text()
