@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 from playwright.async_api import expect
-from support.cluster import assert_no_out_of_band, wait_connected
-from support.lab_page import LabPage, chromium
-from support.named_identity import named
+from support.lab_pair import two_pages
 from support.notebooks import file_sources, write_notebook
 from support.waiting import holds, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from support.fixtures import MakeServer
@@ -24,56 +20,27 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(240)
 
 
-@asynccontextmanager
-async def two_pages(
-    make_server: MakeServer, redis_server: RedisServer, path: str, artefacts: Path
-) -> AsyncIterator[tuple[LabPage, LabPage]]:
-    """Ann and Bob, each with a server and a browser of their own, and the notebook open."""
-    a, b = [
-        await make_server(
-            start=False, redis_server=redis_server, lab=True, name=f"lab-{user}", config=named(user)
-        )
-        for user in ("ann", "bob")
-    ]
-    await asyncio.gather(a.launch(), b.launch())
-    for server in (a, b):
-        await server.wait_until_up()
-    await wait_connected(a, b)
-    async with chromium() as browser:
-        ann, bob = await asyncio.gather(
-            LabPage.open(browser, a, path, name="ann", artefacts=artefacts),
-            LabPage.open(browser, b, path, name="bob", artefacts=artefacts),
-        )
-        try:
-            yield ann, bob
-        except BaseException:
-            await asyncio.gather(ann.shoot("failed"), bob.shoot("failed"))
-            print("\n".join(ann.console + bob.console))
-            raise
-    assert_no_out_of_band(a, b)
-
-
 async def test_two_people_in_two_browsers(
     make_server: MakeServer, redis_server: RedisServer, shared_folder: Path, artefacts: Path
 ):
     path = shared_folder / "pair.ipynb"
     write_notebook(path, ["print('sum', 20 + 22)", "# notes"])
     async with two_pages(make_server, redis_server, "pair.ipynb", artefacts) as (ann, bob):
-        await asyncio.gather(
+        typing = asyncio.gather(
             ann.type_at_end(0, "  # by Ann"), bob.type_at_end(1, "\nwritten by Bob")
         )
+        # Each sees where the other is, and who that is.
+        await asyncio.gather(ann.expect_cursor(1, "Bob"), bob.expect_cursor(0, "Ann"))
+        await typing
+        await asyncio.gather(ann.shoot("typed"), bob.shoot("typed"))
         for page in (ann, bob):
             await page.expect_cell(0, "print('sum', 20 + 22)  # by Ann")
             await page.expect_cell(1, "written by Bob")
 
-        # Each sees where the other is.
-        await expect(ann.cell(1).locator(".jp-remote-cursor").first).to_be_attached()
-        await expect(bob.cell(0).locator(".jp-remote-cursor").first).to_be_attached()
-        # The name is shown at the cursor while the pointer is there.
+        # Later the name is shown at the cursor while the pointer is there.
         await ann.cell(1).locator(".jp-remote-cursor").first.hover(force=True)
         flag = ann.page.locator(".jp-remote-userFlag-name").first
         await expect(flag).to_have_text("Bob")
-        await asyncio.gather(ann.shoot("typed"), bob.shoot("typed"))
 
         # The kernel is Ann's, the output is in the document.
         await ann.run_cell(0)
@@ -94,7 +61,7 @@ async def test_two_people_in_two_browsers(
         assert await bob.dialogs() == []
 
 
-async def test_a_notebook_is_renamed_and_deleted_while_both_have_it_open(
+async def test_a_notebook_is_renamed_closed_and_deleted(
     make_server: MakeServer, redis_server: RedisServer, shared_folder: Path, artefacts: Path
 ):
     old, new = shared_folder / "draft.ipynb", shared_folder / "final.ipynb"
@@ -102,7 +69,7 @@ async def test_a_notebook_is_renamed_and_deleted_while_both_have_it_open(
     async with two_pages(make_server, redis_server, "draft.ipynb", artefacts) as (ann, bob):
         await bob.type_at_end(0, " before")
         await ann.expect_cell(0, "first before")
-        await ann.server.rename("draft.ipynb", "final.ipynb")
+        await ann.rename("draft.ipynb", "final.ipynb")
         for page in (ann, bob):
             await expect(page.tab("final.ipynb")).to_be_visible()
         await ann.type_at_end(0, " ann")
@@ -118,6 +85,13 @@ async def test_a_notebook_is_renamed_and_deleted_while_both_have_it_open(
         for page in (ann, bob):
             assert await page.dialogs() == []
 
+        # Bob closes it and opens it again.
+        await bob.close_tab("final.ipynb")
+        await ann.type_at_end(0, " alone")
+        await bob.open_file("final.ipynb")
+        await bob.expect_cell(0, "first before ann bob alone")
+        assert await bob.dialogs() == []
+
         await ann.server.delete("final.ipynb")
         await bob.type_at_end(0, " in vain")
         await holds(
@@ -126,3 +100,36 @@ async def test_a_notebook_is_renamed_and_deleted_while_both_have_it_open(
         await asyncio.gather(ann.shoot("deleted"), bob.shoot("deleted"))
         # What Bob has written is still before his eyes, to be copied elsewhere.
         await bob.expect_cell(0, "in vain")
+
+
+async def test_cells_and_ctrl_s(
+    make_server: MakeServer, redis_server: RedisServer, shared_folder: Path, artefacts: Path
+):
+    path = shared_folder / "cells.ipynb"
+    write_notebook(path, ["one", "two"])
+    # Nobody saves but by Ctrl-S.
+    pages = two_pages(make_server, redis_server, "cells.ipynb", artefacts, document_save_delay=120)
+    async with pages as (ann, bob):
+        await ann.press_in_cell(1, "b")
+        await bob.expect_cells("one", "two", "")
+        await ann.type_at_end(2, "three")
+        await bob.expect_cells("one", "two", "three")
+        await bob.press_in_cell(2, "Control+Shift+ArrowUp")
+        for page in (ann, bob):
+            await page.expect_cells("one", "three", "two")
+        await ann.press_in_cell(0, "d", "d")
+        for page in (ann, bob):
+            await page.expect_cells("three", "two")
+        await asyncio.gather(ann.shoot("cells"), bob.shoot("cells"))
+        assert file_sources(path) == ["one", "two"], "saved too early for this test"
+
+        for page, expected in ((ann, ["three", "two"]), (bob, ["three bob", "two"])):
+            if page is bob:
+                await bob.type_at_end(0, " bob")
+                await ann.expect_cells(*expected)
+            await page.save()
+            await until(lambda e=expected: file_sources(path) == e, what=f"{page.name}'s save")
+            for each in (ann, bob):
+                await expect(each.dirty_tabs()).to_have_count(0)
+                assert await each.dialogs() == []
+        await asyncio.gather(ann.shoot("saved"), bob.shoot("saved"))

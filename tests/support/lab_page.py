@@ -97,6 +97,20 @@ class LabPage:
         await self.page.keyboard.press("Control+End")
         await self.page.keyboard.type(text, delay=delay_ms)
 
+    async def select_cell(self, index: int) -> None:
+        """Select a cell in command mode."""
+        await self.cell(index).locator(".cm-content").click()
+        await self.page.keyboard.press("Escape")
+
+    async def press_in_cell(self, index: int, *keys: str) -> None:
+        """Press JupyterLab's keys for a cell, such as `b` for one more below."""
+        await self.select_cell(index)
+        for key in keys:
+            await self.page.keyboard.press(key)
+
+    async def save(self) -> None:
+        await self.page.keyboard.press("Control+s")
+
     async def run_cell(self, index: int) -> None:
         await self.cell(index).locator(".cm-content").click()
         await self.page.keyboard.press("Control+Enter")
@@ -104,6 +118,35 @@ class LabPage:
     async def expect_cell(self, index: int, text: str, timeout_ms: float = 10_000) -> None:
         content = self.cell(index).locator(".cm-content")
         await expect(content).to_contain_text(text, timeout=timeout_ms)
+
+    async def expect_cells(self, *texts: str, timeout_ms: float = 10_000) -> None:
+        """All cells, of one line each, in this order."""
+        cells = self.page.locator(".jp-Notebook .jp-Cell .cm-content")
+        await expect(cells).to_have_text(list(texts), timeout=timeout_ms)
+
+    async def expect_cursor(self, index: int, name: str) -> None:
+        """Somebody's cursor is in a cell, and the name is shown at it while they write."""
+        await expect(self.cell(index).locator(".jp-remote-cursor").first).to_be_visible()
+        flag = self.page.locator(".jp-remote-userFlag", has_text=name).first
+        await expect(flag).to_be_in_viewport()
+        await expect(flag).to_have_css("opacity", "1")
+
+    async def rename(self, old: str, new: str) -> None:
+        """Rename a document by the menu of its tab."""
+        await self.tab(old).click(button="right")
+        await self.page.locator(".lm-Menu-itemLabel", has_text="Rename Notebook").click()
+        await self.page.locator(".jp-Dialog input").fill(new)
+        await self.page.locator(".jp-Dialog .jp-mod-accept").click()
+
+    async def close_tab(self, name: str) -> None:
+        tab = self.page.locator(".lm-DockPanel-tabBar .lm-TabBar-tab", has_text=name)
+        await tab.locator(".lm-TabBar-tabCloseIcon").click()
+        await expect(tab).to_have_count(0)
+
+    async def open_file(self, name: str) -> None:
+        """Open a file of the file browser."""
+        await self.page.locator(".jp-DirListing-item[data-isdir]", has_text=name).dblclick()
+        await self.page.locator(".jp-Notebook .jp-Cell .cm-content").first.wait_for()
 
     async def expect_output(self, index: int, text: str, timeout_ms: float = 30_000) -> None:
         output = self.cell(index).locator(".jp-OutputArea-output").first
