@@ -245,9 +245,11 @@ async def _visit(browser: Browser, first: JupyterProcess, file: Path, artefacts:
             20,
             what="the save",
         )
+        await write(right, "orphan ")
         await shoot("killed")
         await run(left, "starting", "The second server is back")
-        await expect(cell(right, "scratch")).to_contain_text("alone")
+        await expect(cell(right, "scratch")).to_contain_text("alone", timeout=20_000)
+        await expect(cell(left, "scratch")).to_contain_text("orphan", timeout=20_000)
         await write(right, "again ")
         await expect(cell(left, "scratch")).to_contain_text("again")
         await shoot("back")
