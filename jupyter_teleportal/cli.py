@@ -1,4 +1,4 @@
-"""The command ``jupyter teleportal``: ``demo`` and ``status``.
+"""The command ``jupyter teleportal``: ``demo``, ``status`` and ``doctor``.
 
 Exit status: 0 all well, 1 it did not work (standard error says why), 2 wrong arguments.
 """
@@ -176,6 +176,21 @@ def _demo(options: argparse.Namespace) -> int:
     ).run()
 
 
+def _doctor(options: argparse.Namespace) -> int:
+    import asyncio
+
+    from . import doctor
+    from .diagnosis import Result
+
+    checks = asyncio.run(
+        doctor.examine(
+            options.arguments, url=options.url, token=options.token, timeout_s=options.timeout
+        )
+    )
+    print(json.dumps(doctor.as_json(checks), indent=2) if options.json else doctor.tell(checks))
+    return int(any(check.result is Result.FAILURE for check in checks))
+
+
 def _version() -> str:
     from importlib.metadata import version
 
@@ -235,6 +250,27 @@ def make_parser() -> argparse.ArgumentParser:
         "--json", action="store_true", help='a list of {"url": …, "status": … or "error": …}'
     )
     status.set_defaults(run=_status)
+
+    doctor = commands.add_parser(
+        "doctor",
+        help="look for what goes wrong in practice",
+        description="Look at Redis, the shares and the installed packages with the configuration "
+        "that a server would have, and say how to mend what is wrong. Nothing is started and "
+        "nothing changed. The exit status is 1 if anything has failed.",
+    )
+    doctor.add_argument(
+        "--url", help="a running server's address, as browsers use it, to try a WebSocket through"
+    )
+    doctor.add_argument("--token", help="its token, unless the address holds it")
+    doctor.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS")
+    doctor.add_argument("--json", action="store_true", help="a list of {name, result, found, mend}")
+    doctor.add_argument(
+        "arguments",
+        nargs="*",
+        metavar="ARGUMENT",
+        help="after --: what the server gets on its command line",
+    )
+    doctor.set_defaults(run=_doctor)
     return parser
 
 

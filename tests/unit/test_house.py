@@ -15,7 +15,7 @@ import jupyter_teleportal
 PACKAGE = Path(jupyter_teleportal.__file__).parent
 
 FLOORS: dict[int, set[str]] = {
-    4: {"extension", "handlers", "cli", "demo", "jupyterhub"},
+    4: {"extension", "handlers", "cli", "demo", "doctor", "jupyterhub"},
     3: {
         "awareness",
         "compaction",
@@ -56,6 +56,7 @@ FLOORS: dict[int, set[str]] = {
         "client_messages",
         "codec",
         "content",
+        "diagnosis",
         "document_file",
         "errors",
         "frames",
