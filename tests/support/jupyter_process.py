@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 TESTS_DIR = Path(__file__).resolve().parents[1]
 DEFAULT_TOKEN = "acceptance-test"
 START_TIMEOUT = 45.0
+_LAB_ONLY = ("jupyterlab", "jupyter_lsp", "jupyter_server_proxy", "notebook_shim")
 
 
 @dataclass(frozen=True)
@@ -293,7 +294,7 @@ class JupyterProcess:
         extensions = {"jupyter_teleportal": extension}
         if not self.lab:
             # Not needed without a browser, and half of the time that a start takes.
-            extensions |= dict.fromkeys(("jupyterlab", "jupyter_lsp", "notebook_shim"), False)
+            extensions |= dict.fromkeys(_LAB_ONLY, False)
         if self.probe:
             extensions["support.probe_extension"] = True
         config: dict[str, dict[str, Any]] = {
