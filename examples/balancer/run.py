@@ -61,15 +61,15 @@ class Process:
     def __init__(self, name: str, command: list[str], folder: Path, env: dict[str, str]) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
-        self._command, self._folder, self._env = command, folder, env
+        self.command, self._folder, self.env = command, folder, env
         self._popen: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         with self.log.open("ab") as log:
             self._popen = subprocess.Popen(
-                self._command,
+                self.command,
                 cwd=self._folder,
-                env=self._env,
+                env=self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def require_binary(*names: str) -> str:
-    """The path of the first of these programs that is installed.
+def require_binary(*names: str, path: str | None = None) -> str:
+    """The path of the first of these programs that is installed, on `path` or else the PATH.
 
     Without one the test is skipped, but fails where the environment says CI.
     """
     for name in names:
-        found = shutil.which(name)
+        found = shutil.which(name, path=path)
         if found:
             return found
     message = f"needs one of these programs on the PATH: {', '.join(names)}"
