@@ -93,6 +93,7 @@ TOOLS = {
     "tests.simulation": "tests/simulation/__main__.py",
     "benchmarks": "benchmarks/__main__.py",
     "benchmarks.plot": "benchmarks/plot.py",
+    "benchmarks.projection": "benchmarks/projection.py",
 }
 
 
