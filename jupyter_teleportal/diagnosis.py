@@ -67,15 +67,15 @@ def skipped(name: str, why: str, mend: str = "") -> Check:
 
 def unreachable(address: str, reason: str) -> Check:
     """What it may be that keeps a server from Redis, by what Redis or the system said."""
-    said = reason.lower()
-    if any(sign in said for sign in ("wrongpass", "invalid username", "noauth", "auth")):
+    said = reason.lower().replace(address.rpartition(":")[0].lower(), "")
+    if any(sign in said for sign in ("wrongpass", "invalid username", "noauth", "authentication")):
         mend = "set the user's name and password in redis_url or redis_options"
     elif any(sign in said for sign in ("ssl", "tls", "certificate", "wrong version")):
         mend = (
             "use rediss:// where Redis speaks TLS and redis:// where it does not, and name the "
             "authority with ssl_ca_certs in redis_options"
         )
-    elif any(sign in said for sign in ("name or service", "nodename", "resolution", "-2")):
+    elif any(sign in said for sign in ("name or service", "nodename", "resolution")):
         mend = "mend the host's name in redis_url"
     elif "loading" in said:
         mend = "wait until Redis has read its data"

@@ -18,12 +18,20 @@ from urllib.parse import urlsplit
 
 from . import diagnosis
 from .diagnosis import Check, Result, failure, ok, skipped
-from .errors import SeamError, SettingsError, TeleportalError, TransportError, TransportRefused
+from .errors import (
+    SeamError,
+    SettingsError,
+    TeleportalError,
+    TransportError,
+    TransportRefused,
+    TransportUnavailable,
+)
 from .extension import EMBEDDED, TRANSPORTS, TeleportalExtension
 from .model import ZERO_OFFSET, LeaseWish, Scope
 from .settings import check_key_prefix, effective_shares
 from .shares import Shares
 from .transports.base import TransportState
+from .transports.redis_scripts import HEARTBEAT
 
 PINGS = 20
 DOCUMENTS_MAX = 50
@@ -178,26 +186,29 @@ async def _redis(
         log=log,
         options=extension.redis_options,
     )
+    checks: list[Check] = []
     try:
         await transport.start()
         if transport.state is not TransportState.CONNECTED:
             return [diagnosis.unreachable(transport.address, _reason(told.messages))]
-        checks = [
+        checks += [
             ok("reachable", f"Redis at {transport.address} answers."),
             diagnosis.transport_security(
                 tls=url.startswith("rediss:") or bool(extension.redis_options.get("ssl")),
                 local=transport.address.rpartition(":")[0] in ("", *LOCAL_HOSTS),
             ),
             *await _redis_itself(transport),
-            diagnosis.rights(
-                "the cluster", await _cluster_rights(transport, extension.history_keep_s)
-            ),
+            diagnosis.rights("the cluster", await _cluster_rights(transport)),
         ]
         for path, share in shares.folders.items():
             checks += await _share(transport, share, path, root / path)
-        return checks
+    except TransportUnavailable as error:
+        checks.append(
+            failure("connection", f"It was lost while the doctor looked: {error}.", "try again")
+        )
     finally:
         await transport.aclose()
+    return checks
 
 
 def _reason(messages: Sequence[str]) -> str:
@@ -281,23 +292,25 @@ async def _try(steps: Mapping[str, Callable[[], Awaitable[Any]]]) -> dict[str, s
     for what, step in steps.items():
         try:
             await step()
-        except TransportError as error:
+        except TransportRefused as error:
             problems[what] = str(error)
     return problems
 
 
-async def _cluster_rights(transport: Any, keep_s: float) -> dict[str, str]:
-    """What all servers share is looked at; nobody is added to it or removed from it."""
+async def _cluster_rights(transport: Any) -> dict[str, str]:
+    """What all servers share is looked at and not changed; a script has to have the right to write
+    what it names, whatever it does."""
     session, replicas = f"{transport.prefix}session", f"{transport.prefix}replicas"
     nobody = f"doctor-{uuid.uuid4().hex}"
     ask = _asker(transport)
     return await _try(
         {
             "read the session": lambda: ask("GET", session),
-            # As each heartbeat does.
-            "keep the session": lambda: ask("PEXPIRE", session, round(1000 * keep_s)),
             "see who is there": lambda: ask("ZRANGE", replicas, 0, -1),
             "leave": lambda: ask("ZREM", replicas, nobody),
+            "write the session, and who is there": lambda: ask(
+                "EVAL", "return 1", 2, session, replicas
+            ),
         }
     )
 
@@ -306,6 +319,7 @@ async def _share(transport: Any, share: str, path: str, folder: Path) -> list[Ch
     """Do all that a server does, in a room that nobody else has and that vanishes again."""
     room = Scope(share, f"doctor:{uuid.uuid4().hex}")
     whole = Scope(share)
+    ask = _asker(transport)
     log = ""
 
     async def seed() -> None:
@@ -318,6 +332,14 @@ async def _share(transport: Any, share: str, path: str, folder: Path) -> list[Ch
         )
         if isinstance(view, TransportError):
             raise view
+
+    async def beat() -> None:
+        milliseconds = round(1000 * SCRATCH_S)
+        await ask("SET", f"{transport.channel(room)}:session", "x", "NX", "PX", milliseconds)
+        key = f"{transport.channel(room)}:replicas"
+        _, _, problem = await transport.call(HEARTBEAT, [key], "doctor", milliseconds, milliseconds)
+        if problem:
+            raise TransportRefused(problem.decode())
 
     async def listen() -> None:
         await transport.subscribe(room, lambda message: None)
@@ -338,15 +360,18 @@ async def _share(transport: Any, share: str, path: str, folder: Path) -> list[Ch
                     room, log, ZERO_OFFSET, {"hash": "x"}, SCRATCH_S
                 ),
                 "give a lease back": lambda: hold(False),
+                "say that a server lives": beat,
                 "read the files": lambda: transport.read_map(whole, "files"),
                 "clean up": lambda: transport.expire_room(room, SCRATCH_S),
             }
         )
+    if "clean up" in problems:
+        await _try({"remove": lambda: ask("DEL", *transport.log_keys(room))})
     checks = [diagnosis.rights(share, problems)]
     try:
         about = await transport.read_map(whole, "about", ["folder"])
         paths = await transport.read_map(whole, "paths")
-    except TransportError as error:
+    except TransportRefused as error:
         return [*checks, diagnosis.refused(f"API path: {share}", str(error))]
     there = about.get("folder")
     checks.append(diagnosis.api_path(share, path, there))

@@ -14,6 +14,7 @@ import pytest
 from support.notebooks import write_notebook
 from support.rtc_client import RtcClient
 from support.tcp_proxy import TcpProxy
+from support.waiting import until
 
 from jupyter_teleportal.transports.redis_acl import account_rules, hash_password
 
@@ -136,6 +137,19 @@ async def test_rights_of_an_account(doctor: Doctor, redis_server: RedisServer) -
         client.execute_command("ACL", "SETUSER", "alice", "+xadd", "-subscribe")
     _, checks = await doctor(url, server=shares)
     assert "listen" in checks["rights: team1"]["found"]
+
+    # What a script needs besides, and what cleaning up does.
+    for right in ("zadd", "zremrangebyscore", "pexpire", "set"):
+        with redis_server.cli() as client:
+            client.execute_command("ACL", "SETUSER", "alice", *rules, f"-{right}")
+        code, checks = await doctor(url, server=shares)
+        assert (code, failures(checks)) == (1, {"rights: team1"}), right
+    with redis_server.cli() as client:
+        client.execute_command("ACL", "SETUSER", "alice", *rules)
+        await until(
+            lambda: not [key for key in client.scan_iter() if b"doctor" in key],
+            what="nothing left behind",
+        )
 
     # Another team's share.
     code, checks = await doctor(url, server=('--TeleportalExtension.shares={"shared": "team2"}',))

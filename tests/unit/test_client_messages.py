@@ -22,7 +22,7 @@ from jupyter_teleportal.errors import CodecError
 
 
 def good_messages() -> list[bytes]:
-    doc: Doc = Doc()
+    doc: Doc = Doc(client_id=7)
     doc["text"] = Text("hello")
     awareness = Awareness(doc)
     awareness.set_local_state({"user": {"name": "Zoë"}})

@@ -28,6 +28,12 @@ def test_redis_that_cannot_be_used(reason: str, mend: str):
     assert mend in check.mend
 
 
+@pytest.mark.parametrize("host", ["redis-2", "redis-auth", "ssl.example"])
+def test_a_hosts_name_is_no_reason(host: str):
+    reason = f"Error 111 connecting to {host}:6379. Connection refused."
+    assert "runs there" in diagnosis.unreachable(f"{host}:6379", reason).mend
+
+
 @pytest.mark.parametrize(
     ("check", "result"),
     [
