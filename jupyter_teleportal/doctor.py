@@ -365,8 +365,10 @@ async def _share(transport: Any, share: str, path: str, folder: Path) -> list[Ch
                 "clean up": lambda: transport.expire_room(room, SCRATCH_S),
             }
         )
-    if "clean up" in problems:
-        await _try({"remove": lambda: ask("DEL", *transport.log_keys(room))})
+    if problems:
+        # What was to expire may not.
+        left = [*transport.log_keys(room), f"{transport.channel(room)}:replicas"]
+        await _try({"remove": lambda: ask("DEL", *left)})
     checks = [diagnosis.rights(share, problems)]
     try:
         about = await transport.read_map(whole, "about", ["folder"])
