@@ -11,12 +11,14 @@ import os
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from . import diagnosis
+from .cli import LOOPBACK, parse_url
 from .diagnosis import Check, Result, failure, ok, skipped
 from .errors import (
     SeamError,
@@ -36,7 +38,6 @@ from .transports.redis_scripts import HEARTBEAT
 PINGS = 20
 DOCUMENTS_MAX = 50
 SCRATCH_S = 1.0
-LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 URL_VARIABLE = "JUPYTER_TELEPORTAL_REDIS_URL"
 
 
@@ -195,7 +196,7 @@ async def _redis(
             ok("reachable", f"Redis at {transport.address} answers."),
             diagnosis.transport_security(
                 tls=url.startswith("rediss:") or bool(extension.redis_options.get("ssl")),
-                local=transport.address.rpartition(":")[0] in ("", *LOCAL_HOSTS),
+                local=transport.address.rpartition(":")[0] in ("", *LOOPBACK),
             ),
             *await _redis_itself(transport),
             diagnosis.rights("the cluster", await _cluster_rights(transport)),
@@ -393,8 +394,6 @@ async def websocket_through(url: str, token: str | None, timeout_s: float) -> Ch
     from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
     from tornado.websocket import websocket_connect
 
-    from .cli import parse_url
-
     address = parse_url(url, token)
     parts = urlsplit(address.url)
     ws = f"ws{address.url.removeprefix('http')}"
@@ -453,12 +452,4 @@ def tell(checks: Sequence[Check]) -> str:
 
 def as_json(checks: Sequence[Check]) -> list[dict[str, str]]:
     """Return `checks` as JSON has them."""
-    return [
-        {
-            "name": check.name,
-            "result": check.result.value,
-            "found": check.found,
-            "mend": check.mend,
-        }
-        for check in checks
-    ]
+    return [{**asdict(check), "result": check.result.value} for check in checks]

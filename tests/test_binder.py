@@ -22,6 +22,7 @@ from support.cluster import wait_connected
 from support.jupyter_process import JupyterProcess
 from support.lab_page import chromium
 from support.leftovers import kill_processes_in
+from support.missing import missing
 from support.notebooks import file_sources
 from support.processes import ChildProcess, free_port
 from support.redis_server import require_binary
@@ -131,10 +132,7 @@ async def home() -> AsyncIterator[Path]:
 def require_proxy() -> None:
     if importlib.util.find_spec("jupyter_server_proxy") is not None:
         return
-    message = "needs the package jupyter-server-proxy"
-    if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
-        pytest.fail(message)
-    pytest.skip(message)
+    missing("needs the package jupyter-server-proxy")
 
 
 def start_session(home: Path, port: int) -> ChildProcess:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from support import named_in_code as code
+from support.missing import missing
 
 from jupyter_teleportal import codec, errors
 from jupyter_teleportal.extension import TeleportalExtension
@@ -330,10 +331,7 @@ def test_every_error_is_in_the_tree() -> None:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The documentation as HTML."""
     if find_spec("sphinx") is None or find_spec("myst_parser") is None:
-        needed = "the documentation's tools are missing: pip install jupyter-teleportal[docs]"
-        if os.environ.get("CI") == "true":
-            pytest.fail(needed)
-        pytest.skip(needed)
+        missing("the documentation's tools are missing: pip install jupyter-teleportal[docs]")
     folder = tmp_path_factory.mktemp("docs")
     command = [sys.executable, "-m", "sphinx", "-q", "-n", "-W", "--keep-going"]
     command += ["-d", str(folder / "doctrees"), str(ROOT / "docs"), str(folder / "html")]

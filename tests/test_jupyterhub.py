@@ -19,6 +19,7 @@ from redis.exceptions import NoPermissionError
 from support.cluster import wait_connected
 from support.jupyter_process import JupyterProcess
 from support.leftovers import kill_processes_in, processes_in
+from support.missing import missing
 from support.notebooks import file_sources, write_notebook
 from support.processes import ChildProcess, free_port
 from support.redis_server import require_binary
@@ -41,10 +42,7 @@ pytestmark = pytest.mark.timeout(180)
 def require_jupyterhub() -> str:
     """The path of the proxy; without the hub or the proxy the test is skipped, in CI it fails."""
     if importlib.util.find_spec("jupyterhub") is None:
-        message = "needs the package jupyterhub"
-        if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
-            pytest.fail(message)
-        pytest.skip(message)
+        missing("needs the package jupyterhub")
     return require_binary("configurable-http-proxy")
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-import pytest
 from playwright.async_api import Error, async_playwright, expect
+
+from support.missing import missing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -44,10 +44,7 @@ async def chromium() -> AsyncIterator[Browser]:
         try:
             browser = await playwright.chromium.launch(executable_path=found, args=CHROMIUM_FLAGS)
         except Error as error:
-            message = f"needs a Chromium, on the PATH or by `playwright install`: {error}"
-            if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
-                pytest.fail(message)
-            pytest.skip(message)
+            missing(f"needs a Chromium, on the PATH or by `playwright install`: {error}")
         try:
             yield browser
         finally:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import socket
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-import pytest
 import redis
 
+from support.missing import missing
 from support.processes import ChildProcess, free_port
 
 if TYPE_CHECKING:
@@ -25,14 +24,10 @@ def require_binary(*names: str, path: str | None = None) -> str:
 
     Without one the test is skipped, but fails where the environment says CI.
     """
-    for name in names:
-        found = shutil.which(name, path=path)
-        if found:
-            return found
-    message = f"needs one of these programs on the PATH: {', '.join(names)}"
-    if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
-        pytest.fail(message)
-    pytest.skip(message)
+    found = next(filter(None, (shutil.which(name, path=path) for name in names)), None)
+    if found is None:
+        missing(f"needs one of these programs on the PATH: {', '.join(names)}")
+    return found
 
 
 class RedisServer:
