@@ -192,6 +192,9 @@ class TeleportalExtension(ExtensionApp):
     async def _start_sharing(self) -> None:
         if self._seam is None or self._replica is None or self._registry is None:
             return
+        from .processes import stop_at_interrupt
+
+        stop_at_interrupt()
         await self._replica.start()
         await self._registry.start()
         if self._embedded:

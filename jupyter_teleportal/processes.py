@@ -47,6 +47,19 @@ def let_workers_go() -> None:
     threading.Thread(target=release, name="teleportal-let-go", daemon=True).start()
 
 
+def stop_at_interrupt() -> None:
+    """Let SIGINT stop this process in the way that SIGTERM does, where it would raise.
+
+    A Jupyter server that is not on a terminal has no handler for it: `KeyboardInterrupt` ends its
+    event loop, and no extension is told.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    stop = signal.getsignal(signal.SIGTERM)
+    if callable(stop) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, stop)
+
+
 def try_lock(path: Path) -> int | None:
     """Lock ``path`` and return its descriptor (closing it unlocks), None if it is taken.
 

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 CHANNEL = "teleportal:sync:default:{{{room}}}"
 LOG = CHANNEL + ":log"
-# How late a keystroke in another room may be. The processors are shared by everything here.
-UNNOTICED_SECONDS = 1.0
+# How late a keystroke in another room may be. Servers, Redis, four clients in one event loop and
+# another test work through the huge entry on as few as two processors: what is measured is that
+# nothing waits for a timeout or a reconnection.
+UNNOTICED_SECONDS = 3.0
 HUGE_BYTES = 50_000_000
 
 

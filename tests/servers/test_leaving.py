@@ -1,11 +1,13 @@
-"""SIGTERM: leases are handed over, edits shared and saved, and the process is gone in time."""
+"""SIGTERM and SIGINT: a server hands over, shares and saves what is left, and is gone in time."""
 
 from __future__ import annotations
 
-import asyncio
+import os
+import signal
 import time
 from typing import TYPE_CHECKING
 
+import pytest
 from support.cluster import saver_of
 from support.fixtures import start_pair
 from support.notebooks import file_sources, write_notebook
@@ -25,15 +27,22 @@ SLACK_SECONDS = 3.0
 HAND_OVER_SECONDS = 4.0
 
 
-async def gone(server: JupyterProcess) -> float:
-    """Send SIGTERM, and return how many seconds it took."""
+async def gone(server: JupyterProcess, number: signal.Signals = signal.SIGTERM) -> float:
+    """Send a signal, and return how many seconds it took."""
     began = time.monotonic()
-    assert await asyncio.to_thread(server.terminate, 40), f"{server.name} hangs"
+    assert server.pid is not None
+    os.kill(server.pid, number)
+    await until(lambda: not server.running, 40, what=f"the end of {server.name}")
     return time.monotonic() - began
 
 
+# JupyterHub's spawner of local processes begins with SIGINT.
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_the_saver_leaves_with_clients_connected_and_edits_unsaved(
-    make_server: MakeServer, redis_server: RedisServer, shared_folder: Path
+    make_server: MakeServer,
+    redis_server: RedisServer,
+    shared_folder: Path,
+    number: signal.Signals,
 ):
     path = shared_folder / "leaving.ipynb"
     write_notebook(path, [""])
@@ -49,7 +58,7 @@ async def test_the_saver_leaves_with_clients_connected_and_edits_unsaved(
         ):
             ann.write("unsaved")
             await ann.settle()
-            seconds = await gone(saver)
+            seconds = await gone(saver, number)
             assert seconds < STOP_SECONDS + SLACK_SECONDS
             assert file_sources(path) == ["unsaved"], "saved before it was gone"
             left_at = time.monotonic()
