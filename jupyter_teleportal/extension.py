@@ -154,6 +154,7 @@ class TeleportalExtension(ExtensionApp):
     _problem: str = ""
     _embedded = False
     _keeper: asyncio.Task[None] | None = None
+    _workers: asyncio.Task[None] | None = None
     _starting: asyncio.Future[None] | None = None
     _stopping = False
     _draining: asyncio.TimerHandle | None = None
@@ -193,8 +194,10 @@ class TeleportalExtension(ExtensionApp):
         if self._seam is None or self._replica is None or self._registry is None:
             return
         from .processes import stop_at_interrupt
+        from .workers import hold_workers
 
         stop_at_interrupt()
+        self._workers = hold_workers()
         await self._replica.start()
         await self._registry.start()
         if self._embedded:
@@ -217,10 +220,14 @@ class TeleportalExtension(ExtensionApp):
         if self._registry is not None:
             await self._registry.aclose()
         if self._replica is not None:
-            from .processes import let_workers_go
+            from .workers import let_workers_go
 
             await self._replica.aclose()
             let_workers_go()
+        if self._seam is not None:
+            self._seam.close()
+        if self._workers is not None:
+            self._workers.cancel()
 
     def _drain_before_stop(self, serverapp: Any) -> None:
         """Let `serverapp.stop`, which every way to stop a server goes through, say first that the

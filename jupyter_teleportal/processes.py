@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import fcntl
 import logging
 import os
-import queue
 import select
 import signal
 import subprocess
@@ -26,25 +24,6 @@ log = logging.getLogger(__name__)
 MAX_LOG_BYTES = 1 << 20
 POLL_SECONDS = 0.02
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
-
-
-def let_workers_go() -> None:
-    """See that AnyIO's worker threads do not keep this process from ending.
-
-    They wait for the end of the task that began them; where an event loop is stopped before that,
-    as Jupyter's is at SIGTERM, the interpreter waits for them and they for it, for ever.
-    """
-
-    def release() -> None:
-        # Over when the interpreter begins to wait for its threads.
-        threading.main_thread().join()
-        for thread in threading.enumerate():
-            work = getattr(thread, "queue", None)
-            if thread.name == "AnyIO worker thread" and work is not None:
-                with contextlib.suppress(queue.Full):
-                    work.put_nowait(None)
-
-    threading.Thread(target=release, name="teleportal-let-go", daemon=True).start()
 
 
 def stop_at_interrupt() -> None:

@@ -16,10 +16,12 @@ from typing import Any, Protocol
 from .errors import TransportError
 from .membership import Membership
 from .model import LeaseView, LeaseWish, Scope
+from .scheduling import SavePace
 from .settings import Timing
 from .transports.base import SyncTransport, TransportState, loop_time
+from .turns import SaveTurns
 
-_ROOMS_AT_ONCE = 100
+_ROOMS_AT_ONCE = 25
 SAID_MAX = 20
 """So many different things are said of one subject before it is well again."""
 
@@ -83,6 +85,7 @@ class Replica:
         session: the cluster's session id, as far as known; this replica's proposal before that.
         counters: how often something was passed over or went wrong, by name, for the status.
         complaints: what is wrong now, by subject, for the status.
+        turns: the turns in which this replica's documents are saved.
     """
 
     def __init__(
@@ -100,6 +103,7 @@ class Replica:
         self.session = session or str(uuid.uuid4())
         self.membership = Membership(self.id, self.timing.dead_after_s)
         self.links: dict[Scope, Linked] = {}
+        self.turns = SaveTurns(SavePace(self.timing.save_ceiling_s))
         self.counters: Counter[str] = Counter()
         self._session_listeners: list[Callable[[str], None]] = []
         self._beating: asyncio.Task[None] | None = None
@@ -212,31 +216,50 @@ class Replica:
                 link.replica_left(replica)
 
     async def _beat_for_ever(self) -> None:
+        due = loop_time()
         while True:
-            await asyncio.sleep(self.timing.heartbeat_interval_s)
+            due = max(due + self.timing.heartbeat_interval_s, loop_time())
+            await asyncio.sleep(due - loop_time())
             if not self.connected:
                 continue
             try:
-                # One pipeline: the transport sends together what is asked for together.
-                await asyncio.gather(self.beat(), *self._ticks())
+                await self._beat_and_ask()
             except Exception as error:  # noqa: BLE001 (whatever it is, the heart goes on)
                 self.complain(
                     "errors heartbeat", "A heartbeat went wrong; the next one tries again", error
                 )
 
-    def _ticks(self) -> list[Coroutine[Any, Any, None]]:
+    async def _beat_and_ask(self) -> None:
+        """A heartbeat, and with it what the rooms ask. Many rooms are asked for some at a time,
+        within half of the interval, so that neither this process nor Redis is busy with them for
+        long enough to be noticed."""
+        links = list(self.links.values())
+        some = [links[n : n + _ROOMS_AT_ONCE] for n in range(0, len(links), _ROOMS_AT_ONCE)]
+        # One pipeline: the transport sends together what is asked for together.
+        await asyncio.gather(self.beat(), *(self._ask(first) for first in some[:1]))
+        for others in some[1:]:
+            await asyncio.sleep(self.timing.heartbeat_interval_s / 2 / len(some))
+            self.spawn(self._ask(others))
+
+    async def _ask(self, links: Sequence[Linked]) -> None:
         questions: list[LeaseQuestion] = []
         ticks: list[Coroutine[Any, Any, None]] = []
-        for link in self.links.values():
+        for link in links:
+            if self.links.get(link.scope) is not link:
+                continue  # closed meanwhile
             if (question := link.lease_question()) is not None:
                 questions.append(question)
             else:
                 ticks.append(link.tick())
         if questions:
-            ticks.append(self._ask(questions))
-        return ticks
+            ticks.append(self._ask_for_leases(questions))
+        for outcome in await asyncio.gather(*ticks, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                self.complain(
+                    "errors heartbeat", "A heartbeat went wrong; the next one tries again", outcome
+                )
 
-    async def _ask(self, questions: list[LeaseQuestion]) -> None:
+    async def _ask_for_leases(self, questions: Sequence[LeaseQuestion]) -> None:
         asked_at = loop_time()
         outcomes: Sequence[LeaseView | TransportError]
         try:
@@ -248,9 +271,7 @@ class Replica:
             )
         except TransportError as error:
             outcomes = [error] * len(questions)
-        for number, (question, outcome) in enumerate(zip(questions, outcomes, strict=True)):
-            if number % _ROOMS_AT_ONCE == _ROOMS_AT_ONCE - 1:
-                await asyncio.sleep(0)
+        for question, outcome in zip(questions, outcomes, strict=True):
             try:
                 question.answered(outcome, asked_at)
             except Exception as error:  # noqa: BLE001 (one room's error is not the others')

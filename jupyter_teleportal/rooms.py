@@ -12,10 +12,9 @@ import datetime
 import importlib
 import importlib.metadata
 import json
-import os
 import posixpath
-from collections.abc import Awaitable, Callable, Iterator
-from functools import partial
+from collections.abc import Awaitable, Callable
+from functools import lru_cache, partial
 from inspect import isawaitable
 from pathlib import Path
 from typing import Any
@@ -44,13 +43,14 @@ from pycrdt import (
     read_message,
 )
 from pycrdt.websocket import YRoom
-from tornado.web import HTTPError
 
 from .awareness import AwarenessBridge
 from .client_messages import check_message, update_in
+from .collecting import ShortCollections
 from .connections import RELIED_ON as RELIED_ON_IN_TORNADO
 from .connections import FrameWriter, in_bulk
 from .content import foreign_seeds
+from .contents_files import take_over_files
 from .document_file import FileState
 from .documents import DocumentLink
 from .errors import CodecError, SaveFailed, SeamError
@@ -63,7 +63,7 @@ from .replica import Replica
 from .shares import SharedPath, Shares
 from .store import RedisYStore
 from .watching import FileWatch
-from .whole_files import replaceable, replacing
+from .whole_files import replacing
 
 # A module of names that are replaced here, so no type checker can vouch for it.
 upstream_handlers: Any = importlib.import_module("jupyter_server_ydoc.handlers")
@@ -155,6 +155,8 @@ class Seam:
         self._serving: asyncio.Task[None] | None = None
         poll_interval_s = ydoc.file_poll_interval
         self._watch = FileWatch(poll_interval_s) if poll_interval_s else None
+        self._close_files: Callable[[], None] = lambda: None
+        self._collections = ShortCollections()
         registry.on_deletion(self._on_deletion)
         replica.on_session(self._on_session)
         self._on_session(replica.session)
@@ -177,33 +179,15 @@ class Seam:
             folder = Path(jupyter_data_dir()) / "teleportal"
             self._settings["collaborative_session_store_path"] = str(folder / "sessions.json")
         _install_handlers()
-        self._write_whole_files()
+        self._close_files = take_over_files(
+            self._settings["contents_manager"], self.shares, self.replica.log
+        )
+        self._collections.start()
 
-    def _write_whole_files(self) -> None:
-        """Let shared files be replaced as a whole: Jupyter writes in place, and others read."""
-        manager = self._settings["contents_manager"]
-        write_in_place = getattr(manager, "atomic_writing", None)
-        if write_in_place is None:
-            return  # no files in a folder, or a contents manager that writes them in its own way
-
-        @contextlib.contextmanager
-        def atomic_writing(os_path: str, *args: Any, **keywords: Any) -> Iterator[Any]:
-            api_path = os.path.relpath(os_path, manager.root_dir).replace(os.sep, "/")
-            shared = self.shares.locate(api_path) is not None
-            if shared and manager.use_atomic_writing and replaceable(os_path):
-                try:
-                    with (
-                        manager.perm_to_403(os_path),
-                        replacing(os_path, *args, **keywords) as file,
-                    ):
-                        yield file
-                except SaveFailed as error:
-                    raise HTTPError(409, str(error)) from error
-            else:
-                with write_in_place(os_path, *args, **keywords) as file:
-                    yield file
-
-        manager.atomic_writing = atomic_writing
+    def close(self) -> None:
+        """Let go of what `install` has begun."""
+        self._close_files()
+        self._collections.stop()
 
     # -- sessions --------------------------------------------------------------------------
 
@@ -306,6 +290,7 @@ class Seam:
                 self._watch.remove(room._file.file_id, room.room_id)
             if link is not None:
                 await link.aclose()
+            self._collections.look_at_all()
 
         take_over(room, fanout, lambda: link.awareness if link else None)
         handle_error = room.on_message_error
@@ -369,6 +354,10 @@ class Seam:
             loader._watcher = None
         subject = f"watches {room.room_id}"
 
+        @lru_cache(1)
+        def located(path: str) -> str:
+            return str(locate(path))
+
         async def look_at_it() -> None:
             await loader.maybe_notify()
             self.replica.settle(subject)
@@ -376,7 +365,7 @@ class Seam:
         self._watch.add(
             loader.file_id,
             room.room_id,
-            lambda: str(locate(loader.path)),
+            lambda: located(loader.path),
             look_at_it,
             lambda error: self.replica.complain(
                 subject,

@@ -157,8 +157,16 @@ class Saver:
                 self._wake.clear()
             elif self.reconciler.disk is not None and due is not None and due > loop_time():
                 await asyncio.sleep(due - loop_time())
-            else:
+            elif self.reconciler.disk is None or await self._turn():
                 await self._save_by_itself()
+
+    async def _turn(self) -> bool:
+        """Wait for this document's turn, unless it has waited long enough; return whether anything
+        is to be saved then."""
+        latest = self._schedule.latest()
+        if latest is not None and latest > loop_time():
+            await self._replica.turns.take()
+        return self._schedule.due() is not None
 
     async def _save_by_itself(self) -> None:
         try:
@@ -166,7 +174,9 @@ class Saver:
                 async with self._lock:
                     await self._take_over()
             elif self._autosaves():
+                began = loop_time()
                 await self.save()
+                self._replica.turns.took(loop_time() - began)
             else:
                 self._schedule.taken()
         except NotTheSaver as error:

@@ -1,8 +1,12 @@
-"""When a document is saved: a debounce with a ceiling, clock injected, no I/O."""
+"""When a document is saved: a debounce with a ceiling, and a pace; clock injected, no I/O."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+SHORTEST_SAVE_S = 0.001
+LONGEST_SAVE_S = 0.1
+SMOOTHING = 0.1
 
 
 @dataclass
@@ -30,6 +34,32 @@ class SaveSchedule:
             return None
         return min(self._last + self.delay, self._first + self.ceiling)
 
+    def latest(self) -> float | None:
+        """The time, in seconds, after which nothing may put the next save off."""
+        return None if self._first is None else self._first + self.ceiling
+
     def taken(self) -> None:
         """Note that a save takes up everything that changed so far."""
         self._first = None
+
+
+@dataclass
+class SavePace:
+    """How far apart the saves of many documents begin, so that what people type comes between.
+
+    They take `share` of the time, or as much more as it takes to save all that wait `within` so
+    many seconds.
+    """
+
+    within: float
+    share: float = 0.25
+    _usual: float = 0.005
+
+    def interval(self, waiting: int) -> float:
+        """The seconds until the next save may begin, if `waiting` more are to follow."""
+        return min(self._usual / self.share, self.within / max(1, waiting))
+
+    def took(self, seconds: float) -> None:
+        """Note how long a save took; what hangs does not count for all of its time."""
+        bounded = min(max(seconds, SHORTEST_SAVE_S), LONGEST_SAVE_S)
+        self._usual += SMOOTHING * (bounded - self._usual)

@@ -49,7 +49,8 @@ class FileWatch:
         Args:
             file: names the file.
             by: who watches it; it is watched until all of them have said `remove`.
-            os_path: where it is now. May raise an error, which counts as a change too.
+            os_path: where it is now; called in a thread. May raise an error, which counts as a
+                change too.
             changed: what to do at a change.
             complain: is told of the errors that `changed` raises.
         """
@@ -77,17 +78,8 @@ class FileWatch:
 
     async def look(self) -> None:
         """Look at all files once, and begin to tell what has changed."""
-        places: list[tuple[Hashable, _Watched, str | None]] = []
-        for file, watched in self._files.items():
-            try:
-                places.append((file, watched, watched.os_path()))
-            except Exception:  # noqa: BLE001 (whoever is told of the change meets it again)
-                places.append((file, watched, None))
-        signatures = await asyncio.to_thread(_signatures, [path for _, _, path in places])
-        for (file, watched, path), signature in zip(places, signatures, strict=True):
-            found = (hash(path), *signature) if signature is not None else None
-            if found is not None and found == watched.seen:
-                continue
+        changed = await asyncio.to_thread(_changed, list(self._files.items()))
+        for file, watched, found in changed:
             if watched.telling is None and self._files.get(file) is watched:
                 watched.telling = asyncio.create_task(self._tell(watched, found))
 
@@ -101,15 +93,22 @@ class FileWatch:
             watched.telling = None
 
 
-def _signatures(paths: list[str | None]) -> list[Signature]:
-    return [_signature(path) for path in paths]
+def _changed(
+    files: list[tuple[Hashable, _Watched]],
+) -> list[tuple[Hashable, _Watched, Signature]]:
+    """The files that are not as they were, or cannot be looked at, each with what it is now."""
+    changed = []
+    for file, watched in files:
+        found = _signature(watched)
+        if found is None or found != watched.seen:
+            changed.append((file, watched, found))
+    return changed
 
 
-def _signature(path: str | None) -> Signature:
-    if path is None:
-        return None
+def _signature(watched: _Watched) -> Signature:
     try:
+        path = watched.os_path()
         found = os.stat(path)
-    except OSError:
+    except Exception:  # noqa: BLE001 (whoever is told of the change meets it again)
         return None
-    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
+    return hash(path), found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino

@@ -35,6 +35,8 @@ CHECKED = 20
 QUIET_CPUS = 0.15
 QUIET_TIMEOUT_SECONDS = 20.0
 _QUIET_INTERVAL_SECONDS = 0.5
+AT_REST_SECONDS = 20.0
+"""Until what an opening brings in its wake is over: saves, and the first renewals of cursors."""
 
 Open = Callable[[str, int], Awaitable[tuple[Client, Opening]]]
 
@@ -166,6 +168,7 @@ async def _w4(scene: Scene, options: Options) -> Outcome:
             figures["kb_redis_data"] = (redis.memory() - used_before) / 1024 / len(pairs)
             figures["connections"] = redis.connections()
             figures["connections_each"] = redis.connections() / len(scene.entrances)
+        await asyncio.sleep(AT_REST_SECONDS)
         figures["idle_cpus"] = await idle_cpus(usage, options.seconds)
 
         cpu = usage.cpu()

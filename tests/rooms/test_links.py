@@ -601,3 +601,26 @@ async def test_closing_twice_and_closing_while_cut_off(
     await site.link.aclose()
     await site.link.aclose()
     assert loop_time() - began < 1
+
+
+async def test_many_rooms_ask_for_their_leases_some_at_a_time(make_site: MakeSite) -> None:
+    one = await make_site(heartbeat_interval_s=0.2, lease_ttl_s=0.8)
+    rooms = [Scope("team1", f"text:file:{number}") for number in range(60)]
+    sites = [Site(one.replica, scope=scope) for scope in rooms]
+    await asyncio.gather(*(site.link.open() for site in sites))
+    asked: list[int] = []
+    hold_leases = one.transport.hold_leases
+
+    async def counted(wishes: Any, *args: Any, **keywords: Any) -> Any:
+        asked.append(len(wishes))
+        return await hold_leases(wishes, *args, **keywords)
+
+    one.transport.hold_leases = counted
+    await until(lambda: sum(asked) > 5 * len(rooms), what="five heartbeats")
+    assert max(asked) <= 25
+    assert len(asked) <= sum(asked) / len(rooms) * 4, "each room by itself"
+    await holds(
+        lambda: all(site.link.lease.held(loop_time()) for site in sites),
+        seconds=1.5,
+        what="all leases held",
+    )

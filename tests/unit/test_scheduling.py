@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jupyter_teleportal.scheduling import SaveSchedule
+from jupyter_teleportal.scheduling import SavePace, SaveSchedule
 
 
 def test_nothing_is_due_before_a_change() -> None:
@@ -56,3 +56,21 @@ def test_a_change_is_saved_after_its_pause_and_within_the_ceiling(
         schedule.changed(now)
         unsaved.append(now)
     assert schedule.due() is not None
+
+
+def test_the_ceiling_is_the_latest() -> None:
+    schedule = SaveSchedule(1, 10)
+    assert schedule.latest() is None
+    schedule.changed(5)
+    schedule.changed(7)
+    assert schedule.latest() == 15
+
+
+@given(st.lists(st.floats(0, 1e6, allow_nan=False)), st.integers(0, 10_000))
+def test_saves_keep_a_distance_but_none_waits_too_long(took: list[float], waiting: int) -> None:
+    pace = SavePace(within=10, share=0.25)
+    for seconds in took:
+        pace.took(seconds)
+    interval = pace.interval(waiting)
+    assert 0 < interval <= 0.4
+    assert waiting * interval <= 10 * (1 + 1e-9)
