@@ -28,9 +28,11 @@ COLOURS = {
     "hocuspocus-2": "#54a24b",
     "hocuspocus-3": "#3d7a36",
     "hocuspocus-4": "#285224",
+    "y-websocket": "#b279a2",
+    "pycrdt": "#72b7b2",
     "floor": "#9d9d9d",
 }
-_OTHERS = "#b279a2"
+_OTHERS = "#bab0ac"
 _PANEL_INCHES = (3.4, 3.0)
 _MOST_IN_A_ROW = 3
 _LOGARITHMIC_ABOVE = 30.0

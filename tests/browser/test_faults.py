@@ -45,8 +45,8 @@ async def test_a_server_is_killed_and_started_again(
             timeout=20,
             what="the survivor's save",
         )
-        # Whom nobody can hear is not there.
-        await expect(bob.page.locator(".jp-remote-cursor")).to_have_count(0)
+        # Whom nobody can hear is not there, from dead_after_s and a heartbeat on.
+        await expect(bob.page.locator(".jp-remote-cursor")).to_have_count(0, timeout=15_000)
         await asyncio.gather(ann.shoot("killed"), bob.shoot("killed"))
         assert await bob.dialogs() == []
 
