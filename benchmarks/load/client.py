@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pycrdt import merge_updates
+
 from .door import Entrance
 from .edits import Counter, Pen, read_varint, varint
 from .websocket import WebSocket, frame
@@ -59,6 +61,7 @@ class Client(WebSocket):
         name = document.encode()
         self._prefix = varint(len(name)) + name if entrance.named else b""
         self._synced: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._early: list[bytes] = []
         self._received_bytes = 0
         self._needs: tuple[int, asyncio.Future[None]] | None = None
         self._lost: str | None = None
@@ -90,14 +93,17 @@ class Client(WebSocket):
             if self.entrance.speaks_sync:
                 self.send(self._sync(_STEP1, _EMPTY_STATE))
             left = timeout - connected
-            self.content = await asyncio.wait_for(self._synced, max(left, 0.001))
+            content = await asyncio.wait_for(self._synced, max(left, 0.001))
             if self._received_bytes < at_least:
                 self._needs = (at_least, loop.create_future())
                 await asyncio.wait_for(self._needs[1], max(left, 0.001))
         except BaseException:
             self.abort()
             raise
-        return Opening(known, connected, time.perf_counter() - began, len(self.content))
+        synced = time.perf_counter() - began
+        self.content = merge_updates(*self._early, content) if self._early else content
+        self._early.clear()
+        return Opening(known, connected, synced, len(self.content))
 
     def abort(self) -> None:
         if self._transport is not None:
@@ -183,8 +189,11 @@ class Client(WebSocket):
             self.send(self._sync(_STEP2, _EMPTY_UPDATE))
             return
         self._received_bytes += length
-        if step == _STEP2 and not self._synced.done():
-            self._synced.set_result(payload)
+        if not self._synced.done():
+            if step == _STEP2:
+                self._synced.set_result(payload)
+            else:
+                self._early.append(payload)
         if self._needs is not None and self._received_bytes >= self._needs[0]:
             self._needs[1].set_result(None)
             self._needs = None
