@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-from pycrdt import Decoder, create_update_message, merge_updates
+from pycrdt import Decoder, merge_updates, write_var_uint
 
 from .errors import CodecError
 
@@ -56,6 +56,11 @@ def update_in(message: bytes) -> bytes | None:
     return None
 
 
+def sync_message(step: int, data: bytes) -> bytes:
+    """Return the message of a sync step; of a large document's `data` it makes one copy."""
+    return b"".join((bytes((SYNC, step)), write_var_uint(len(data)), data))
+
+
 def together(messages: list[bytes]) -> list[bytes]:
     """The same messages, with updates of the document that follow on each other as one."""
     if len(messages) < 2:
@@ -77,7 +82,7 @@ def _as_one(messages: list[bytes]) -> list[bytes]:
         return messages
     updates = [update for message in messages if (update := update_in(message)) is not None]
     try:
-        return [create_update_message(merge_updates(*updates))]
+        return [sync_message(UPDATE, merge_updates(*updates))]
     except ValueError:
         return messages  # one of them is none, which is found out when it is applied
 

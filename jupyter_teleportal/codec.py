@@ -77,6 +77,17 @@ def decode_payload(payload: bytes) -> bytes:
     return update
 
 
+def inflated(payload: bytes) -> bytes:
+    """Return the payload that holds the same update, not deflated; `payload` itself, if it holds
+    none that is understood."""
+    if payload[:1] != _DEFLATED:
+        return payload
+    try:
+        return _RAW + decode_payload(payload)
+    except CodecError:
+        return payload
+
+
 def encode_note(lineage: str, base: Any, update: bytes) -> bytes:
     """Return the note that a saver leaves beside a file when it cannot reach the transport.
 

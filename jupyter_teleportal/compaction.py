@@ -65,13 +65,21 @@ class Compactor:
     async def _trim(self, log: str, checkpoint: str) -> None:
         history = await self._transport.read_history(self._scope)
         cut = excess(history.entries, checkpoint, self._timing)
+        if cut == 0:
+            return
         folded = [history.base] if history.base is not None else []
         folded += [entry.payload for entry in history.entries[:cut]]
-        updates = [update for payload in folded if (update := readable(payload)) is not None]
-        if cut > 0 and updates:
-            merged = updates[0] if len(updates) == 1 else merge_updates(*updates)
-            base = await asyncio.to_thread(encode_payload, merged)
+        base = await asyncio.to_thread(_fold, folded)
+        if base is not None:
             await self._transport.trim_history(self._scope, log, history.entries[cut].offset, base)
+
+
+def _fold(payloads: Sequence[bytes]) -> bytes | None:
+    """One payload that stands for all of these; None if there is nothing in them."""
+    updates = [update for payload in payloads if (update := readable(payload)) is not None]
+    if not updates:
+        return None
+    return encode_payload(updates[0] if len(updates) == 1 else merge_updates(*updates))
 
 
 def excess(entries: Sequence[Entry], checkpoint: str, timing: Timing) -> int:

@@ -18,7 +18,8 @@ from tornado.util import _websocket_mask
 from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol13
 
 from .client_messages import together
-from .frames import binary_frame, take_messages
+from .frames import binary_frame, frame_head, take_messages
+from .workers import LARGE_BYTES
 
 _READ_BYTES = 256 * 1024
 
@@ -119,13 +120,20 @@ class FrameWriter:
         if connection._compressor:
             waiting: Awaitable[None] = channel.write_message(message, binary=True)
             return waiting
-        if message is not self._message:
-            self._message, self._frame = message, binary_frame(message)
-        connection._message_bytes_out += len(message)
-        connection._wire_bytes_out += len(self._frame)
         stream = connection.stream
+        connection._message_bytes_out += len(message)
         try:
-            written: Awaitable[None] = stream.write(self._frame)
+            written: Awaitable[None]
+            if len(message) >= LARGE_BYTES:
+                head = frame_head(len(message))
+                stream.write(head)
+                written = stream.write(message)
+                connection._wire_bytes_out += len(head) + len(message)
+            else:
+                if message is not self._message:
+                    self._message, self._frame = message, binary_frame(message)
+                written = stream.write(self._frame)
+                connection._wire_bytes_out += len(self._frame)
         except StreamClosedError as error:
             raise WebSocketClosedError from error
         return written if stream.writing() else None

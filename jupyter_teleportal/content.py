@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import itertools
-import json
 import re
 import uuid
 from collections.abc import Callable, Sequence
@@ -23,6 +22,8 @@ from jupyter_ydoc import __version__ as ydoc_version
 from jupyter_ydoc.utils import cast_all
 from jupyter_ydoc.ybasedoc import YBaseDoc
 from pycrdt import Decoder, Doc, Map, Text
+
+from .stepwise import canonical, with_sorted_keys
 
 # How much of a text, and of one run of changed lines in it, is compared word by word.
 _WORDWISE_MAX_CHARACTERS = 20_000
@@ -108,8 +109,10 @@ def digest(content: Any) -> str:
     """
     if isinstance(content, dict) and isinstance(content.get("cells"), list):
         content = {**content, "cells": [_without_trust(cell) for cell in content["cells"]]}
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=repr)
-    return hashlib.sha256(text.encode()).hexdigest()
+    found = hashlib.sha256()
+    for piece in canonical(content):
+        found.update(piece.encode())
+    return found.hexdigest()
 
 
 def _without_trust(cell: dict[str, Any]) -> dict[str, Any]:
@@ -134,7 +137,7 @@ def seed(file_type: str, content: Any) -> SeedContent:
     document = make_document(file_type, Doc(client_id=client_id))
     if isinstance(document, YNotebook):
         # Items are numbered in the order of the keys.
-        content = json.loads(json.dumps(content, sort_keys=True))
+        content = with_sorted_keys(content)
         content = _with_cells(content, uuid.UUID(bytes=fingerprint[:16]))
     try:
         document.set(content)

@@ -1,4 +1,4 @@
-"""How Jupyter's contents manager writes shared files: whole, and not on the event loop."""
+"""How Jupyter's contents manager reads and writes shared files: whole, and off the event loop."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
+import nbformat
 from jupyter_server.services.contents.fileio import AsyncFileManagerMixin, FileManagerMixin
 from nbformat.sign import SQLiteSignatureStore
 from tornado.web import HTTPError
@@ -16,15 +18,18 @@ from tornado.web import HTTPError
 from .errors import SaveFailed
 from .shares import Shares
 from .signatures import QueuedSignatures
+from .stepwise import StepwiseDecoder
 from .whole_files import replaceable, replacing
 
-_WRITERS = "_save_notebook", "_save_file"
+_IN_THREAD: Any = FileManagerMixin
+"""The same methods, which wait where they are called."""
 
 
 def take_over_files(manager: Any, shares: Shares, log: logging.Logger) -> Callable[[], None]:
-    """Let the contents manager replace shared files as a whole, in a thread, and sign in another.
+    """Let the contents manager replace shared files as a whole, in a thread, read them in one, and
+    sign them in another.
 
-    A manager that does not write files in a folder, or does so in a way of its own, is left as it
+    A manager that does not keep files in a folder, or does so in a way of its own, is left as it
     is.
 
     Args:
@@ -43,9 +48,7 @@ def take_over_files(manager: Any, shares: Shares, log: logging.Logger) -> Callab
         return shares.locate(api_path) is not None
 
     _replace_whole(manager, is_shared)
-    for name in _WRITERS:
-        if getattr(type(manager), name, None) is getattr(AsyncFileManagerMixin, name):
-            _write_in_thread(manager, name, is_shared)
+    _InThreads(manager, is_shared).install()
     return _sign_in_thread(manager, log)
 
 
@@ -68,19 +71,6 @@ def _replace_whole(manager: Any, is_shared: Callable[[str], bool]) -> None:
     manager.atomic_writing = atomic_writing
 
 
-def _write_in_thread(manager: Any, name: str, is_shared: Callable[[str], bool]) -> None:
-    """Jupyter makes the content in a thread, and waits for the disk on the event loop."""
-    write, write_and_wait = getattr(manager, name), getattr(FileManagerMixin, name)
-
-    async def save(os_path: str, *args: Any, **keywords: Any) -> None:
-        if is_shared(os_path):
-            await asyncio.to_thread(write_and_wait, manager, os_path, *args, **keywords)
-        else:
-            await write(os_path, *args, **keywords)
-
-    setattr(manager, name, save)
-
-
 def _sign_in_thread(manager: Any, log: logging.Logger) -> Callable[[], None]:
     notary = manager.notary
     store = notary.store
@@ -94,3 +84,81 @@ def _sign_in_thread(manager: Any, log: logging.Logger) -> Callable[[], None]:
         queued.close()
 
     return close
+
+
+class _InThreads:
+    """What an asynchronous contents manager does with shared files on the event loop, in threads:
+    waiting for the disk, and work on all of a content in one piece."""
+
+    def __init__(self, manager: Any, is_shared: Callable[[str], bool]) -> None:
+        self._manager = manager
+        self._is_shared = is_shared
+        # Taken by the manager right after it has the content, with nobody else in between.
+        self._hashed: tuple[Any, Any] = (None, None)
+
+    def install(self) -> None:
+        """Take over those of the manager's methods that are upstream's."""
+        kind, upstream = type(self._manager), AsyncFileManagerMixin
+        if getattr(kind, "_get_hash", None) is upstream._get_hash:
+            self._take("_get_hash", self._get_hash)
+            self._take("_read_file", self._read_file)
+        for name in ("_read_notebook", "_save_notebook", "_save_file"):
+            self._take(name, getattr(self, name))
+
+    def _take(self, name: str, ours: Callable[..., Any]) -> None:
+        if getattr(type(self._manager), name, None) is getattr(AsyncFileManagerMixin, name):
+            setattr(self._manager, name, partial(ours, getattr(self._manager, name)))
+
+    async def _read_file(
+        self, read: Callable[..., Any], os_path: str, format: str | None, raw: bool = False
+    ) -> Any:
+        if not self._is_shared(os_path):
+            return await read(os_path, format, raw)
+        answer, hashed = await asyncio.to_thread(self._read_and_hash, os_path, format, raw)
+        self._hashed = answer[0], hashed
+        return answer
+
+    def _read_and_hash(self, os_path: str, format: str | None, raw: bool) -> tuple[Any, Any]:
+        answer = _IN_THREAD._read_file(self._manager, os_path, format, raw)
+        wanted = format == "byte"
+        return answer, _IN_THREAD._get_hash(self._manager, answer[0]) if wanted else None
+
+    def _get_hash(self, work_out: Callable[[bytes], Any], content: bytes) -> Any:
+        (known, hashed), self._hashed = self._hashed, (None, None)
+        return hashed if hashed is not None and known is content else work_out(content)
+
+    async def _read_notebook(
+        self,
+        read: Callable[..., Any],
+        os_path: str,
+        as_version: int = 4,
+        capture_validation_error: Any = None,
+        raw: bool = False,
+    ) -> Any:
+        if self._is_shared(os_path):
+            # Whatever is wrong, upstream tells it, and mends what can be.
+            with contextlib.suppress(Exception):
+                notebook, data = await asyncio.to_thread(
+                    self._read_stepwise, os_path, as_version, capture_validation_error
+                )
+                return (notebook, data) if raw else notebook
+        return await read(os_path, as_version, capture_validation_error, raw)
+
+    def _read_stepwise(self, os_path: str, as_version: int, errors: Any) -> tuple[Any, bytes]:
+        text, _, data = _IN_THREAD._read_file(self._manager, os_path, "text", raw=True)
+        read: Any = nbformat.reads
+        return read(text, as_version, errors, cls=StepwiseDecoder), data
+
+    async def _save_notebook(
+        self, save: Callable[..., Any], os_path: str, *args: Any, **keywords: Any
+    ) -> None:
+        if self._is_shared(os_path):
+            save = partial(asyncio.to_thread, _IN_THREAD._save_notebook, self._manager)
+        await save(os_path, *args, **keywords)
+
+    async def _save_file(
+        self, save: Callable[..., Any], os_path: str, *args: Any, **keywords: Any
+    ) -> None:
+        if self._is_shared(os_path):
+            save = partial(asyncio.to_thread, _IN_THREAD._save_file, self._manager)
+        await save(os_path, *args, **keywords)

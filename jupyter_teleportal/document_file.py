@@ -13,6 +13,8 @@ class FileState:
     hash: str
     last_modified: str
     writable: bool
+    size: int = 0
+    """In bytes; 0 where it is not known."""
 
 
 class DocumentFile(Protocol):

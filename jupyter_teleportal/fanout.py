@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from weakref import WeakSet
 
-from pycrdt import Channel, TransactionEvent, create_update_message
+from pycrdt import Channel, TransactionEvent
 
-from .client_messages import together
+from .client_messages import UPDATE, sync_message, together
 from .protocol import EMPTY_UPDATE
 
 MERGE_ABOVE_MESSAGES = 8
@@ -71,7 +71,7 @@ class Fanout:
 
     def __init__(
         self,
-        clients: Iterable[Channel],
+        clients: Collection[Channel],
         log: logging.Logger,
         *,
         queue_max_bytes: int,
@@ -100,8 +100,9 @@ class Fanout:
 
     def on_update(self, event: TransactionEvent) -> None:
         """Take an update of the document; the observer to register."""
-        if event.update != EMPTY_UPDATE:
-            self.broadcast(create_update_message(event.update), current_channel.get())
+        # Where nobody listens no bytes are made: of a large document that takes as long as reading.
+        if self._clients and event.update != EMPTY_UPDATE:
+            self.broadcast(sync_message(UPDATE, event.update), current_channel.get())
 
     def broadcast(self, message: bytes, author: Channel | None = None) -> None:
         """Send a y-websocket message to all clients but its author."""

@@ -65,9 +65,13 @@ def take_messages(
 
 def binary_frame(message: bytes) -> bytes:
     """Return the frame in which a server sends a binary message."""
-    size = len(message)
+    return frame_head(len(message)) + message
+
+
+def frame_head(size: int) -> bytes:
+    """Return what the frame of a server's binary message of `size` bytes begins with."""
     if size < 126:
-        return bytes((_BINARY, size)) + message
+        return bytes((_BINARY, size))
     if size <= 0xFFFF:
-        return bytes((_BINARY, 126)) + size.to_bytes(2, "big") + message
-    return bytes((_BINARY, 127)) + size.to_bytes(8, "big") + message
+        return bytes((_BINARY, 126)) + size.to_bytes(2, "big")
+    return bytes((_BINARY, 127)) + size.to_bytes(8, "big")

@@ -493,4 +493,6 @@ class Replicator:
 
 
 def _state_of(updates: tuple[bytes, ...]) -> bytes:
-    return get_state(merge_updates(*updates)) if updates else NOTHING
+    if not updates:
+        return NOTHING
+    return get_state(updates[0] if len(updates) == 1 else merge_updates(*updates))

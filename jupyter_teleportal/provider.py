@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ from pycrdt import Awareness, Doc, TransactionEvent, get_update, merge_updates
 
 from . import protocol
 from .awareness import AwarenessBridge, Sink
+from .client_messages import STEP2, UPDATE, sync_message
 from .codec import (
     AwarenessEnvelope,
     AwarenessQuery,
@@ -19,16 +21,18 @@ from .codec import (
     Notice,
     decode_envelope,
     encode_payload,
+    inflated,
 )
 from .compaction import Compactor, readable
 from .content import SeedContent
 from .errors import CodecError, LogChanged, TransportError
 from .fanout import nobodys_message
 from .membership import Lease
-from .model import Appended, LeaseView, LeaseWish, Scope, offset_key
-from .protocol import EMPTY_UPDATE, Effect, Phase, Replicator
+from .model import Appended, LeaseView, LeaseWish, LogRead, Scope, offset_key
+from .protocol import EMPTY_UPDATE, NOTHING, Effect, Phase, Replicator
 from .replica import LeaseQuestion, Replica
 from .transports.base import TransportState, loop_time
+from .workers import LARGE_BYTES, off_loop
 
 LINGER_S = 0.05
 MEND_S = 0.5
@@ -42,6 +46,9 @@ class RoomLink:
     Subclasses say where the content comes from when nobody has seeded the room (`load_content`),
     what to do with a document of another lineage (`convert`), and what the lease is good for
     (`lease_changed`).
+
+    Attributes:
+        content_bytes: bytes of all updates that the document has taken: it is no larger than that.
     """
 
     def __init__(
@@ -74,7 +81,10 @@ class RoomLink:
         self._hold_off_until = 0.0
         self._publishing: set[asyncio.Task[None]] = set()
         self.compactor = Compactor(replica.transport, scope, timing)
+        self.content_bytes = 0
         self._applying = False
+        self._opened = False
+        self._begun: tuple[tuple[bytes, ...], bytes] | None = None
         self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._appending: set[asyncio.Future[Appended]] = set()
@@ -165,6 +175,7 @@ class RoomLink:
                     "Room %s is open on this server alone; it is shared when the transport is back",
                     self.scope.room,
                 )
+        self._opened = True
         if self.replica.connected:
             await self.tick()
 
@@ -238,8 +249,12 @@ class RoomLink:
     # -- events ----------------------------------------------------------------------------
 
     def _on_update(self, event: TransactionEvent) -> None:
+        # Of what comes from the log no bytes are made here: that takes as long as applying it.
+        if self._applying:
+            return
         update = event.update
-        if update != EMPTY_UPDATE and not self._applying:
+        if update != EMPTY_UPDATE:
+            self.content_bytes += len(update)
             self._perform(self.replicator.local_update(update))
 
     def _on_message(self, message: bytes) -> None:
@@ -461,6 +476,10 @@ class RoomLink:
 
     def apply(self, updates: tuple[bytes, ...]) -> None:
         """Apply updates that are in the log already."""
+        large, empty = sum(map(len, updates)) >= LARGE_BYTES, self.doc.get_state() == NOTHING
+        if large and not self._opened:
+            # For an observer, even one that does not look, pycrdt makes bytes of all of it.
+            self.doc.unobserve(self._subscription)
         self._applying = True
         try:
             with self.doc.transaction():
@@ -471,12 +490,30 @@ class RoomLink:
                             self.scope.room,
                             len(update) / 1e6,
                         )
+                    self.content_bytes += len(update)
                     try:
                         self.doc.apply_update(update)
                     except (ValueError, RuntimeError) as error:
                         self.complain(f"An update of {len(update)} bytes is passed over: {error}")
         finally:
             self._applying = False
+            if large and not self._opened:
+                self._subscription = self.doc.observe(self._on_update)
+        if large and empty:
+            self._begun = updates, self.doc.get_state()
+
+    def answer(self, state: bytes) -> list[bytes]:
+        """Return the messages that bring a client with the state vector `state` what it lacks.
+
+        To make one update of a large document takes pycrdt longest of all. The first client is
+        sent those that the document began with, and what came after them.
+        """
+        begun, self._begun = self._begun, None
+        if begun is None or state != NOTHING:
+            return [sync_message(STEP2, self.doc.get_update(state))]
+        updates, since = begun
+        first = [sync_message(UPDATE, update) for update in updates]
+        return [*first, sync_message(STEP2, self.doc.get_update(since))]
 
     async def _read(self, effect: protocol.Read) -> None:
         try:
@@ -486,6 +523,10 @@ class RoomLink:
             return
         if self._closed:
             return
+        if sum(map(len, read.payloads)) >= LARGE_BYTES:
+            read = await asyncio.to_thread(_inflated, read)
+            if self._closed:
+                return
         if not read.contiguous:
             self.compactor.read(read)
         if self.replicator.converts(read):
@@ -503,19 +544,20 @@ class RoomLink:
         misses = self.replicator.misses(read)
         effects = self.replicator.read_done(effect, read)
         self._perform(effects)
-        if misses or (not read.contiguous and self._waits_for_more(effects)):
+        misses = misses or (not read.contiguous and await self._waits_for_more(effects))
+        if misses and not self._closed:
             self.complain("The log has lost entries; the other servers are asked to put them back")
             self.publish(Notice(self.replica.id, "incomplete", {}))
 
-    def _waits_for_more(self, effects: list[Effect]) -> bool:
+    async def _waits_for_more(self, effects: list[Effect]) -> bool:
         """Whether anything that was applied builds on what the document lacks."""
         state = self.doc.get_state()
-        return any(
-            _missing(update, state)
-            for effect in effects
-            if isinstance(effect, protocol.Apply | protocol.Convert)
-            for update in effect.updates
-        )
+        for effect in effects:
+            if isinstance(effect, protocol.Apply | protocol.Convert):
+                for update in effect.updates:
+                    if await off_loop(len(update), _missing, update, state):
+                        return True
+        return False
 
     def _append_state(self, effect: protocol.AppendState, log: str, update: bytes) -> None:
         if update == EMPTY_UPDATE:
@@ -527,12 +569,18 @@ class RoomLink:
     def _append(
         self, effect: protocol.Append | protocol.AppendState, log: str, update: bytes
     ) -> None:
-        sender = self.replicator.sender
-        payload = encode_payload(update)
-        # Sent here and now; only the answer is waited for.
-        appending = asyncio.ensure_future(
-            self.replica.transport.append_log(self.scope, log, sender, payload)
-        )
+        sender, transport = self.replicator.sender, self.replica.transport
+
+        async def append_large() -> Appended:
+            payload = await asyncio.to_thread(encode_payload, update)
+            return await transport.append_log(self.scope, log, sender, payload)
+
+        if len(update) < LARGE_BYTES:
+            # Sent here and now; only the answer is waited for.
+            appended = transport.append_log(self.scope, log, sender, encode_payload(update))
+        else:
+            appended = append_large()
+        appending = asyncio.ensure_future(appended)
         self._appending.add(appending)
         appending.add_done_callback(partial(self._appended, effect))
 
@@ -554,7 +602,7 @@ class RoomLink:
         transport = self.replica.transport
         sender = self.replicator.sender
         try:
-            payload = encode_payload(update)
+            payload = await off_loop(len(update), encode_payload, update)
             seeded = await transport.seed_log(self.scope, effect.lineage, sender, payload)
         except TransportError as error:
             self._failed(effect, error)
@@ -650,6 +698,15 @@ class RoomLink:
 
     def complain(self, message: str) -> None:
         self.replica.complain(f"rooms {self.scope.room}", f"Room {self.scope.room}: {message}")
+
+
+def _inflated(read: LogRead) -> LogRead:
+    """The same, with payloads that are quickly decoded."""
+    return replace(
+        read,
+        checkpoint=None if read.checkpoint is None else inflated(read.checkpoint),
+        entries=[replace(entry, payload=inflated(entry.payload)) for entry in read.entries],
+    )
 
 
 def _missing(update: bytes, state: bytes) -> bool:

@@ -23,6 +23,7 @@ from .document_file import DocumentFile, FileState
 from .errors import CodecError, LogChanged, SaveFailed, TransportError
 from .model import ZERO_OFFSET, offset_key
 from .provider import RoomLink
+from .workers import LARGE_BYTES, off_loop
 
 REQUEST_TIMEOUT_S = 3.0
 LAST_SAVED_MAX_ENTRIES = 100
@@ -101,15 +102,41 @@ class Reconciler:
         """Whether the file holds the content with this digest."""
         return fingerprint == self._base_digest
 
-    @property
-    def holds_document(self) -> bool:
-        """Whether the file holds what the document does."""
+    async def holds_document(self) -> bool:
+        """Whether the file is known to hold what the document does."""
         compared = self._changes, self._base_digest
         if self._compared != compared:
             # To be told again only when one of them has changed: large documents take their time.
-            self._equal = self.holds(digest(self._document.get()))
+            fingerprint = await self.digest(await self.snapshot())
+            if compared != (self._changes, self._base_digest):
+                return False
+            self._equal = self.holds(fingerprint)
             self._compared = compared
         return self._equal
+
+    async def snapshot(self) -> Any:
+        """The document's content at one moment, later than the call: an edit in between would make
+        it a state that never was."""
+        if self._link.content_bytes < LARGE_BYTES:
+            return self._document.get()
+        changes = self._changes
+        try:
+            content = await self._document.aget()
+        except Exception:
+            if changes == self._changes:
+                raise
+            # Something that was being read was deleted meanwhile.
+        else:
+            if changes == self._changes:
+                return content
+        return await self._content_of(self._link.doc.get_update())
+
+    async def digest(self, content: Any) -> str:
+        """The digest of content like the document's."""
+        return await off_loop(self._link.content_bytes, digest, content)
+
+    async def _content_of(self, update: bytes) -> Any:
+        return await off_loop(len(update), lambda: document_of(self._file_type, update).get())
 
     def document_changed(self) -> None:
         """The document's content is another one."""
@@ -133,9 +160,14 @@ class Reconciler:
             if state.hash == self._loaded[0]:
                 return self._loaded[1], state
         content, state = await self._file.load()
-        found = seed(self._file_type, content)
+        found = await off_loop(state.size, self._seed, content)
         self._loaded = state.hash, found
         return found, state
+
+    def _seed(self, content: Any) -> SeedContent:
+        found = seed(self._file_type, content)
+        _ = found.digest  # everybody asks for it
+        return found
 
     def forget_loaded(self) -> None:
         """What was loaded is not needed any more."""
@@ -164,7 +196,7 @@ class Reconciler:
             )
             return
         if state.hash == known:
-            self._outage_base = seed(self._file_type, content).content
+            self._outage_base = (await off_loop(state.size, self._seed, content)).content
 
     def converted(self, log_content: Any) -> None:
         """The document is another one now, which was seeded with who knows what, and the log holds
@@ -196,11 +228,13 @@ class Reconciler:
         as text they would be there twice when this replica comes back. Return the content as it
         is noted."""
         self._note_before = await self._file.read_note()
-        content = self._document.get()
         lineage = self._link.replicator.lineage
-        if lineage is not None:
-            self._note = encode_note(lineage, self.base, self._link.doc.get_update())
-            await self._file.write_note(self._note)
+        if lineage is None:
+            return await self.snapshot()
+        base, update = self.base, self._link.doc.get_update()
+        content = await self._content_of(update)
+        self._note = await off_loop(len(update), encode_note, lineage, base, update)
+        await self._file.write_note(self._note)
         return content
 
     async def take_note_back(self) -> None:
@@ -356,7 +390,7 @@ class Reconciler:
     ) -> bool:
         """The file is not what has been said of it; return whether it was taken over."""
         known = {saved.get("digest", "")}
-        was_saved = digest(self._document.get()) in known
+        was_saved = noted is not None and digest(self._document.get()) in known
         adopted = noted is not None and await self._adopt(noted)
         if noted is not None and adopted and noted.lineage == self._link.replicator.lineage:
             self._link.log.info("%s was saved by another server during an outage", self._file.path)
@@ -418,7 +452,8 @@ class Reconciler:
         another program: what it holds is kept beside it, because nobody can know."""
         lineage = self._link.replicator.lineage
         if self._base is not None and self._base_lineage == lineage:
-            seeded = digest(theirs) == self._base_digest
+            whole = theirs is on_disk.content
+            seeded = (on_disk.digest if whole else digest(theirs)) == self._base_digest
         elif theirs is on_disk.content:
             seeded = on_disk.lineage == lineage
         else:
@@ -438,7 +473,8 @@ class Reconciler:
         assert self.disk is not None
         if saved.get("hash") != self.disk.hash or self.unnoted:
             await self._link.flush(REQUEST_TIMEOUT_S)
-            await self.mark(self._link.replicator.offset if self.holds_document else ZERO_OFFSET)
+            holds = await self.holds_document()
+            await self.mark(self._link.replicator.offset if holds else ZERO_OFFSET)
 
     def _step_down(self) -> NoReturn:
         """The file is not what this replica knows, and alone it cannot know whether another one

@@ -43,9 +43,10 @@ from pycrdt import (
     read_message,
 )
 from pycrdt.websocket import YRoom
+from tornado.websocket import WebSocketClosedError
 
 from .awareness import AwarenessBridge
-from .client_messages import check_message, update_in
+from .client_messages import STEP2, check_message, sync_message, update_in
 from .collecting import ShortCollections
 from .connections import RELIED_ON as RELIED_ON_IN_TORNADO
 from .connections import FrameWriter, in_bulk
@@ -73,6 +74,7 @@ SETTINGS_KEY = "jupyter_teleportal"
 GLOBAL_AWARENESS = "JupyterLab:globalAwareness"
 TAKE = "_teleportal_take"
 """The attribute of a client's handler that takes its messages, once it is served."""
+_QUESTION = bytes((YMessageType.SYNC, YSyncMessageType.SYNC_STEP1))
 SESSION_EXPIRED = 1003
 """The close code at which JupyterLab asks whether to reload."""
 
@@ -292,7 +294,14 @@ class Seam:
                 await link.aclose()
             self._collections.look_at_all()
 
-        take_over(room, fanout, lambda: link.awareness if link else None)
+        async def answer(channel: Channel, state: bytes) -> None:
+            assert link is not None
+            for message in link.answer(state):
+                # Not until the client has read it: it goes on being listened to meanwhile.
+                with contextlib.suppress(WebSocketClosedError):
+                    FrameWriter().send(channel, message)
+
+        take_over(room, fanout, lambda: link.awareness if link else None, answer=answer)
         handle_error = room.on_message_error
 
         async def on_message_error(error: Exception, message: bytes, channel: Channel) -> bool:
@@ -402,9 +411,22 @@ def _empty(room: Any) -> None:
     room._document = type(room._document)(room.ydoc, room.awareness)
 
 
-def take_over(room: Any, fanout: Fanout, bridge: Callable[[], AwarenessBridge | None]) -> None:
-    """Let `fanout` carry the room's updates to its clients, and `bridge` know which clients'
-    awareness came over which channel. Call it before the room is started."""
+def take_over(
+    room: Any,
+    fanout: Fanout,
+    bridge: Callable[[], AwarenessBridge | None],
+    *,
+    answer: Callable[[Channel, bytes], Awaitable[None]] | None = None,
+) -> None:
+    """Take a room's clients over from upstream. Call it before the room is started.
+
+    Args:
+        room: the room.
+        fanout: carries the room's updates to its clients.
+        bridge: knows which clients' awareness came over which channel, once there is one.
+        answer: brings the client of a channel what it lacks beyond its state vector; without it,
+            that is done with one message that is waited for.
+    """
     owners: dict[int, Channel] = {}
 
     def track(topic: str, change: tuple[dict[str, Any], Any]) -> None:
@@ -413,14 +435,21 @@ def take_over(room: Any, fanout: Fanout, bridge: Callable[[], AwarenessBridge | 
             for client in (*change[0]["added"], *change[0]["updated"]):
                 owners[client] = channel
 
+    async def bring(channel: Channel, state: bytes) -> None:
+        await channel.send(sync_message(STEP2, room.ydoc.get_update(state)))
+
     async def handle(channel: Channel, message: bytes) -> None:
         token = current_channel.set(channel)
         try:
             skip = room.on_message is not None and room.on_message(message)
             if isawaitable(skip):
                 skip = await skip
-            if not skip and (reply := _take_message(room, fanout, channel, message)) is not None:
-                await channel.send(reply)
+            if skip:
+                return
+            if message[:2] == _QUESTION:
+                await (answer or bring)(channel, read_message(message[2:]))
+            else:
+                _take_message(room, fanout, channel, message)
         except Exception as error:
             caught = room.on_message_error
             if caught is None or not await caught(error, message, channel):
@@ -471,20 +500,19 @@ def take_over(room: Any, fanout: Fanout, bridge: Callable[[], AwarenessBridge | 
     room._broadcast_updates = broadcast_updates
 
 
-def _take_message(room: Any, fanout: Fanout, channel: Channel, message: bytes) -> bytes | None:
-    """Do with a client's message what upstream's `serve` does; return the reply."""
+def _take_message(room: Any, fanout: Fanout, channel: Channel, message: bytes) -> None:
+    """Do what upstream's `serve` does with a client's message that is no question."""
     if message[0] == YMessageType.SYNC:
         update = update_in(message)
         if update is None:
-            return handle_sync_message(message[1:], room.ydoc)
-        if update != EMPTY_UPDATE:
+            handle_sync_message(message[1:], room.ydoc)
+        elif update != EMPTY_UPDATE:
             room.ydoc.apply_update(update)
     elif message[0] == YMessageType.AWARENESS:
         # It goes back to its author too, who takes it for a sign of life; but not its farewell.
         left = is_awareness_disconnect_message(message[1:])
         fanout.broadcast(message, channel if left else None)
         room.awareness.apply_awareness_update(read_message(message[1:]), room)
-    return None
 
 
 def _drop(channel: Any) -> None:
@@ -635,7 +663,8 @@ def _write_whole(path: Path, data: bytes) -> None:
 
 def _state(model: dict[str, Any]) -> FileState:
     modified = str(model["last_modified"])
-    return FileState(model.get("hash") or modified, modified, bool(model["writable"]))
+    found = model.get("hash") or modified
+    return FileState(found, modified, bool(model["writable"]), model.get("size") or 0)
 
 
 def _install_handlers() -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 from jupyter_ydoc.ybasedoc import YBaseDoc
 
-from .content import digest
 from .document_file import DocumentFile
 from .errors import TransportError
 from .provider import RoomLink
@@ -202,7 +201,7 @@ class Saver:
         try:
             if self._schedule.due() is not None and self._autosaves():
                 await self.save()
-            elif self.reconciler.holds_document:
+            elif await self.reconciler.holds_document():
                 await self._link.flush(REQUEST_TIMEOUT_S)
                 await self.reconciler.mark(self._link.replicator.offset)
         except Exception as error:  # noqa: BLE001 (whatever it is, the room is closed)
@@ -236,13 +235,13 @@ class Saver:
 
     async def _write_if_changed(self) -> None:
         offset, changes = self._link.replicator.offset, self._changes
-        content = await self._snapshot()
-        fingerprint = digest(content)
+        content = await self.reconciler.snapshot()
+        fingerprint = await self.reconciler.digest(content)
         if not self.reconciler.holds(fingerprint):
             noted = not await self._claim(fingerprint)
             if noted:
                 content = await self.reconciler.leave_note()
-                fingerprint = digest(content)
+                fingerprint = await self.reconciler.digest(content)
             try:
                 if self.reconciler.disk is None:
                     raise NotTheSaver("the file may be another one now")
@@ -262,18 +261,6 @@ class Saver:
         if changes == self._changes:
             offset = self._link.replicator.offset
         await self.reconciler.mark(offset)
-
-    async def _snapshot(self) -> Any:
-        """The content at one moment: an edit in between would make it a state that never was."""
-        changes = self._changes
-        try:
-            content = await self._document.aget()
-        except Exception:
-            if changes == self._changes:
-                raise
-            # Something that was being read was deleted meanwhile.
-            return self._document.get()
-        return content if changes == self._changes else self._document.get()
 
     async def _claim(self, fingerprint: str) -> bool:
         """Make sure right before writing that this is the saver, and say what it is writing: if
@@ -307,7 +294,7 @@ class Saver:
         try:
             async with self._lock:
                 await self.reconciler.merge_foreign_change()
-                self._schedule_if_unsaved()
+                await self._schedule_if_unsaved()
         except NotTheSaver as error:
             self._link.log.info("%s: %s", self._file.path, error)
             self.reconciler.disk = None
@@ -322,9 +309,9 @@ class Saver:
 
     async def _take_over(self) -> None:
         await self.reconciler.take_over()
-        self._schedule_if_unsaved()
+        await self._schedule_if_unsaved()
 
-    def _schedule_if_unsaved(self) -> None:
-        if self._delay_s is not None and not self.reconciler.holds_document:
+    async def _schedule_if_unsaved(self) -> None:
+        if self._delay_s is not None and not await self.reconciler.holds_document():
             self._schedule.changed(loop_time())
             self._wake.set()

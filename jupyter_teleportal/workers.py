@@ -1,4 +1,4 @@
-"""AnyIO's worker threads, in an event loop that AnyIO has not started: Jupyter's."""
+"""Threads beside the event loop: large work goes there, and AnyIO's find their way home."""
 
 from __future__ import annotations
 
@@ -7,9 +7,28 @@ import contextlib
 import importlib
 import queue
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 from anyio.lowlevel import RunVar
+
+LARGE_BYTES = 1_000_000
+"""From so many bytes on, work takes longer than an event loop should be kept from others."""
+
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
+
+
+async def off_loop(
+    size: int, work: Callable[_Given, _Result], *args: _Given.args, **keywords: _Given.kwargs
+) -> _Result:
+    """Return what `work` does, in a thread if it is about a large number of bytes, `size`.
+
+    A large document is worth the way there and back; for a small one it is most of the time.
+    """
+    if size < LARGE_BYTES:
+        return work(*args, **keywords)
+    return await asyncio.to_thread(work, *args, **keywords)
 
 
 def hold_workers() -> asyncio.Task[None]:

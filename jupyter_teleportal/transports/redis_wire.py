@@ -13,6 +13,8 @@ from typing import Any
 import hiredis
 
 _READ_BYTES = 256 * 1024
+_APART_BYTES = 64 * 1024
+"""An argument from this size on is not copied to stand with its length."""
 
 
 class ErrorReply(Exception):
@@ -41,7 +43,7 @@ class Wire:
         """Send a command. The reply comes with `read`, in the order of the commands."""
         if not self._out:
             self._loop.call_soon(self._flush)
-        self._out.append(pack(arguments))
+        self._out += pack(arguments)
 
     def _flush(self) -> None:
         data = b"".join(self._out)
@@ -69,8 +71,8 @@ class Wire:
         return replies
 
 
-def pack(arguments: tuple[Any, ...]) -> bytes:
-    """Return a command as Redis reads it (RESP: an array of bulk strings)."""
+def pack(arguments: tuple[Any, ...]) -> list[bytes]:
+    """Return the parts of a command as Redis reads it (RESP: an array of bulk strings)."""
     parts = [b"*%d\r\n" % len(arguments)]
     for argument in arguments:
         if isinstance(argument, str):
@@ -79,5 +81,8 @@ def pack(arguments: tuple[Any, ...]) -> bytes:
             raw = argument
         else:
             raw = str(argument).encode()
-        parts.append(b"$%d\r\n%b\r\n" % (len(raw), raw))
-    return b"".join(parts)
+        if len(raw) < _APART_BYTES:
+            parts.append(b"$%d\r\n%b\r\n" % (len(raw), raw))
+        else:
+            parts += (b"$%d\r\n" % len(raw), raw, b"\r\n")
+    return parts

@@ -45,7 +45,8 @@ class Disk:
 
     def state(self) -> FileState:
         text = json.dumps(self.content, sort_keys=True)
-        return FileState(hashlib.sha256(text.encode()).hexdigest(), str(len(text)), self.writable)
+        found = hashlib.sha256(text.encode()).hexdigest()
+        return FileState(found, str(len(text)), self.writable, len(text))
 
 
 class File:

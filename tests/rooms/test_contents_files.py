@@ -1,19 +1,23 @@
-"""Shared files are written whole, in a thread, by whichever contents manager writes files."""
+"""Shared files are read and written in threads, and whole, by whichever manager writes files."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import json
 import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 from jupyter_server.services.contents.filemanager import FileContentsManager
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 from nbformat.v4 import new_code_cell, new_notebook, new_output
+from tornado.web import HTTPError
 
 from jupyter_teleportal import contents_files
 from jupyter_teleportal.contents_files import take_over_files
@@ -126,4 +130,85 @@ async def test_a_write_that_fails_is_told_and_leaves_the_file(
     with pytest.raises(Exception, match="No space left"):
         await writing.manager.save({**TEXT, "content": "other"}, "shared/file.txt")
     assert (tmp_path / "shared" / "file.txt").read_text() == "text"
+    writing.close()
+
+
+def noted_readers(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
+    """The threads in which notebooks are read from now on."""
+    found: list[threading.Thread] = []
+    reads = nbformat.reads
+
+    def noted(*args: Any, **keywords: Any) -> Any:
+        found.append(threading.current_thread())
+        return reads(*args, **keywords)
+
+    monkeypatch.setattr(contents_files.nbformat, "reads", noted)
+    return found
+
+
+@pytest.mark.parametrize("folder", ["shared", "own"])
+async def test_what_is_read_is_the_same_in_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    writing = made(AsyncLargeFileManager, tmp_path, monkeypatch)
+    await writing.manager.save(notebook(), f"{folder}/book.ipynb")
+    await writing.manager.save(dict(TEXT), f"{folder}/file.txt")
+    plain = AsyncLargeFileManager(root_dir=str(tmp_path))
+    plain.notary = writing.manager.notary
+    readers = noted_readers(monkeypatch)
+    for name in ("book.ipynb", "file.txt"):
+        for content in (True, False):
+            asked = {"content": content, "require_hash": True}
+            model = await writing.manager.get(f"{folder}/{name}", **asked)
+            assert model == await plain.get(f"{folder}/{name}", **asked)
+            assert (
+                model["hash"] == hashlib.sha256((tmp_path / folder / name).read_bytes()).hexdigest()
+            )
+    assert readers
+    assert threading.main_thread() not in readers
+    writing.close()
+
+
+async def test_two_files_that_are_read_at_once_keep_their_hashes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing = made(AsyncLargeFileManager, tmp_path, monkeypatch)
+    names = [f"shared/{number}.txt" for number in range(8)]
+    for name in names:
+        (tmp_path / name).write_text(name)
+    models = await asyncio.gather(
+        *(writing.manager.get(name, content=False, require_hash=True) for name in names)
+    )
+    assert [model["hash"] for model in models] == [
+        hashlib.sha256(name.encode()).hexdigest() for name in names
+    ]
+    writing.close()
+
+
+@pytest.mark.parametrize("text", ["no JSON", '{"cells": [}', "[1]"])
+async def test_a_notebook_that_cannot_be_read_is_told_as_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    writing = made(AsyncLargeFileManager, tmp_path, monkeypatch)
+    (tmp_path / "shared" / "bad.ipynb").write_text(text)
+    plain = AsyncLargeFileManager(root_dir=str(tmp_path))
+    errors = []
+    for manager in (plain, writing.manager):
+        with pytest.raises(HTTPError) as caught:
+            await manager.get("shared/bad.ipynb")
+        errors.append(str(caught.value))
+    assert errors[0] == errors[1]
+    assert "Unreadable Notebook" in errors[0]
+    writing.close()
+
+
+async def test_a_notebook_that_is_not_valid_is_read_with_a_word_about_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing = made(AsyncLargeFileManager, tmp_path, monkeypatch)
+    cell = {**new_code_cell("x"), "execution_count": "no number"}
+    content = {**new_notebook(), "cells": [cell]}
+    (tmp_path / "shared" / "odd.ipynb").write_text(json.dumps(content))
+    model = await writing.manager.get("shared/odd.ipynb")
+    assert "validation failed" in model["message"].lower()
     writing.close()

@@ -19,6 +19,7 @@ from jupyter_teleportal.fanout import Fanout, current_channel
 from jupyter_teleportal.model import Scope
 from jupyter_teleportal.protocol import Phase
 from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
+from jupyter_teleportal.workers import LARGE_BYTES
 from rooms.sites import ROOM, Disk, File, Start, same
 
 
@@ -251,7 +252,8 @@ async def test_cells_that_are_deleted_while_they_are_read(start: Start, disk: Di
         ],
     }
     a = await start("a", file_type="notebook")
-    snapshot = asyncio.create_task(a.link.saver._snapshot())
+    a.link.content_bytes = LARGE_BYTES  # so that it is read with pauses
+    snapshot = asyncio.create_task(a.link.reconciler.snapshot())
     for _ in range(2):
         await asyncio.sleep(0)
     del a.document.ycells[10:40]

@@ -15,9 +15,10 @@ from pycrdt import (
     create_awareness_message,
     create_sync_message,
     create_update_message,
+    handle_sync_message,
 )
 
-from jupyter_teleportal.client_messages import check_message
+from jupyter_teleportal.client_messages import STEP2, UPDATE, check_message, sync_message
 from jupyter_teleportal.errors import CodecError
 
 
@@ -73,3 +74,13 @@ def test_the_reason_is_named(message: object, reason: str) -> None:
 def test_anything_else_raises_nothing_else(message: bytes) -> None:
     with contextlib.suppress(CodecError):
         check_message(message)
+
+
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 20_000])
+def test_a_message_of_a_sync_step_is_pycrdts(size: int) -> None:
+    doc: Doc = Doc(client_id=7)
+    doc["text"] = Text("x" * size)
+    update = doc.get_update()
+    assert sync_message(UPDATE, update) == create_update_message(update)
+    question = create_sync_message(Doc())
+    assert sync_message(STEP2, update) == handle_sync_message(question[1:], doc)

@@ -30,6 +30,7 @@ from jupyter_teleportal.codec import (
     encode_crossing,
     encode_note,
     encode_payload,
+    inflated,
 )
 from jupyter_teleportal.errors import CodecError, NewerFormat
 
@@ -160,6 +161,19 @@ def test_a_payload_comes_back_as_it_was(update: bytes) -> None:
     payload = encode_payload(update)
     assert decode_payload(payload) == update
     assert len(payload) <= len(update) + 1
+
+
+@given(st.binary(max_size=4000) | st.binary(max_size=4).map(lambda part: part * 2000))
+def test_an_inflated_payload_holds_the_same(update: bytes) -> None:
+    payload = inflated(encode_payload(update))
+    assert payload[:1] == b"\x00"
+    assert decode_payload(payload) == update
+    assert inflated(payload) is payload
+
+
+@pytest.mark.parametrize("payload", [b"", b"\x01garbage", b"\x07a later format", b"\xff"])
+def test_what_cannot_be_inflated_is_left_for_whoever_decodes_it(payload: bytes) -> None:
+    assert inflated(payload) is payload
 
 
 def test_only_what_pays_is_deflated() -> None:

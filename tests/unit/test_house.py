@@ -70,6 +70,7 @@ FLOORS: dict[int, set[str]] = {
         "scheduling",
         "settings",
         "shares",
+        "stepwise",
     },
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules}
