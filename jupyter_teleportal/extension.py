@@ -15,7 +15,6 @@ from .errors import SettingsError, TeleportalError
 from .handlers import HealthHandler, StatusHandler
 from .settings import Timing, check_key_prefix, describe_options, effective_shares
 from .shares import Shares
-from .status import describe
 
 if TYPE_CHECKING:
     from .file_ids import FileRegistry
@@ -266,6 +265,8 @@ class TeleportalExtension(ExtensionApp):
 
     def status(self) -> dict[str, Any]:
         """What the status endpoint says."""
+        from .status import describe
+
         if self._seam is None:
             return {**describe(None, Shares({})), "problem": self._problem}
         return {
