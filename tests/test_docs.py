@@ -95,6 +95,7 @@ TOOLS = {
     "benchmarks": "benchmarks/__main__.py",
     "benchmarks.plot": "benchmarks/plot.py",
     "benchmarks.projection": "benchmarks/projection.py",
+    "benchmarks.record": "benchmarks/record.py",
 }
 
 
