@@ -84,7 +84,7 @@ class RoomLink:
         self.content_bytes = 0
         self._applying = False
         self._opened = False
-        self._begun: tuple[tuple[bytes, ...], bytes] | None = None
+        self._begun: tuple[list[bytes], bytes] | None = None
         self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._appending: set[asyncio.Future[Appended]] = set()
@@ -480,6 +480,7 @@ class RoomLink:
         if large and not self._opened:
             # For an observer, even one that does not look, pycrdt makes bytes of all of it.
             self.doc.unobserve(self._subscription)
+        taken: list[bytes] = []
         self._applying = True
         try:
             with self.doc.transaction():
@@ -490,17 +491,18 @@ class RoomLink:
                             self.scope.room,
                             len(update) / 1e6,
                         )
-                    self.content_bytes += len(update)
                     try:
                         self.doc.apply_update(update)
+                        taken.append(update)
                     except (ValueError, RuntimeError) as error:
                         self.complain(f"An update of {len(update)} bytes is passed over: {error}")
         finally:
             self._applying = False
             if large and not self._opened:
                 self._subscription = self.doc.observe(self._on_update)
+        self.content_bytes += sum(map(len, taken))
         if large and empty:
-            self._begun = updates, self.doc.get_state()
+            self._begun = taken, self.doc.get_state()
 
     def answer(self, state: bytes) -> list[bytes]:
         """Return the messages that bring a client with the state vector `state` what it lacks.

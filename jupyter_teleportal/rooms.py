@@ -259,7 +259,12 @@ class Seam:
             link = PresenceLink(
                 self.replica, self.shares, self.registry, room.awareness, fanout.broadcast
             )
-            take_over(room, fanout, lambda: link.awareness)
+            take_over(
+                room,
+                fanout,
+                lambda: link.awareness,
+                answer=lambda state: [sync_message(STEP2, room.ydoc.get_update(state))],
+            )
             _before_stop(room, link.aclose)
 
     def _fanout(self, room: Any) -> Fanout:
@@ -294,14 +299,13 @@ class Seam:
                 await link.aclose()
             self._collections.look_at_all()
 
-        async def answer(channel: Channel, state: bytes) -> None:
+        def answer(state: bytes) -> list[bytes]:
             assert link is not None
-            for message in link.answer(state):
-                # Not until the client has read it: it goes on being listened to meanwhile.
-                with contextlib.suppress(WebSocketClosedError):
-                    FrameWriter().send(channel, message)
+            return link.answer(state)
 
-        take_over(room, fanout, lambda: link.awareness if link else None, answer=answer)
+        take_over(
+            room, fanout, lambda: link.awareness if link else None, answer=answer, send=_send_frame
+        )
         handle_error = room.on_message_error
 
         async def on_message_error(error: Exception, message: bytes, channel: Channel) -> bool:
@@ -411,12 +415,23 @@ def _empty(room: Any) -> None:
     room._document = type(room._document)(room.ydoc, room.awareness)
 
 
+async def _send(channel: Channel, message: bytes) -> None:
+    await channel.send(message)
+
+
+async def _send_frame(channel: Any, message: bytes) -> None:
+    # Not until the client has read it: it goes on being listened to meanwhile.
+    with contextlib.suppress(WebSocketClosedError):
+        FrameWriter().send(channel, message)
+
+
 def take_over(
     room: Any,
     fanout: Fanout,
     bridge: Callable[[], AwarenessBridge | None],
     *,
-    answer: Callable[[Channel, bytes], Awaitable[None]] | None = None,
+    answer: Callable[[bytes], list[bytes]],
+    send: Callable[[Channel, bytes], Awaitable[None]] = _send,
 ) -> None:
     """Take a room's clients over from upstream. Call it before the room is started.
 
@@ -424,8 +439,8 @@ def take_over(
         room: the room.
         fanout: carries the room's updates to its clients.
         bridge: knows which clients' awareness came over which channel, once there is one.
-        answer: brings the client of a channel what it lacks beyond its state vector; without it,
-            that is done with one message that is waited for.
+        answer: returns what brings a client with a state vector what it lacks.
+        send: sends a client that answer.
     """
     owners: dict[int, Channel] = {}
 
@@ -434,9 +449,6 @@ def take_over(
         if topic == "update" and change[1] is room and channel is not None:
             for client in (*change[0]["added"], *change[0]["updated"]):
                 owners[client] = channel
-
-    async def bring(channel: Channel, state: bytes) -> None:
-        await channel.send(sync_message(STEP2, room.ydoc.get_update(state)))
 
     async def handle(channel: Channel, message: bytes) -> None:
         token = current_channel.set(channel)
@@ -447,7 +459,8 @@ def take_over(
             if skip:
                 return
             if message[:2] == _QUESTION:
-                await (answer or bring)(channel, read_message(message[2:]))
+                for reply in answer(read_message(message[2:])):
+                    await send(channel, reply)
             else:
                 _take_message(room, fanout, channel, message)
         except Exception as error:

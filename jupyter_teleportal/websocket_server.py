@@ -95,7 +95,7 @@ class WebsocketServer(_WebsocketServer):
                 broadcast=fanout.broadcast,
             )
             self._links[room] = link
-            take_over(room, fanout, lambda: link.awareness)
+            take_over(room, fanout, lambda: link.awareness, answer=link.answer)
             await super().start_room(room)
             await link.open()
         else:

@@ -16,8 +16,11 @@ from jupyter_teleportal import provider, reconciling
 from jupyter_teleportal.client_messages import STEP2, SYNC, UPDATE
 from jupyter_teleportal.content import make_document
 from jupyter_teleportal.protocol import NOTHING
+from jupyter_teleportal.provider import RoomLink
+from jupyter_teleportal.replica import Replica
+from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
 from jupyter_teleportal.workers import LARGE_BYTES
-from rooms.sites import Disk, Start, same
+from rooms.sites import ROOM, TIMING, Disk, Start, same
 
 LARGE = base64.b64encode(random.Random(1).randbytes(2 * LARGE_BYTES)).decode()
 """What does not compress, so that it is large in the log too."""
@@ -162,3 +165,13 @@ async def test_a_client_that_has_something_already_gets_what_it_lacks(
     (message,) = a.link.answer(state)
     assert len(message) < LARGE_BYTES
     assert message[:2] == bytes((SYNC, STEP2))
+
+
+async def test_what_was_passed_over_is_not_sent_to_a_client(hub: MemoryHub) -> None:
+    whole = make_document("file")
+    whole.set(LARGE)
+    link = RoomLink(Replica(MemorySyncTransport(hub), timing=TIMING), ROOM, Doc())
+    link.apply((b"\xff" * LARGE_BYTES, whole.ydoc.get_update()))
+    messages = link.answer(NOTHING)
+    assert [message[1] for message in messages] == [UPDATE, STEP2]
+    assert text_after(messages) == LARGE
