@@ -163,6 +163,14 @@ def test_a_payload_comes_back_as_it_was(update: bytes) -> None:
     assert len(payload) <= len(update) + 1
 
 
+@given(st.binary(max_size=4).map(lambda part: part * 2000), st.integers(0, 9))
+def test_what_is_deflated_is_zlibs_format(update: bytes, level: int) -> None:
+    payload = encode_payload(update)
+    if payload[:1] == b"\x01":
+        assert zlib.decompress(payload[1:]) == update
+    assert decode_payload(b"\x01" + zlib.compress(update, level)) == update
+
+
 @given(st.binary(max_size=4000) | st.binary(max_size=4).map(lambda part: part * 2000))
 def test_an_inflated_payload_holds_the_same(update: bytes) -> None:
     payload = inflated(encode_payload(update))
