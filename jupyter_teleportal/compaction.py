@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from pycrdt import get_state, merge_updates
+from pycrdt import get_state
 
 from .codec import decode_payload, encode_payload
 from .errors import CodecError
 from .model import Entry, LogRead, Scope, offset_key
+from .protocol import merged
 from .settings import Timing
 from .transports.base import SyncTransport
 
@@ -79,7 +80,7 @@ def _fold(payloads: Sequence[bytes]) -> bytes | None:
     updates = [update for payload in payloads if (update := readable(payload)) is not None]
     if not updates:
         return None
-    return encode_payload(updates[0] if len(updates) == 1 else merge_updates(*updates))
+    return encode_payload(merged(updates))
 
 
 def excess(entries: Sequence[Entry], checkpoint: str, timing: Timing) -> int:

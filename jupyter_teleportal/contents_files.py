@@ -94,7 +94,7 @@ class _InThreads:
         self._manager = manager
         self._is_shared = is_shared
         # Taken by the manager right after it has the content, with nobody else in between.
-        self._hashed: tuple[Any, Any] = (None, None)
+        self._hashed: tuple[Any, Any] | None = None
 
     def install(self) -> None:
         """Take over those of the manager's methods that are upstream's."""
@@ -102,8 +102,9 @@ class _InThreads:
         if getattr(kind, "_get_hash", None) is upstream._get_hash:
             self._take("_get_hash", self._get_hash)
             self._take("_read_file", self._read_file)
-        for name in ("_read_notebook", "_save_notebook", "_save_file"):
-            self._take(name, getattr(self, name))
+        self._take("_read_notebook", self._read_notebook)
+        for name in ("_save_notebook", "_save_file"):
+            self._take(name, partial(self._save, getattr(_IN_THREAD, name)))
 
     def _take(self, name: str, ours: Callable[..., Any]) -> None:
         if getattr(type(self._manager), name, None) is getattr(AsyncFileManagerMixin, name):
@@ -114,18 +115,18 @@ class _InThreads:
     ) -> Any:
         if not self._is_shared(os_path):
             return await read(os_path, format, raw)
-        answer, hashed = await asyncio.to_thread(self._read_and_hash, os_path, format, raw)
-        self._hashed = answer[0], hashed
+        answer, self._hashed = await asyncio.to_thread(self._read_and_hash, os_path, format, raw)
         return answer
 
     def _read_and_hash(self, os_path: str, format: str | None, raw: bool) -> tuple[Any, Any]:
         answer = _IN_THREAD._read_file(self._manager, os_path, format, raw)
-        wanted = format == "byte"
-        return answer, _IN_THREAD._get_hash(self._manager, answer[0]) if wanted else None
+        if format != "byte":
+            return answer, None  # not asked for the hash
+        return answer, (answer[0], _IN_THREAD._get_hash(self._manager, answer[0]))
 
     def _get_hash(self, work_out: Callable[[bytes], Any], content: bytes) -> Any:
-        (known, hashed), self._hashed = self._hashed, (None, None)
-        return hashed if hashed is not None and known is content else work_out(content)
+        hashed, self._hashed = self._hashed, None
+        return hashed[1] if hashed is not None and hashed[0] is content else work_out(content)
 
     async def _read_notebook(
         self,
@@ -149,16 +150,14 @@ class _InThreads:
         read: Any = nbformat.reads
         return read(text, as_version, errors, cls=StepwiseDecoder), data
 
-    async def _save_notebook(
-        self, save: Callable[..., Any], os_path: str, *args: Any, **keywords: Any
+    async def _save(
+        self,
+        in_thread: Callable[..., Any],
+        save: Callable[..., Any],
+        os_path: str,
+        *args: Any,
+        **keywords: Any,
     ) -> None:
         if self._is_shared(os_path):
-            save = partial(asyncio.to_thread, _IN_THREAD._save_notebook, self._manager)
-        await save(os_path, *args, **keywords)
-
-    async def _save_file(
-        self, save: Callable[..., Any], os_path: str, *args: Any, **keywords: Any
-    ) -> None:
-        if self._is_shared(os_path):
-            save = partial(asyncio.to_thread, _IN_THREAD._save_file, self._manager)
+            save = partial(asyncio.to_thread, in_thread, self._manager)
         await save(os_path, *args, **keywords)

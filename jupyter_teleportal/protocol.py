@@ -22,6 +22,7 @@ effect         ends with
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import count
@@ -136,6 +137,11 @@ class Problem(Effect):
 def lineage_of(log: str) -> str:
     """The lineage in the log id ``lineage/epoch``."""
     return log.split("/", 1)[0]
+
+
+def merged(updates: Sequence[bytes]) -> bytes:
+    """Return one update that stands for all of these, of which there is at least one."""
+    return updates[0] if len(updates) == 1 else merge_updates(*updates)
 
 
 @dataclass
@@ -493,6 +499,4 @@ class Replicator:
 
 
 def _state_of(updates: tuple[bytes, ...]) -> bytes:
-    if not updates:
-        return NOTHING
-    return get_state(updates[0] if len(updates) == 1 else merge_updates(*updates))
+    return get_state(merged(updates)) if updates else NOTHING

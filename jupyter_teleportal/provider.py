@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from pycrdt import Awareness, Doc, TransactionEvent, get_update, merge_updates
+from pycrdt import Awareness, Doc, TransactionEvent, get_update
 
 from . import protocol
 from .awareness import AwarenessBridge, Sink
@@ -29,7 +29,7 @@ from .errors import CodecError, LogChanged, TransportError
 from .fanout import nobodys_message
 from .membership import Lease
 from .model import Appended, LeaseView, LeaseWish, LogRead, Scope, offset_key
-from .protocol import EMPTY_UPDATE, NOTHING, Effect, Phase, Replicator
+from .protocol import EMPTY_UPDATE, NOTHING, Effect, Phase, Replicator, merged
 from .replica import LeaseQuestion, Replica
 from .transports.base import TransportState, loop_time
 from .workers import LARGE_BYTES, off_loop
@@ -436,8 +436,7 @@ class RoomLink:
                 case protocol.Read():
                     self.spawn(self._read(effect))
                 case protocol.Append(log, updates):
-                    update = updates[0] if len(updates) == 1 else merge_updates(*updates)
-                    self._append(effect, log, update)
+                    self._append(effect, log, merged(updates))
                 case protocol.AppendState(log, since):
                     self._append_state(effect, log, self.doc.get_update(since))
                 case protocol.Seed(_, update):
@@ -476,8 +475,9 @@ class RoomLink:
 
     def apply(self, updates: tuple[bytes, ...]) -> None:
         """Apply updates that are in the log already."""
-        large, empty = sum(map(len, updates)) >= LARGE_BYTES, self.doc.get_state() == NOTHING
-        if large and not self._opened:
+        opening = not self._opened and sum(map(len, updates)) >= LARGE_BYTES
+        empty = opening and self.doc.get_state() == NOTHING
+        if opening:
             # For an observer, even one that does not look, pycrdt makes bytes of all of it.
             self.doc.unobserve(self._subscription)
         taken: list[bytes] = []
@@ -498,10 +498,10 @@ class RoomLink:
                         self.complain(f"An update of {len(update)} bytes is passed over: {error}")
         finally:
             self._applying = False
-            if large and not self._opened:
+            if opening:
                 self._subscription = self.doc.observe(self._on_update)
         self.content_bytes += sum(map(len, taken))
-        if large and empty:
+        if empty:
             self._begun = taken, self.doc.get_state()
 
     def answer(self, state: bytes) -> list[bytes]:
