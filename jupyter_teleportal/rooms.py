@@ -1,4 +1,4 @@
-"""The seam: the one module that knows the insides of jupyter_server_ydoc and of YRoom.
+"""The seam: with `room_handlers` all that knows the insides of jupyter_server_ydoc and of YRoom.
 
 It takes over the rooms of shared documents and leaves all others as they are. What it relies on
 is checked by `check_upstream` when it is installed.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
-import importlib
 import importlib.metadata
 import json
 import posixpath
@@ -28,7 +27,6 @@ from jupyter_server_ydoc.utils import (
     LogLevel,
     OutOfBandChanges,
     decode_file_path,
-    room_id_from_encoded_path,
 )
 from jupyter_server_ydoc.websocketserver import JupyterWebsocketServer
 from pycrdt import (
@@ -46,34 +44,29 @@ from pycrdt.websocket import YRoom
 from tornado.websocket import WebSocketClosedError
 
 from .awareness import AwarenessBridge
-from .client_messages import STEP2, check_message, sync_message, update_in
+from .client_messages import STEP2, sync_message, update_in
 from .collecting import ShortCollections
 from .connections import RELIED_ON as RELIED_ON_IN_TORNADO
-from .connections import FrameWriter, in_bulk
+from .connections import FrameWriter
 from .content import foreign_seeds
 from .contents_files import take_over_files
 from .document_file import FileState
 from .documents import DocumentLink
-from .errors import CodecError, SaveFailed, SeamError
+from .errors import SaveFailed, SeamError
 from .fanout import Fanout, current_channel
 from .file_ids import FileRegistry
 from .model import Scope
 from .presence import PresenceLink
 from .protocol import EMPTY_UPDATE
 from .replica import Replica
+from .room_handlers import SETTINGS_KEY, TAKE, install_handlers, seams_in_use, upstream_handlers
 from .shares import SharedPath, Shares
 from .store import RedisYStore
 from .watching import FileWatch
 from .whole_files import replacing
 
-# A module of names that are replaced here, so no type checker can vouch for it.
-upstream_handlers: Any = importlib.import_module("jupyter_server_ydoc.handlers")
-
 SUPPORTED = {"jupyter-server-ydoc": ((3, 0, 4), (3, 1)), "pycrdt-websocket": ((0, 16, 5), (0, 17))}
-SETTINGS_KEY = "jupyter_teleportal"
 GLOBAL_AWARENESS = "JupyterLab:globalAwareness"
-TAKE = "_teleportal_take"
-"""The attribute of a client's handler that takes its messages, once it is served."""
 _QUESTION = bytes((YMessageType.SYNC, YSyncMessageType.SYNC_STEP1))
 SESSION_EXPIRED = 1003
 """The close code at which JupyterLab asks whether to reload."""
@@ -175,12 +168,12 @@ class Seam:
 
         self._server.start_room = start_linked_room
         self._settings[SETTINGS_KEY] = self
-        _seams_in_use.add(self)
+        seams_in_use.add(self)
         # In the shared folder the record would be one more file that nobody asked for.
         if not self._settings.get("collaborative_session_store_path"):
             folder = Path(jupyter_data_dir()) / "teleportal"
             self._settings["collaborative_session_store_path"] = str(folder / "sessions.json")
-        _install_handlers()
+        install_handlers()
         self._close_files = take_over_files(
             self._settings["contents_manager"], self.shares, self.replica.log
         )
@@ -678,74 +671,3 @@ def _state(model: dict[str, Any]) -> FileState:
     modified = str(model["last_modified"])
     found = model.get("hash") or modified
     return FileState(found, modified, bool(model["writable"]), model.get("size") or 0)
-
-
-def _install_handlers() -> None:
-    """Let upstream's handlers ask the seam first, on servers that have one. Done once for the
-    process; a server without a seam is served as ever."""
-    session_handler = upstream_handlers.DocSessionHandler
-    room_handler = upstream_handlers.YDocWebSocketHandler
-    if getattr(session_handler.put, "asks_seam", False):
-        return
-    put, prepare, on_message, protocol, check = (
-        session_handler.put,
-        room_handler.prepare,
-        room_handler.on_message,
-        room_handler.get_websocket_protocol,
-        upstream_handlers.check_session_compatibility,
-    )
-
-    async def put_registered(self: Any, path: str) -> Any:
-        seam = self.settings.get(SETTINGS_KEY)
-        if isinstance(seam, Seam) and self.current_user:
-            await seam.before_session(path)
-        return await put(self, path)
-
-    async def prepare_resolved(self: Any) -> None:
-        seam = self.settings.get(SETTINGS_KEY)
-        if isinstance(seam, Seam) and not await seam.before_room(
-            room_id_from_encoded_path(self.request.path)
-        ):
-            self.set_status(404)
-            self.finish()
-            return
-        await prepare(self)
-
-    async def on_readable_message(self: Any, message: Any) -> None:
-        seam = self.settings.get(SETTINGS_KEY)
-        if isinstance(seam, Seam):
-            try:
-                check_message(message)
-            except CodecError as error:
-                seam.complain_of_client(self.room.room_id, error)
-                return
-            take = getattr(self, TAKE, None)
-            if take is not None and message[0] in (YMessageType.SYNC, YMessageType.AWARENESS):
-                await take(message)
-                return
-        await on_message(self, message)
-
-    def bulk_protocol(self: Any) -> Any:
-        seam = self.settings.get(SETTINGS_KEY)
-        connection = protocol(self)
-        return in_bulk(connection) if isinstance(seam, Seam) else connection
-
-    def check_known(root_dir: str, session: str, *args: Any, **keywords: Any) -> tuple[bool, str]:
-        if any(seam.knows_session(session) for seam in _seams_in_use):
-            return False, ""
-        if _seams_in_use:
-            # Upstream notes one document version for a session, that of whichever type was opened
-            # last. A seed shows by its client id what it was made with, so the room finds out.
-            keywords["current_document_version"] = None
-        result: tuple[bool, str] = check(root_dir, session, *args, **keywords)
-        return result
-
-    setattr(put_registered, "asks_seam", True)  # noqa: B010 (a function has no such attribute)
-    session_handler.put = put_registered
-    room_handler.prepare = prepare_resolved
-    room_handler.on_message = on_readable_message
-    room_handler.get_websocket_protocol = bulk_protocol
-    upstream_handlers.check_session_compatibility = check_known
-
-
-_seams_in_use: WeakSet[Seam] = WeakSet()

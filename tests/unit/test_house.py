@@ -28,6 +28,7 @@ FLOORS: dict[int, set[str]] = {
         "presence",
         "provider",
         "replica",
+        "room_handlers",
         "rooms",
         "save_requests",
         "reconciling",

@@ -1,0 +1,104 @@
+"""Upstream's handlers for rooms and sessions, taught to ask the seam first.
+
+They are classes that all servers of a process share: on a server that has a seam, the seam lies in
+its settings; a server without one is served as ever.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from jupyter_server_ydoc.utils import room_id_from_encoded_path
+from pycrdt import YMessageType
+
+from .client_messages import check_message
+from .connections import in_bulk
+from .errors import CodecError
+
+if TYPE_CHECKING:
+    from .rooms import Seam
+
+# A module of names that are replaced here, so no type checker can vouch for it.
+upstream_handlers: Any = importlib.import_module("jupyter_server_ydoc.handlers")
+
+SETTINGS_KEY = "jupyter_teleportal"
+TAKE = "_teleportal_take"
+"""The attribute of a client's handler that takes its messages, once it is served."""
+
+seams_in_use: WeakSet[Seam] = WeakSet()
+
+
+def seam_of(handler: Any) -> Seam | None:
+    """The seam of the handler's server."""
+    found: Seam | None = handler.settings.get(SETTINGS_KEY)
+    return found
+
+
+def install_handlers() -> None:
+    """Let upstream's handlers ask the seam first, on servers that have one. Done once for the
+    process; a server without a seam is served as ever."""
+    session_handler = upstream_handlers.DocSessionHandler
+    room_handler = upstream_handlers.YDocWebSocketHandler
+    if getattr(session_handler.put, "asks_seam", False):
+        return
+    put, prepare, on_message, protocol, check = (
+        session_handler.put,
+        room_handler.prepare,
+        room_handler.on_message,
+        room_handler.get_websocket_protocol,
+        upstream_handlers.check_session_compatibility,
+    )
+
+    async def put_registered(self: Any, path: str) -> Any:
+        seam = seam_of(self)
+        if seam is not None and self.current_user:
+            await seam.before_session(path)
+        return await put(self, path)
+
+    async def prepare_resolved(self: Any) -> None:
+        seam = seam_of(self)
+        if seam is not None and not await seam.before_room(
+            room_id_from_encoded_path(self.request.path)
+        ):
+            self.set_status(404)
+            self.finish()
+            return
+        await prepare(self)
+
+    async def on_readable_message(self: Any, message: Any) -> None:
+        seam = seam_of(self)
+        if seam is not None:
+            try:
+                check_message(message)
+            except CodecError as error:
+                seam.complain_of_client(self.room.room_id, error)
+                return
+            take = getattr(self, TAKE, None)
+            if take is not None and message[0] in (YMessageType.SYNC, YMessageType.AWARENESS):
+                await take(message)
+                return
+        await on_message(self, message)
+
+    def bulk_protocol(self: Any) -> Any:
+        seam = seam_of(self)
+        connection = protocol(self)
+        return in_bulk(connection) if seam is not None else connection
+
+    def check_known(root_dir: str, session: str, *args: Any, **keywords: Any) -> tuple[bool, str]:
+        if any(seam.knows_session(session) for seam in seams_in_use):
+            return False, ""
+        if seams_in_use:
+            # Upstream notes one document version for a session, that of whichever type was opened
+            # last. A seed shows by its client id what it was made with, so the room finds out.
+            keywords["current_document_version"] = None
+        result: tuple[bool, str] = check(root_dir, session, *args, **keywords)
+        return result
+
+    setattr(put_registered, "asks_seam", True)  # noqa: B010 (a function has no such attribute)
+    session_handler.put = put_registered
+    room_handler.prepare = prepare_resolved
+    room_handler.on_message = on_readable_message
+    room_handler.get_websocket_protocol = bulk_protocol
+    upstream_handlers.check_session_compatibility = check_known
