@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,7 @@ from support.leftovers import kill_processes_in
 from support.missing import missing
 from support.notebooks import file_sources
 from support.processes import ChildProcess, free_port
-from support.redis_server import require_binary
+from support.programs import PATH, require_binary
 from support.rtc_client import RtcClient, equal
 from support.waiting import until
 
@@ -139,11 +138,11 @@ def start_session(home: Path, port: int) -> ChildProcess:
     """Run `postBuild`, then `start` with the command that a Binder session has."""
     dropped = ("JUPYTER", "XDG_", "PYTHONPATH")
     env = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
-    scripts = os.pathsep.join([sysconfig.get_path("scripts"), str(Path(sys.executable).parent)])
+    path = PATH
     # An environment made of nothing but the build's requirements.
     if fresh := os.environ.get("TELEPORTAL_BINDER_ENV"):
-        scripts = str(Path(fresh) / "bin")
-    env.update(HOME=str(home), JUPYTER_TOKEN=TOKEN, PATH=os.pathsep.join([scripts, env["PATH"]]))
+        path = os.pathsep.join([str(Path(fresh) / "bin"), env["PATH"]])
+    env.update(HOME=str(home), JUPYTER_TOKEN=TOKEN, PATH=path)
     subprocess.run([str(BINDER / "postBuild")], check=True, env=env, cwd=ROOT, timeout=60)
     # BinderHub names each option for old servers and for new ones.
     program = ["jupyter-notebook"] if fresh else ["jupyter-lab"]
@@ -322,7 +321,7 @@ def test_a_second_start_keeps_the_notebook(home: Path) -> None:
             [str(home / "binder" / "start"), "true"],
             check=True,
             cwd=home,
-            env={**os.environ, "HOME": str(home), "JUPYTER_TOKEN": TOKEN},
+            env={**os.environ, "HOME": str(home), "JUPYTER_TOKEN": TOKEN, "PATH": PATH},
         )
         notebook = home / "together" / "welcome.ipynb"
         assert file_sources(notebook)

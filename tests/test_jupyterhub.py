@@ -22,7 +22,7 @@ from support.leftovers import kill_processes_in, processes_in
 from support.missing import missing
 from support.notebooks import file_sources, write_notebook
 from support.processes import ChildProcess, free_port
-from support.redis_server import require_binary
+from support.programs import require_binary
 from support.rtc_client import RtcClient, equal
 from support.waiting import until
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from support.jupyter_process import JupyterProcess
 from support.processes import ChildProcess, free_port
-from support.redis_server import require_binary
+from support.programs import PATH as PROGRAMS
+from support.programs import require_binary
 from support.waiting import until
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "balancer"
 START_SECONDS = 90.0
-PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin"))
+PATH = os.pathsep.join((PROGRAMS, "/usr/sbin"))
 """Debian puts both balancers where not everybody looks."""
 
 

@@ -11,23 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from support.missing import missing
 from support.processes import ChildProcess, free_port
+from support.programs import require_binary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-
-def require_binary(*names: str, path: str | None = None) -> str:
-    """The path of the first of these programs that is installed, on `path` or else the PATH.
-
-    Without one the test is skipped, but fails where the environment says CI.
-    """
-    found = next(filter(None, (shutil.which(name, path=path) for name in names)), None)
-    if found is None:
-        missing(f"needs one of these programs on the PATH: {', '.join(names)}")
-    return found
 
 
 class RedisServer:

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import redis
 from support.processes import ChildProcess, free_port
-from support.redis_server import RedisServer, require_binary
+from support.programs import require_binary
+from support.redis_server import RedisServer
 from support.waiting import until
 
 from jupyter_teleportal import create_redis_sync_transport
