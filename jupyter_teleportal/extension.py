@@ -13,7 +13,13 @@ from traitlets.traitlets import TraitType
 
 from .errors import SettingsError, TeleportalError
 from .handlers import HealthHandler, StatusHandler
-from .settings import Timing, check_key_prefix, describe_options, effective_shares
+from .settings import (
+    Timing,
+    check_key_prefix,
+    describe_options,
+    effective_shares,
+    is_hub_server,
+)
 from .shares import Shares
 
 if TYPE_CHECKING:
@@ -195,7 +201,7 @@ class TeleportalExtension(ExtensionApp):
         from .processes import stop_at_interrupt
         from .workers import hold_workers
 
-        stop_at_interrupt()
+        stop_at_interrupt(also_if_ignored=is_hub_server(os.environ))
         self._workers = hold_workers()
         await self._replica.start()
         await self._registry.start()

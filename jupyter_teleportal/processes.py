@@ -26,16 +26,22 @@ POLL_SECONDS = 0.02
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
-def stop_at_interrupt() -> None:
+def stop_at_interrupt(*, also_if_ignored: bool = False) -> None:
     """Let SIGINT stop this process in the way that SIGTERM does, where it would raise.
 
     A Jupyter server that is not on a terminal has no handler for it: `KeyboardInterrupt` ends its
     event loop, and no extension is told.
+
+    Args:
+        also_if_ignored: take it as well where this process was started with SIGINT ignored. With
+            ``nohup … &`` that is meant: Ctrl-C is for somebody else. Whoever starts a server for
+            a hub sends SIGINT to that server alone.
     """
     if threading.current_thread() is not threading.main_thread():
         return
     stop = signal.getsignal(signal.SIGTERM)
-    if callable(stop) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    replaced = [signal.default_int_handler, *([signal.SIG_IGN] if also_if_ignored else [])]
+    if callable(stop) and signal.getsignal(signal.SIGINT) in replaced:
         signal.signal(signal.SIGINT, stop)
 
 

@@ -103,9 +103,14 @@ def effective_shares(
     named = environment.get("JUPYTER_TELEPORTAL_SHARES")
     if named is not None:
         return Shares(parse_shares(named))
-    if "JUPYTERHUB_SERVICE_PREFIX" in environment:
+    if is_hub_server(environment):
         return Shares({})
     return Shares({"": "default"})
+
+
+def is_hub_server(environment: Mapping[str, str]) -> bool:
+    """Whether a process with this environment is a server that a JupyterHub has started."""
+    return "JUPYTERHUB_SERVICE_PREFIX" in environment
 
 
 def describe_options(options: Mapping[str, Any]) -> dict[str, Any]:

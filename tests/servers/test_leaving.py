@@ -70,6 +70,35 @@ async def test_the_saver_leaves_with_clients_connected_and_edits_unsaved(
             ann.assert_undisturbed()
 
 
+async def test_a_server_that_began_with_sigint_ignored_goes_on_ignoring_it(
+    make_server: MakeServer, redis_server: RedisServer
+):
+    """As `nohup … &` and a script's background jobs begin: Ctrl-C is for somebody else."""
+    server = await make_server(redis_server=redis_server, ignore_interrupt=True)
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGINT)
+    # A handler would run before the next request is answered.
+    assert (await server.status())["transport"]["state"] == "connected"
+    assert "signal 2" not in server.log_text()
+    seconds = await gone(server, signal.SIGTERM)
+    assert seconds < STOP_SECONDS + SLACK_SECONDS
+    assert server.grep("signal 15")
+
+
+async def test_a_hubs_server_stops_at_sigint_however_it_was_started(
+    make_server: MakeServer, redis_server: RedisServer
+):
+    """Its spawner begins with SIGINT, and waits ten seconds before it tries SIGTERM."""
+    server = await make_server(
+        redis_server=redis_server,
+        shares={"": "default"},
+        ignore_interrupt=True,
+        env={"JUPYTERHUB_SERVICE_PREFIX": "/user/ann/"},
+    )
+    assert await gone(server, signal.SIGINT) < STOP_SECONDS + SLACK_SECONDS
+    assert server.grep("signal 2")
+
+
 async def test_a_server_leaves_in_time_while_redis_does_not_answer(
     make_server: MakeServer, redis_server: RedisServer, shared_folder: Path
 ):

@@ -51,6 +51,7 @@ class JupyterProcess:
         extension: whether `jupyter_teleportal` is enabled. False is plain upstream.
         config: more configuration, as in `jupyter_server_config.json`.
         cookie_secret_file: shared between servers that stand behind one balancer.
+        ignore_interrupt: start it with SIGINT ignored.
         probe: load `support.probe_extension`, which shows the inside of the server over HTTP.
     """
 
@@ -69,6 +70,7 @@ class JupyterProcess:
         lab: bool = False,
         extension: bool = True,
         cookie_secret_file: Path | None = None,
+        ignore_interrupt: bool = False,
         probe: bool = False,
     ) -> None:
         self.root_dir = root_dir
@@ -77,6 +79,7 @@ class JupyterProcess:
         self.port = port or free_port()
         self.token = token
         self.lab = lab
+        self.ignore_interrupt = ignore_interrupt
         self.probe = probe
         self._env = dict(env or {})
         self._config = _merged(
@@ -122,7 +125,11 @@ class JupyterProcess:
         assert not self.running, f"server {self.name} already runs"
         self._write_config()
         self._process = ChildProcess(
-            self._command(), log_path=self.log_path, cwd=self.work_dir, env=self._environment()
+            self._command(),
+            log_path=self.log_path,
+            cwd=self.work_dir,
+            env=self._environment(),
+            ignore_interrupt=self.ignore_interrupt,
         )
 
     async def wait_until_up(self, timeout: float = START_TIMEOUT) -> None:

@@ -32,7 +32,12 @@ def free_port() -> int:
 
 
 class ChildProcess:
-    """One process group with its output in a file."""
+    """One process group with its output in a file.
+
+    Args:
+        ignore_interrupt: begin with SIGINT ignored, as with `nohup … &`. Otherwise begin without,
+            however the tests themselves were started.
+    """
 
     def __init__(
         self,
@@ -41,7 +46,9 @@ class ChildProcess:
         log_path: Path,
         cwd: Path,
         env: Mapping[str, str] | None = None,
+        ignore_interrupt: bool = False,
     ) -> None:
+        at_interrupt = signal.SIG_IGN if ignore_interrupt else signal.SIG_DFL
         log_path.parent.mkdir(parents=True, exist_ok=True)
         self.log_path = log_path
         self._asked_to_stop = False
@@ -54,6 +61,7 @@ class ChildProcess:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, at_interrupt),
             )
         _alive.add(self)
 
