@@ -67,7 +67,7 @@ class Lease:
         self.holder, self.fence = view.holder, view.fence
         # A transport that was emptied knows of no holder, and yet there is one.
         self.last_holder = view.holder or self.last_holder
-        if view.holder == self.own:
+        if view.holder == self.own and not view.refused:
             self._until = asked_at + self.ttl_s
         return before != (self.holder, self.fence)
 

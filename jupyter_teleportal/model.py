@@ -114,6 +114,8 @@ class LeaseView:
     fence: int
     log: str | None
     tail: str
+    refused: str = ""
+    """Why the lease could not be taken, renewed or given back."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import itertools
 import secrets
 from collections import defaultdict
@@ -12,7 +13,7 @@ from logging import Logger, getLogger
 from typing import Any, ClassVar
 
 from ..codec import EntryEnvelope
-from ..errors import LogChanged, TransportError, TransportUnavailable
+from ..errors import LogChanged, TransportError, TransportRefused, TransportUnavailable
 from ..model import (
     ZERO_OFFSET,
     Appended,
@@ -28,6 +29,12 @@ from ..model import (
 )
 from .base import Listener, TransportBase, TransportState, loop_time
 
+INLINE_MAX_BYTES = 64 * 1024
+"""Larger payloads are announced by their offset alone, as Redis does it."""
+FULL = "OOM command not allowed when used memory > 'maxmemory'."
+READ_ONLY = "READONLY You can't write against a read only replica."
+WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"
+
 
 @dataclass
 class _Room:
@@ -42,13 +49,26 @@ class _Room:
 
 
 class MemoryHub:
-    """What all memory transports of one process share: the counterpart of a Redis server.
+    """What all memory transports of one process share: the counterpart of a Redis server, and as
+    unkind as one where it is told to be.
 
     Args:
         clock: returns the time in seconds; the event loop's clock by default.
+
+    Attributes:
+        full: it takes nothing that needs memory. Reading, publishing, renewing a lease, giving one
+            back and removing go on, as in a Redis with ``noeviction``.
+        read_only: it takes nothing at all, as a Redis that has become a replica.
+        wrong_type: keys that hold a value of another kind, by scope and name (``log``,
+            ``checkpoint``, ``saved``, ``saver``, or a map's).
+        bulk_s: how long it takes to read a log or a history.
     """
 
     def __init__(self, clock: Callable[[], float] = loop_time) -> None:
+        self.full = False
+        self.read_only = False
+        self.wrong_type: set[tuple[Scope, str]] = set()
+        self.bulk_s = 0.0
         self.clock = clock
         self.rooms: dict[Scope, _Room] = defaultdict(_Room)
         self.maps: dict[tuple[Scope, str], dict[str, str]] = defaultdict(dict)
@@ -66,6 +86,15 @@ class MemoryHub:
         self.maps.clear()
         self.beats.clear()
         self.session = None
+
+    def copy(self) -> Any:
+        """Everything as it is now, for `roll_back`."""
+        return copy.deepcopy((self.rooms, self.maps, self.beats, self.session))
+
+    def roll_back(self, earlier: Any) -> None:
+        """Forget what was acknowledged since `earlier`, as a failover to a replica that lags behind
+        does."""
+        self.rooms, self.maps, self.beats, self.session = copy.deepcopy(earlier)
 
 
 class MemorySyncTransport(TransportBase):
@@ -95,6 +124,9 @@ class MemorySyncTransport(TransportBase):
                 MemorySyncTransport.default_hub = MemoryHub()
             hub = MemorySyncTransport.default_hub
         self.hub = hub
+        self.forbidden: set[tuple[str, str | None]] = set()
+        """What this transport's account has no right to: a method's name, and the share that it is
+        about, None for all shares."""
 
     async def start(self) -> None:
         self._set_state(TransportState.CONNECTED)
@@ -116,10 +148,34 @@ class MemorySyncTransport(TransportBase):
         if self._state is not TransportState.CONNECTED:
             raise TransportUnavailable("the memory transport is disconnected")
 
+    def _may(self, operation: str, scope: Scope) -> None:
+        if {(operation, scope.share), (operation, None)} & self.forbidden:
+            raise TransportRefused(f"NOPERM this account may not {operation} in {scope.share!r}")
+
+    async def _reach_bulk(self) -> None:
+        if self.hub.bulk_s:
+            await asyncio.sleep(self.hub.bulk_s)
+
+    def _has_type(self, scope: Scope, *keys: str) -> None:
+        if any((scope, key) in self.hub.wrong_type for key in keys):
+            raise TransportRefused(WRONG_TYPE)
+
+    def _write(self, *, grows: bool) -> None:
+        """Raise, if nothing is taken; `grows`: it needs memory."""
+        if self.hub.read_only:
+            raise TransportRefused(READ_ONLY)
+        if grows and self.hub.full:
+            raise TransportRefused(FULL)
+
     async def subscribe(self, scope: Scope, listener: Listener) -> None:
         await self.unsubscribe(scope)
         self.hub.listeners[scope].append((self, listener))
         await self._reach()
+        try:
+            self._may("subscribe", scope)
+        except TransportRefused:
+            await self.unsubscribe(scope)
+            raise
 
     async def unsubscribe(self, scope: Scope) -> None:
         listeners = self.hub.listeners[scope]
@@ -127,6 +183,7 @@ class MemorySyncTransport(TransportBase):
 
     async def publish(self, scope: Scope, message: bytes) -> int:
         await self._reach()
+        self._may("publish", scope)
         return self._send(scope, message)
 
     def _send(self, scope: Scope, message: bytes) -> int:
@@ -138,9 +195,13 @@ class MemorySyncTransport(TransportBase):
 
     async def seed_log(self, scope: Scope, lineage: str, replica: str, payload: bytes) -> Seeded:
         await self._reach()
+        self._may("seed_log", scope)
+        self._has_type(scope, "checkpoint")
         room = self.hub.rooms[scope]
         if room.log is not None:
+            self._has_type(scope, "log")
             return Seeded(False, room.log, room.entries[-1].offset if room.entries else ZERO_OFFSET)
+        self._write(grows=True)
         room.log = f"{lineage}/{secrets.token_hex(4)}"
         room.entries.clear()
         appended = self._append(scope, room, replica, payload)
@@ -148,9 +209,13 @@ class MemorySyncTransport(TransportBase):
 
     async def append_log(self, scope: Scope, log: str, replica: str, payload: bytes) -> Appended:
         await self._reach()
+        self._may("append_log", scope)
+        self._has_type(scope, "checkpoint")
         room = self.hub.rooms[scope]
         if room.log != log:
             raise LogChanged(f"the log is {room.log}, not {log}")
+        self._has_type(scope, "log")
+        self._write(grows=True)
         return self._append(scope, room, replica, payload)
 
     def _append(self, scope: Scope, room: _Room, replica: str, payload: bytes) -> Appended:
@@ -158,12 +223,16 @@ class MemorySyncTransport(TransportBase):
         entry = Entry(self.hub.next_offset(), payload, replica, previous)
         room.entries.append(entry)
         assert room.log is not None
-        envelope = EntryEnvelope(replica, room.log, previous, entry.offset, payload)
+        announced = payload if len(payload) <= INLINE_MAX_BYTES else None
+        envelope = EntryEnvelope(replica, room.log, previous, entry.offset, announced)
         self._send(scope, envelope.encode())
         return Appended(previous, entry.offset)
 
     async def read_log(self, scope: Scope, log: str | None, after: str) -> LogRead:
         await self._reach()
+        await self._reach_bulk()
+        self._may("read_log", scope)
+        self._has_type(scope, "log", "checkpoint")
         room = self.hub.rooms[scope]
         if room.log is None:
             return LogRead(None, False, [])
@@ -177,22 +246,31 @@ class MemorySyncTransport(TransportBase):
 
     async def compact_log(self, scope: Scope, log: str, offset: str, payload: bytes) -> None:
         await self._reach()
+        self._may("compact_log", scope)
+        self._has_type(scope, "checkpoint")
         room = self.hub.rooms[scope]
         if room.log != log:
             raise LogChanged(f"the log is {room.log}, not {log}")
+        self._write(grows=True)
         if offset_key(offset) >= offset_key(room.checkpoint_offset):
             room.checkpoint, room.checkpoint_offset = payload, offset
 
     async def read_history(self, scope: Scope) -> History:
         await self._reach()
+        await self._reach_bulk()
+        self._may("read_history", scope)
+        self._has_type(scope, "log", "checkpoint")
         room = self.hub.rooms[scope]
         return History(room.base, list(room.entries))
 
     async def trim_history(self, scope: Scope, log: str, first: str, base: bytes) -> None:
         await self._reach()
+        self._may("trim_history", scope)
+        self._has_type(scope, "log", "checkpoint")
         room = self.hub.rooms[scope]
         if room.log != log:
             raise LogChanged(f"the log is {room.log}, not {log}")
+        self._write(grows=True)
         room.base = base
         start = offset_key(first)
         room.entries[:] = [entry for entry in room.entries if offset_key(entry.offset) >= start]
@@ -201,46 +279,75 @@ class MemorySyncTransport(TransportBase):
         self, scope: Scope, replica: str, *, want: bool, ttl_s: float, keep_s: float
     ) -> LeaseView:
         await self._reach()
+        return self._hold(scope, replica, want=want, ttl_s=ttl_s)
+
+    def _hold(
+        self, scope: Scope, replica: str, *, want: bool, ttl_s: float, written: bool = False
+    ) -> LeaseView:
+        """`written`: the same script has written already, which Redis then lets go on although it
+        is full."""
+        self._may("hold_lease", scope)
+        self._has_type(scope, "saver", "log", "checkpoint")
         room = self.hub.rooms[scope]
         now = self.hub.clock()
         if room.held_until <= now:
             room.holder = None
-        if room.holder is None and want:
-            room.holder = replica
-            room.fence += 1
-        if room.holder == replica:
-            if want:
+        refused = ""
+        try:
+            if room.holder is None and want:
+                self._has_type(scope, "saved")
+                self._write(grows=not written)
+                room.holder = replica
+                room.fence += 1
+            elif room.holder == replica:
+                self._write(grows=False)
+        except TransportRefused as error:
+            refused = str(error)
+        else:
+            if room.holder == replica and want:
                 room.held_until = now + ttl_s
-            else:
+            elif room.holder == replica:
                 room.holder = None
         tail = room.entries[-1].offset if room.entries else ZERO_OFFSET
-        return LeaseView(room.holder, room.fence, room.log, tail)
+        return LeaseView(
+            room.holder, room.fence if room.holder else 0, room.log, tail, refused=refused
+        )
 
     async def hold_leases(
         self, wishes: Sequence[LeaseWish], replica: str, *, ttl_s: float, keep_s: float
     ) -> list[LeaseView | TransportError]:
-        async def hold(wish: LeaseWish) -> LeaseView | TransportError:
+        outcomes: list[LeaseView | TransportError] = []
+        written = False
+        for wish in wishes:
             try:
-                return await self.hold_lease(
-                    wish.scope, replica, want=wish.want, ttl_s=ttl_s, keep_s=keep_s
-                )
+                await self._reach()
+                view = self._hold(wish.scope, replica, want=wish.want, ttl_s=ttl_s, written=written)
             except TransportError as error:
-                return error
-
-        return await asyncio.gather(*map(hold, wishes))
+                outcomes.append(error)
+            else:
+                written = written or (view.holder == replica and not view.refused)
+                outcomes.append(view)
+        return outcomes
 
     async def mark_saved(
         self, scope: Scope, log: str, offset: str, record: Mapping[str, str], keep_s: float
     ) -> None:
         await self._reach()
+        self._may("mark_saved", scope)
+        self._has_type(scope, "checkpoint")
         if self.hub.rooms[scope].log != log:
             raise LogChanged(f"the log is {self.hub.rooms[scope].log}, not {log}")
+        self._has_type(scope, "saved")
+        self._write(grows=True)
         self.hub.maps[scope, "saved"].update({**record, "offset": offset})
+        self._has_type(scope, "log")
 
     async def read_map(
         self, scope: Scope, name: str, keys: Iterable[str] | None = None
     ) -> dict[str, str]:
         await self._reach()
+        self._may("read_map", scope)
+        self._has_type(scope, name)
         values = self.hub.maps[scope, name]
         if keys is None:
             return dict(values)
@@ -250,8 +357,11 @@ class MemorySyncTransport(TransportBase):
         self, scope: Scope, name: str, values: Mapping[str, str | None], *, keep: bool = False
     ) -> dict[str, str]:
         await self._reach()
+        self._may("write_map", scope)
+        self._has_type(scope, name)
         there = self.hub.maps[scope, name]
         for key, value in values.items():
+            self._write(grows=value is not None)
             if keep and key in there:
                 continue
             if value is None:
@@ -262,7 +372,10 @@ class MemorySyncTransport(TransportBase):
 
     async def expire_room(self, scope: Scope, after_s: float) -> None:
         await self._reach()
+        self._may("expire_room", scope)
+        self._write(grows=False)
         if after_s <= 0:
+            self.hub.wrong_type -= {(scope, key) for key in ("log", "checkpoint", "saved")}
             self.hub.rooms.pop(scope, None)
             self.hub.maps.pop((scope, "saved"), None)
 
@@ -270,15 +383,24 @@ class MemorySyncTransport(TransportBase):
         self, replica: str, session: str, *, forget_s: float, keep_s: float
     ) -> ClusterView:
         await self._reach()
+        self._may("heartbeat", Scope(""))
+        self._write(grows=False)
         now = self.hub.clock()
-        self.hub.beats[replica] = now
-        self.hub.session = self.hub.session or session
+        refused = FULL if self.hub.full else ""
+        if not self.hub.full:
+            self.hub.beats[replica] = now
+            self.hub.session = self.hub.session or session
         ages = {name: now - beat for name, beat in self.hub.beats.items()}
         for name, age in ages.items():
             if age > forget_s:
                 del self.hub.beats[name]
-        return ClusterView(self.hub.session, {n: a for n, a in ages.items() if a <= forget_s})
+        return ClusterView(
+            self.hub.session or session,
+            {n: a for n, a in ages.items() if a <= forget_s},
+            refused,
+        )
 
     async def farewell(self, replica: str) -> None:
         await self._reach()
+        self._write(grows=False)
         self.hub.beats.pop(replica, None)

@@ -278,10 +278,16 @@ def _ms(seconds: float) -> int:
 
 
 def _lease_view(answer: Any) -> LeaseView | TransportError:
-    holder, fence, log, tail, wrong = answer
+    holder, fence, log, tail, refused, wrong = answer
     if wrong:
         return TransportRefused(f"Redis refused a command: {wrong.decode(errors='replace')}")
-    return LeaseView(holder.decode() or None, fence, log.decode() or None, tail.decode())
+    return LeaseView(
+        holder.decode() or None,
+        fence,
+        log.decode() or None,
+        tail.decode(),
+        refused.decode(errors="replace"),
+    )
 
 
 def _entries(raw: Any) -> list[Entry]:

@@ -110,26 +110,36 @@ return {'OK'}
 )
 
 # KEYS: saver, log, checkpoint, saved of each room. ARGV: replica, lease in ms, keep in ms, then 1
-# for each room whose lease is wanted, 0 for each other. Answers with a list for each room, whose
-# last item is what went wrong with it.
+# for each room whose lease is wanted, 0 for each other. Answers with a list for each room: holder,
+# fence, log, tail, why the lease could not be had, what else went wrong with it.
 LEASES = Script(
     _TAIL
     + """
 local function lease(saver, log, checkpoint, saved, replica, ttl, keep, want)
   local holder, fence = string.match(redis.call('GET', saver) or '', '^(%S+) (%d+)$')
+  local refused = ''
+  -- A Redis that takes nothing more can still say how things are.
+  local function try(...)
+    local done = redis.pcall(...)
+    if type(done) == 'table' and done.err then
+      refused = done.err
+      return nil
+    end
+    return done
+  end
   if not holder and want == '1' then
-    holder = replica
-    fence = redis.call('HINCRBY', saved, 'fence', 1)
-    redis.call('SET', saver, holder .. ' ' .. fence, 'PX', ttl)
+    local next = try('HINCRBY', saved, 'fence', 1)
+    if next and try('SET', saver, replica .. ' ' .. next, 'PX', ttl) then
+      holder, fence = replica, next
+    end
   elseif holder == replica then
     if want == '1' then
-      redis.call('PEXPIRE', saver, ttl)
-    else
-      redis.call('DEL', saver)
+      try('PEXPIRE', saver, ttl)
+    elseif try('DEL', saver) then
       holder = false
     end
   end
-  if holder == replica then
+  if holder == replica and refused == '' then
     -- Without a log the fence alone is no reason to stay.
     if redis.call('EXISTS', checkpoint) == 0 then redis.call('PEXPIRE', saved, keep) end
     for _, key in ipairs({log, checkpoint, saved}) do
@@ -138,7 +148,7 @@ local function lease(saver, log, checkpoint, saved, replica, ttl, keep, want)
     end
   end
   return {holder or '', tonumber(fence or 0), redis.call('HGET', checkpoint, 'log') or '',
-          tail(log, checkpoint), ''}
+          tail(log, checkpoint), refused, ''}
 end
 local answers = {}
 for room = 1, #KEYS / 4 do
@@ -147,7 +157,7 @@ for room = 1, #KEYS / 4 do
                              KEYS[first + 3], ARGV[1], ARGV[2], ARGV[3], ARGV[3 + room])
   if not well then
     local wrong = type(answer) == 'table' and answer.err or tostring(answer)
-    answer = {'', 0, '', '', wrong}
+    answer = {'', 0, '', '', '', wrong}
   end
   answers[room] = answer
 end
