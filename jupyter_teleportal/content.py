@@ -21,7 +21,7 @@ from jupyter_ydoc import YNotebook, ydocs
 from jupyter_ydoc import __version__ as ydoc_version
 from jupyter_ydoc.utils import cast_all
 from jupyter_ydoc.ybasedoc import YBaseDoc
-from pycrdt import Decoder, Doc, Map, Text
+from pycrdt import Decoder, Doc, Map, Text, UndoManager
 
 from .stepwise import canonical, with_sorted_keys
 
@@ -100,6 +100,16 @@ def observe(
             subscription = shared.integrated.observe_deep(lambda events: on_content())
             shared._subscriptions.append(subscription)
         document._subscriptions[shared] = subscription
+
+
+def without_undo(document: YBaseDoc) -> None:
+    """Let `document` keep nothing of what is deleted from it.
+
+    jupyter_ydoc gives each document an undo manager that nobody asks to undo anything on a server
+    (browsers have their own, and so has a fork). It keeps whatever is deleted in memory for good,
+    and so in each update that is made of the whole document.
+    """
+    document._undo_manager = UndoManager()  # of nothing
 
 
 def digest(content: Any) -> str:

@@ -363,7 +363,7 @@ async def _share(transport: Any, share: str, path: str, folder: Path) -> list[Ch
                 "give a lease back": lambda: hold(False),
                 "say that a server lives": beat,
                 "read the files": lambda: transport.read_map(whole, "files"),
-                "clean up": lambda: transport.expire_room(room, SCRATCH_S),
+                "clean up": lambda: transport.expire_room(room, log, SCRATCH_S),
             }
         )
     if problems:

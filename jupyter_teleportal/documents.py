@@ -11,9 +11,17 @@ from jupyter_ydoc.ybasedoc import YBaseDoc
 from pycrdt import Array, Awareness, Text, XmlFragment
 
 from .codec import Envelope, SaveReply, SaveRequest
-from .content import SeedContent, apply_content, digest, document_of, merge, observe
+from .content import (
+    SeedContent,
+    apply_content,
+    digest,
+    document_of,
+    merge,
+    observe,
+    without_undo,
+)
 from .document_file import DocumentFile
-from .errors import TransportError
+from .errors import LogChanged, TransportError
 from .model import LeaseView, Scope
 from .protocol import Phase
 from .provider import RoomLink
@@ -64,6 +72,7 @@ class DocumentLink(RoomLink):
         )
         self.reconciler = self.saver.reconciler
         self.save_requests = SaveRequests(self, self.saver)
+        without_undo(document)
         # This takes the place of upstream's observers, which save on every replica.
         observe(document, self.saver.changed, self._on_state)
         self._saving: asyncio.Task[None] | None = None
@@ -172,7 +181,10 @@ class DocumentLink(RoomLink):
         self.replicator.writable = False
         self._tell("WARNING", "The file was deleted; what is written here is not saved.")
         try:
-            await self.replica.transport.expire_room(self.scope, DELETED_KEEP_S)
+            if (log := self.replicator.log) is not None:
+                await self.replica.transport.expire_room(self.scope, log, DELETED_KEEP_S)
+        except LogChanged:
+            pass  # it is another document's by now
         except TransportError as error:
             self.complain(f"The log of a deleted document is left behind: {error}")
 

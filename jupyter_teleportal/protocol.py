@@ -117,9 +117,12 @@ class Convert(Effect):
 @dataclass(frozen=True)
 class Gapped(Effect):
     """The log lacks something that others may still hold: ask them to put it back, and look again
-    with `look_again`. If nobody does, the log is worth nothing and has to go."""
+    with `look_again`. If nobody does, the log `log`, which ended at `tail`, is worth nothing and
+    has to go."""
 
     updates: tuple[bytes, ...]
+    log: str
+    tail: str
 
 
 @dataclass(frozen=True)
@@ -303,7 +306,7 @@ class Replicator:
         if not read.gapless and lineage != self.lineage:
             # Taken for the whole document, it would be saved as such.
             self._looking = True
-            return [Gapped(updates)]
+            return [Gapped(updates, read.log, read.tail)]
         if fresh and self.writable:
             # What the room itself wrote before it had any content.
             effects += self._begin(AppendState(read.log, NOTHING))

@@ -443,8 +443,8 @@ class RoomLink:
                     self.spawn(self._seed(effect, update or self.doc.get_update()))
                 case protocol.LoadContent():
                     self.spawn(self._load())
-                case protocol.Gapped(updates):
-                    self.spawn(self._mend(updates))
+                case protocol.Gapped():
+                    self.spawn(self._mend(effect))
                 case protocol.Linger():
                     self.spawn(self._linger())
                 case protocol.Problem(message):
@@ -651,7 +651,7 @@ class RoomLink:
         self.publish(Notice(self.replica.id, "holding", {}))
         self._perform(self.replicator.reconcile())
 
-    async def _mend(self, updates: tuple[bytes, ...]) -> None:
+    async def _mend(self, gap: protocol.Gapped) -> None:
         """Ask the others to put back what the log lacks. Where nobody answers for as long as a
         replica may be silent, nobody lives who could."""
         now = loop_time()
@@ -663,8 +663,10 @@ class RoomLink:
             self._gapped_since = None
             self.complain("The log has lost entries that nobody has; it begins anew")
             try:
-                await self.abandon(updates)
-                await self.replica.transport.expire_room(self.scope, 0)
+                await self.abandon(gap.updates)
+                await self.replica.transport.expire_room(self.scope, gap.log, 0, tail=gap.tail)
+            except LogChanged:
+                pass  # somebody else has begun it anew, or put something back
             except TransportError as error:
                 self.complain(f"The log cannot be begun anew: {error}")
         else:

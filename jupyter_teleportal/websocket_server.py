@@ -11,7 +11,7 @@ from pycrdt import Channel
 from pycrdt.websocket import WebsocketServer as _WebsocketServer
 from pycrdt.websocket import YRoom
 
-from .errors import TransportError
+from .errors import LogChanged, TransportError
 from .fanout import Fanout
 from .model import Scope
 from .provider import RoomLink
@@ -121,8 +121,12 @@ class _Link(RoomLink):
     """The link of a room that is in no file: its log is kept for a while after its last use."""
 
     async def _release(self) -> None:
+        keep_s = self.replica.timing.history_keep_s
         try:
-            await self.replica.transport.expire_room(self.scope, self.replica.timing.history_keep_s)
+            if (log := self.replicator.log) is not None:
+                await self.replica.transport.expire_room(self.scope, log, keep_s)
+        except LogChanged:
+            pass  # another replica has begun it, and sees to it
         except TransportError as error:
             self.complain(f"The log stays until the room is opened and closed again: {error}")
         await super()._release()

@@ -149,8 +149,12 @@ class SyncTransport(Protocol):
         are. Returns the values that the keys have now."""
         ...
 
-    async def expire_room(self, scope: Scope, after_s: float) -> None:
-        """Let everything of a room expire `after_s` from now, or sooner."""
+    async def expire_room(
+        self, scope: Scope, log: str, after_s: float, *, tail: str | None = None
+    ) -> None:
+        """Let everything of a room expire `after_s` from now, or sooner; 0: at once. `LogChanged`,
+        and nothing expires, if the room's log is not `log`, or if `tail` is given and the log ends
+        elsewhere: what is there then is somebody else's."""
         ...
 
     async def heartbeat(

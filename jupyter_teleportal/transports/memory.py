@@ -370,10 +370,18 @@ class MemorySyncTransport(TransportBase):
                 there[key] = value
         return {key: there[key] for key in values if key in there}
 
-    async def expire_room(self, scope: Scope, after_s: float) -> None:
+    async def expire_room(
+        self, scope: Scope, log: str, after_s: float, *, tail: str | None = None
+    ) -> None:
         await self._reach()
         self._may("expire_room", scope)
         self._write(grows=False)
+        room = self.hub.rooms[scope]
+        if room.log != log:
+            raise LogChanged(f"the log is {room.log}, not {log}")
+        ends = room.entries[-1].offset if room.entries else ZERO_OFFSET
+        if tail not in (None, ends):
+            raise LogChanged(f"the log {log} ends at {ends}, not at {tail}")
         if after_s <= 0:
             self.hub.wrong_type -= {(scope, key) for key in ("log", "checkpoint", "saved")}
             self.hub.rooms.pop(scope, None)

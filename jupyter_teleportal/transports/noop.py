@@ -96,7 +96,9 @@ class NoopSyncTransport(TransportBase):
     ) -> dict[str, str]:
         raise TransportUnavailable(_NOTHING)
 
-    async def expire_room(self, scope: Scope, after_s: float) -> None:
+    async def expire_room(
+        self, scope: Scope, log: str, after_s: float, *, tail: str | None = None
+    ) -> None:
         raise TransportUnavailable(_NOTHING)
 
     async def heartbeat(

@@ -206,10 +206,12 @@ class RedisSyncTransport(RedisClient):
             await command.reply
         return await self.read_map(scope, name, values)
 
-    async def expire_room(self, scope: Scope, after_s: float) -> None:
+    async def expire_room(
+        self, scope: Scope, log: str, after_s: float, *, tail: str | None = None
+    ) -> None:
         # The lease expires by itself, and sooner.
-        for key in self.log_keys(scope):
-            await self.execute("PEXPIRE", key, _ms(after_s))
+        keys = self.log_keys(scope)
+        _expect(log, await self.call(scripts.EXPIRE, keys, log, tail or "", _ms(after_s)))
 
     async def heartbeat(
         self, replica: str, session: str, *, forget_s: float, keep_s: float
@@ -321,4 +323,6 @@ def _map_change(key: str, field: str, value: str | None, keep: bool) -> tuple[st
 
 def _expect(log: str, reply: list[bytes]) -> None:
     if not reply[0]:
-        raise LogChanged(f"the log is {reply[1].decode() or 'gone'}, not {log}")
+        there = reply[1].decode() or "gone"
+        changed = f"the log is {there}, not {log}" if there != log else f"{log} has gone on"
+        raise LogChanged(changed)

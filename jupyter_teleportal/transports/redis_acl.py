@@ -12,7 +12,7 @@ COMMANDS = (
     *("eval", "evalsha"),
     # Logs, checkpoints, maps, leases.
     *("del", "exists", "get", "hdel", "hget", "hgetall", "hincrby", "hmget", "hset", "hsetnx"),
-    *("persist", "pexpire", "pttl", "set"),
+    *("persist", "pexpire", "pttl", "set", "unlink"),
     *("xadd", "xlen", "xrange", "xrevrange", "xtrim"),
     # Heartbeats.
     *("time", "zadd", "zrange", "zrem", "zremrangebyscore"),

@@ -74,7 +74,7 @@ SEED = Script(
 local log = redis.call('HGET', KEYS[2], 'log')
 if log then return {0, log, tail(KEYS[1], KEYS[2])} end
 redis.call('HSET', KEYS[2], 'log', ARGV[1], 'offset', '0-0')
-redis.call('DEL', KEYS[1])
+redis.call('UNLINK', KEYS[1])
 redis.call('PERSIST', KEYS[3])
 return {1, ARGV[1], append(ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]))[2]}
 """
@@ -174,6 +174,22 @@ if log ~= ARGV[1] then return {'', log or ''} end
 redis.call('HSET', KEYS[3], 'offset', ARGV[2], unpack(ARGV, 4))
 if tail(KEYS[1], KEYS[2]) == ARGV[2] then
   for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, ARGV[3]) end
+end
+return {'OK'}
+"""
+)
+
+# KEYS: log, checkpoint, saved. ARGV: log id, offset of its last entry or '', after how many ms
+EXPIRE = Script(
+    _TAIL
+    + """
+local log = redis.call('HGET', KEYS[2], 'log')
+if log ~= ARGV[1] then return {'', log or ''} end
+if ARGV[2] ~= '' and tail(KEYS[1], KEYS[2]) ~= ARGV[2] then return {'', log} end
+if tonumber(ARGV[3]) > 0 then
+  for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, ARGV[3]) end
+else
+  redis.call('UNLINK', unpack(KEYS))
 end
 return {'OK'}
 """

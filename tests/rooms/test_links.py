@@ -624,3 +624,24 @@ async def test_many_rooms_ask_for_their_leases_some_at_a_time(make_site: MakeSit
         seconds=1.5,
         what="all leases held",
     )
+
+
+async def test_a_log_that_others_have_begun_anew_is_not_dropped(
+    backend: Backend, make_site: MakeSite
+) -> None:
+    """Whoever gives a damaged log up comes too late, and finds an acknowledged edit."""
+    transport: Any = await backend.make()
+    log = (await transport.seed_log(ROOM, "lineage", "x", b"seed")).log
+    last = await transport.append_log(ROOM, log, "x", b"more")
+    await transport.trim_history(ROOM, log, last.offset, b"base")
+    site = await make_site(opened=False)
+    mine = Doc({"source": Text("acknowledged")})
+
+    async def meanwhile(updates: tuple[bytes, ...]) -> None:
+        await transport.expire_room(ROOM, log, 0)
+        await transport.seed_log(ROOM, "other", "x", b"\x00" + mine.get_update())
+
+    site.link.abandon = meanwhile
+    await site.link.open()
+    await until(lambda: site.settled, what="the room")
+    assert str(site) == await log_text(site) == "acknowledged"

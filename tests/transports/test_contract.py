@@ -420,7 +420,7 @@ async def test_a_log_that_is_seeded_again_has_no_checkpoint(backend: Backend) ->
     log, *offsets = await seeded(transport, count=2)
     await transport.compact_log(ROOM, log, offsets[1], b"checkpoint")
     await transport.trim_history(ROOM, log, offsets[1], b"base")
-    await transport.expire_room(ROOM, 0)
+    await transport.expire_room(ROOM, log, 0)
     again = await transport.seed_log(ROOM, "new", "b", b"new seed")
     assert again.won
     read = await transport.read_log(ROOM, None, ZERO_OFFSET)
@@ -593,12 +593,40 @@ async def test_a_room_that_is_expired_is_gone(backend: Backend) -> None:
     await hold(transport, "a")
     await transport.mark_saved(ROOM, log, offsets[0], {"hash": "abc"}, KEEP_S)
     await seeded(transport, OTHER_ROOM)
-    await transport.expire_room(ROOM, 1000)
+    await transport.expire_room(ROOM, log, 1000)
     assert (await transport.read_log(ROOM, None, ZERO_OFFSET)).log == log
-    await transport.expire_room(ROOM, 0)
+    await transport.expire_room(ROOM, log, 0)
     assert await transport.read_log(ROOM, None, ZERO_OFFSET) == LogRead(None, False, [])
     assert await transport.read_map(ROOM, "saved") == {}
     assert (await transport.read_log(OTHER_ROOM, None, ZERO_OFFSET)).log is not None
+    with pytest.raises(LogChanged):
+        await transport.expire_room(ROOM, log, 0)
+
+
+async def test_a_log_that_another_replica_has_begun_is_not_expired(backend: Backend) -> None:
+    """Whoever gives up a damaged log may come late: what is there by then is another's."""
+    transport, other = await backend.make(), await backend.make()
+    log, *_ = await seeded(transport)
+    await transport.expire_room(ROOM, log, 0)
+    begun = await other.seed_log(ROOM, "lineage", "b", b"seed of b")
+    await other.append_log(ROOM, begun.log, "b", b"acknowledged")
+    for after_s in (0, 1000):
+        with pytest.raises(LogChanged):
+            await transport.expire_room(ROOM, log, after_s)
+    read = await transport.read_log(ROOM, None, ZERO_OFFSET)
+    assert payloads(read) == [b"seed of b", b"acknowledged"]
+
+
+async def test_a_log_that_has_gone_on_is_not_expired(backend: Backend) -> None:
+    transport = await backend.make()
+    log, *offsets = await seeded(transport, count=1)
+    await transport.append_log(ROOM, log, "b", b"acknowledged")
+    with pytest.raises(LogChanged):
+        await transport.expire_room(ROOM, log, 0, tail=offsets[-1])
+    read = await transport.read_log(ROOM, None, ZERO_OFFSET)
+    assert payloads(read) == [b"seed", b"entry 0", b"acknowledged"]
+    await transport.expire_room(ROOM, log, 0, tail=read.tail)
+    assert (await transport.read_log(ROOM, None, ZERO_OFFSET)).log is None
 
 
 # -- the cluster ---------------------------------------------------------------------------
@@ -657,7 +685,7 @@ CALLS: dict[str, Callable[[SyncTransport], Awaitable[object]]] = {
     "mark_saved": lambda t: t.mark_saved(ROOM, "lineage/1", "1-0", {}, KEEP_S),
     "read_map": lambda t: t.read_map(SHARE, "files"),
     "write_map": lambda t: t.write_map(SHARE, "files", {"a": "1"}),
-    "expire_room": lambda t: t.expire_room(ROOM, 10),
+    "expire_room": lambda t: t.expire_room(ROOM, "log", 10),
     "heartbeat": lambda t: t.heartbeat("a", "s", forget_s=60, keep_s=KEEP_S),
     "farewell": lambda t: t.farewell("a"),
 }

@@ -681,9 +681,9 @@ async def test_a_held_lease_keeps_the_room(
 async def test_a_room_that_was_left_expires(
     redis_server: RedisServer, transport: RedisSyncTransport
 ) -> None:
-    await seeded(transport)
+    log = await seeded(transport)
     await transport.hold_lease(ROOM, "a", want=True, ttl_s=6, keep_s=KEEP_S)
-    await transport.expire_room(ROOM, 50)
+    await transport.expire_room(ROOM, log, 50)
     with redis_server.cli() as client:
         assert all(40 < left <= 50 for left in seconds_left(client, *LASTING))
         # A lease never lives longer than it was asked for.
