@@ -62,6 +62,11 @@ class SyncTransport(Protocol):
     @property
     def state(self) -> TransportState: ...
 
+    @property
+    def problem(self) -> str:
+        """Why the state is `DEGRADED`, and how to mend it, for people; otherwise empty."""
+        ...
+
     def watch(self, listener: StateListener) -> None:
         """Call `listener` whenever the state changes, and again with `CONNECTED` whenever
         messages of a channel may have been missed."""
@@ -179,10 +184,15 @@ class TransportBase:
         self.counters: Counter[str] = Counter()
         self._state = TransportState.LOCAL
         self._state_listeners: list[StateListener] = []
+        self._problem = ""
 
     @property
     def state(self) -> TransportState:
         return self._state
+
+    @property
+    def problem(self) -> str:
+        return self._problem if self._state is TransportState.DEGRADED else ""
 
     def watch(self, listener: StateListener) -> None:
         self._state_listeners.append(listener)

@@ -138,6 +138,7 @@ class MemorySyncTransport(TransportBase):
 
     def disconnect(self) -> None:
         """Behave as if the hub could not be reached, until `reconnect`."""
+        self._problem = "the memory transport is disconnected"
         self._set_state(TransportState.DEGRADED)
 
     def reconnect(self) -> None:

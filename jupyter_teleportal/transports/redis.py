@@ -28,7 +28,10 @@ from . import redis_scripts as scripts
 from .redis_client import DEFAULT_KEY_PREFIX, Command, RedisClient
 
 INLINE_MAX_BYTES = 64 * 1024
-_READ_PAGE = 2000
+READ_PAGE_ENTRIES = 1000
+READ_PAGE_BYTES = 1024 * 1024
+"""So much of a log is read at once; Redis does nothing else meanwhile."""
+_READ_TRIES = 3
 _LEASES_AT_ONCE = 50
 """Redis does nothing else meanwhile."""
 
@@ -69,52 +72,75 @@ class RedisSyncTransport(RedisClient):
         )
 
     async def read_log(self, scope: Scope, log: str | None, after: str) -> LogRead:
-        log_key, checkpoint_key, _ = self.log_keys(scope)
         async with self.bulk_client() as client:
-            if log is not None:
-                pipeline = client.pipeline(transaction=True)
-                pipeline.execute_command("HGET", checkpoint_key, "log")
-                pipeline.execute_command("XRANGE", log_key, after, "+", "COUNT", _READ_PAGE)
-                there, raw = await pipeline.execute()
-                if there is not None and there.decode() == log:
-                    entries = _entries(raw)
-                    if entries and entries[0].offset == after:
-                        if len(entries) == _READ_PAGE:
-                            entries += await self._read_on(client, log_key, entries[-1].offset)
-                        return LogRead(log, True, entries[1:], None, after)
-            pipeline = client.pipeline(transaction=False)
-            pipeline.execute_command("HMGET", checkpoint_key, "log", "offset", "update")
-            ((there, offset, checkpoint),) = await pipeline.execute()
-            if there is None:
-                return LogRead(None, False, [])
-            start = offset.decode() if offset else ZERO_OFFSET
-            # Entries are trimmed only up to a checkpoint, so one read of an older checkpoint
-            # and a later read of its tail miss nothing but what a newer checkpoint holds; the
-            # gap is seen by the entry that follows.
-            entries = await self._read_on(client, log_key, start)
-            return LogRead(there.decode(), False, entries, checkpoint, start)
+            for _ in range(_READ_TRIES):
+                try:
+                    return await self._read(client, scope, log, after)
+                except LogChanged as error:
+                    self.log.debug("Room %s is read again: %s", scope.room, error)
+        raise LogChanged(f"the log of room {scope.room} changes all the time")
 
-    async def _read_on(self, client: Any, log_key: str, after: str) -> list[Entry]:
+    async def _read(self, client: Any, scope: Scope, log: str | None, after: str) -> LogRead:
+        if log is not None:
+            there, entries, more = await self._page(client, scope, log, after)
+            if there == log and entries and entries[0].offset == after:
+                if more:
+                    entries += await self._read_on(client, scope, log, entries[-1].offset)
+                return LogRead(log, True, entries[1:], None, after)
+        _, checkpoint_key, _ = self.log_keys(scope)
+        raw, offset, checkpoint = await client.execute_command(
+            "HMGET", checkpoint_key, "log", "offset", "update"
+        )
+        if raw is None:
+            return LogRead(None, False, [])
+        there, start = raw.decode(), offset.decode() if offset else ZERO_OFFSET
+        # Entries are trimmed only up to a checkpoint, so one read of an older checkpoint
+        # and a later read of its tail miss nothing but what a newer checkpoint holds; the
+        # gap is seen by the entry that follows.
+        entries = await self._read_on(client, scope, there, start)
+        return LogRead(there, False, entries, checkpoint, start)
+
+    async def _read_on(self, client: Any, scope: Scope, log: str, after: str) -> list[Entry]:
+        """Return all entries behind `after`.
+
+        Raises:
+            LogChanged: if the room has another log meanwhile, whose entries are no sequel.
+        """
         entries: list[Entry] = []
-        while True:
-            raw = await client.execute_command(
-                "XRANGE", log_key, f"({after}", "+", "COUNT", _READ_PAGE
-            )
-            page = _entries(raw)
+        more = True
+        while more:
+            there, page, more = await self._page(client, scope, log, f"({after}")
+            if there != log:
+                raise LogChanged(f"the log is {there or 'gone'}, not {log}")
             entries += page
-            if len(page) < _READ_PAGE:
-                return entries
-            after = page[-1].offset
+            after = entries[-1].offset if entries else after
+        return entries
+
+    async def _page(
+        self, client: Any, scope: Scope, log: str, first: str
+    ) -> tuple[str | None, list[Entry], bool]:
+        """Return the id of the log that is there, some of its entries if it is `log`, and whether
+        there are more."""
+        keys = self.log_keys(scope)[:2]
+        there, *page = await self.call_on(
+            client, scripts.READ, keys, log, first, READ_PAGE_ENTRIES, READ_PAGE_BYTES
+        )
+        if not there:
+            return page[0].decode() or None, [], False
+        return log, _entries(page[0]), not page[1]
 
     async def compact_log(self, scope: Scope, log: str, offset: str, payload: bytes) -> None:
         _, checkpoint_key, _ = self.log_keys(scope)
         _expect(log, await self.call(scripts.COMPACT, [checkpoint_key], log, offset, payload))
 
     async def read_history(self, scope: Scope) -> History:
-        log_key, checkpoint_key, _ = self.log_keys(scope)
+        _, checkpoint_key, _ = self.log_keys(scope)
         async with self.bulk_client() as client:
-            base: Any = await client.hget(checkpoint_key, "base")
-            return History(base, await self._read_on(client, log_key, ZERO_OFFSET))
+            reader: Any = client
+            log, base = await reader.execute_command("HMGET", checkpoint_key, "log", "base")
+            if log is None:
+                return History(None, [])
+            return History(base, await self._read_on(client, scope, log.decode(), ZERO_OFFSET))
 
     async def trim_history(self, scope: Scope, log: str, first: str, base: bytes) -> None:
         keys = self.log_keys(scope)[:2]
@@ -295,15 +321,18 @@ def _lease_view(answer: Any) -> LeaseView | TransportError:
 def _entries(raw: Any) -> list[Entry]:
     """Entries of a stream's reply; a field that is missing makes an empty payload, which the
     reader reports and passes over."""
-    return [
-        Entry(
-            offset.decode(),
-            fields.get(b"u", b""),
-            fields.get(b"r", b"").decode(errors="replace"),
-            _offset(fields.get(b"p")),
+    entries = []
+    for offset, parts in raw:
+        fields = dict(zip(parts[::2], parts[1::2], strict=True))
+        entries.append(
+            Entry(
+                offset.decode(),
+                fields.get(b"u", b""),
+                fields.get(b"r", b"").decode(errors="replace"),
+                _offset(fields.get(b"p")),
+            )
         )
-        for offset, fields in raw
-    ]
+    return entries
 
 
 def _offset(raw: bytes | None) -> str | None:

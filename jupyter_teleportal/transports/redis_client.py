@@ -288,7 +288,8 @@ class RedisClient(TransportBase):
         return TransportRefused(f"Redis refused the channel {channel}: {error}")
 
     def _disconnected(self, error: Exception) -> None:
-        self._fail_waiting(TransportUnavailable(f"Redis at {self.address}: {_cause(error)}"))
+        self._problem = f"Redis at {self.address}: {_cause(error)}"
+        self._fail_waiting(TransportUnavailable(self._problem))
         if self._state is TransportState.CONNECTED or not self._attempted.is_set():
             self.counters["outages"] += 1
             self.log.warning(
@@ -375,7 +376,7 @@ class RedisClient(TransportBase):
         """Begin to run a script; `convert` makes of its reply what is awaited. One with large
         arguments goes over the connection for bulk, where it may take its time and holds nobody
         up."""
-        command = Command(("EVALSHA", script.sha, len(keys), *keys, *arguments), script, convert)
+        command = Command(script.command(keys, arguments), script, convert)
         if command.large:
             return asyncio.ensure_future(self._call_in_bulk(command))
         try:
@@ -386,12 +387,21 @@ class RedisClient(TransportBase):
 
     async def _call_in_bulk(self, command: Command) -> Any:
         async with self.bulk_client() as client:
-            try:
-                reply = await self._on(client, command)
-            except redis_errors.NoScriptError:
-                reply = await self._on(client, command.with_source())
+            reply = await self._run_on(client, command)
         command.finish(reply)
         return await command.reply
+
+    async def call_on(
+        self, client: Redis, script: scripts.Script, keys: list[str], *arguments: Any
+    ) -> Any:
+        """Run a script on the connection for bulk and return its reply."""
+        return await self._run_on(client, Command(script.command(keys, arguments), script))
+
+    async def _run_on(self, client: Redis, command: Command) -> Any:
+        try:
+            return await self._on(client, command)
+        except redis_errors.NoScriptError:
+            return await self._on(client, command.with_source())
 
     async def _on(self, client: Redis, command: Command) -> Any:
         return await client.execute_command(*command.arguments)  # type: ignore[no-untyped-call]

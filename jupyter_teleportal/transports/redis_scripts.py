@@ -12,15 +12,38 @@ added to the stream by hand is found behind that offset.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import sha1
+from typing import Any
 
 
 class Script:
-    """A Lua script and the SHA-1 by which Redis knows it."""
+    """A Lua script and the SHA-1 by which Redis knows it.
 
-    def __init__(self, source: str) -> None:
-        self.source = source
-        self.sha = sha1(source.encode()).hexdigest()
+    Run without a key it does nothing, which tells whether Redis knows it.
+
+    Attributes:
+        keys, arguments: names of its KEYS and ARGV; a last one that ends in ``*`` may be there
+            any number of times.
+    """
+
+    def __init__(self, keys: str, arguments: str, body: str) -> None:
+        self.keys = keys.split()
+        self.arguments = arguments.split()
+        self.source = f"if #KEYS == 0 then return end\n{body}"
+        self.sha = sha1(self.source.encode()).hexdigest()
+
+    def command(self, keys: Sequence[str], arguments: Sequence[Any]) -> tuple[Any, ...]:
+        """Return the command that runs it.
+
+        Raises:
+            TypeError: if it takes other numbers of keys or arguments.
+        """
+        for given, named in ((keys, self.keys), (arguments, self.arguments)):
+            repeated = named[-1].endswith("*")
+            if len(given) < len(named) - repeated or (len(given) > len(named) and not repeated):
+                raise TypeError(f"{len(given)} given for {named}")
+        return ("EVALSHA", self.sha, len(keys), *keys, *arguments)
 
 
 _TAIL = """
@@ -54,8 +77,9 @@ end
 """
 )
 
-# KEYS: log, checkpoint, saved. ARGV: log id, replica, payload, channel, inline maximum in bytes
 APPEND = Script(
+    "log checkpoint saved",
+    "log_id replica payload channel inline_max_bytes",
     _APPEND
     + """
 local log = redis.call('HGET', KEYS[2], 'log')
@@ -64,11 +88,12 @@ local appended = append(log, ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]))
 -- After the entry: a script that has written before may fill a Redis that is full.
 for _, key in ipairs(KEYS) do redis.call('PERSIST', key) end
 return appended
-"""
+""",
 )
 
-# KEYS: log, checkpoint, saved. ARGV: new log id, replica, payload, channel, inline maximum
 SEED = Script(
+    "log checkpoint saved",
+    "new_log_id replica payload channel inline_max_bytes",
     _APPEND
     + """
 local log = redis.call('HGET', KEYS[2], 'log')
@@ -77,12 +102,42 @@ redis.call('HSET', KEYS[2], 'log', ARGV[1], 'offset', '0-0')
 redis.call('UNLINK', KEYS[1])
 redis.call('PERSIST', KEYS[3])
 return {1, ARGV[1], append(ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]))[2]}
-"""
+""",
 )
 
-# KEYS: checkpoint. ARGV: log id, offset, payload. A deposed saver may come late with an older
-# checkpoint, up to which the log is trimmed no more.
+# A page of a log: its entries from `first` on (an offset; after `(`: behind it), up to so
+# many entries and bytes, or one entry that is larger; whether these are the last ones.
+READ = Script(
+    "log checkpoint",
+    "log_id first max_entries max_bytes",
+    """
+local log = redis.call('HGET', KEYS[2], 'log')
+if log ~= ARGV[1] then return {'', log or ''} end
+local max_entries, max_bytes = tonumber(ARGV[3]), tonumber(ARGV[4])
+local entries, bytes, largest, first, count = {}, 0, 1, ARGV[2], 1
+repeat
+  local some = redis.call('XRANGE', KEYS[1], first, '+', 'COUNT', count)
+  for _, entry in ipairs(some) do
+    local size = 0
+    for _, part in ipairs(entry[2]) do size = size + #part end
+    bytes = bytes + size
+    largest = math.max(largest, size)
+    entries[#entries + 1] = entry
+  end
+  if #some < count then return {log, entries, 1} end
+  first = '(' .. some[#some][1]
+  -- How large an entry is shows only when it has been read.
+  local room = math.floor((max_bytes - bytes) / largest)
+  count = math.min(16, 2 * count, max_entries - #entries, room)
+until count < 1
+return {log, entries, 0}
+""",
+)
+
+# A deposed saver may come late with an older checkpoint, up to which the log is trimmed no more.
 COMPACT = Script(
+    "checkpoint",
+    "log_id offset payload",
     """
 local log = redis.call('HGET', KEYS[1], 'log')
 if log ~= ARGV[1] then return {'', log or ''} end
@@ -95,24 +150,27 @@ local known_ms, known_sequence = numbers(redis.call('HGET', KEYS[1], 'offset') o
 if ms < known_ms or (ms == known_ms and sequence < known_sequence) then return {'OK'} end
 redis.call('HSET', KEYS[1], 'offset', ARGV[2], 'update', ARGV[3])
 return {'OK'}
-"""
+""",
 )
 
-# KEYS: log, checkpoint. ARGV: log id, offset of the first entry to keep, base
 TRIM = Script(
+    "log checkpoint",
+    "log_id first_kept base",
     """
 local log = redis.call('HGET', KEYS[2], 'log')
 if log ~= ARGV[1] then return {'', log or ''} end
 redis.call('HSET', KEYS[2], 'base', ARGV[3])
 redis.call('XTRIM', KEYS[1], 'MINID', ARGV[2])
 return {'OK'}
-"""
+""",
 )
 
-# KEYS: saver, log, checkpoint, saved of each room. ARGV: replica, lease in ms, keep in ms, then 1
-# for each room whose lease is wanted, 0 for each other. Answers with a list for each room: holder,
-# fence, log, tail, why the lease could not be had, what else went wrong with it.
+# KEYS are four for each room; `wanted` is 1 for each room whose lease is wanted, 0 for each other.
+# Answers with a list for each room: holder, fence, log, tail, why the lease could not be had, what
+# else went wrong with it.
 LEASES = Script(
+    "saver log checkpoint saved*",
+    "replica lease_ms keep_ms wanted*",
     _TAIL
     + """
 local function lease(saver, log, checkpoint, saved, replica, ttl, keep, want)
@@ -162,11 +220,12 @@ for room = 1, #KEYS / 4 do
   answers[room] = answer
 end
 return answers
-"""
+""",
 )
 
-# KEYS: log, checkpoint, saved. ARGV: log id, offset, keep in ms, then fields and values
 MARK_SAVED = Script(
+    "log checkpoint saved",
+    "log_id offset keep_ms field_or_value*",
     _TAIL
     + """
 local log = redis.call('HGET', KEYS[2], 'log')
@@ -176,11 +235,13 @@ if tail(KEYS[1], KEYS[2]) == ARGV[2] then
   for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, ARGV[3]) end
 end
 return {'OK'}
-"""
+""",
 )
 
-# KEYS: log, checkpoint, saved. ARGV: log id, offset of its last entry or '', after how many ms
+# `tail` is the offset of the log's last entry, or empty.
 EXPIRE = Script(
+    "log checkpoint saved",
+    "log_id tail after_ms",
     _TAIL
     + """
 local log = redis.call('HGET', KEYS[2], 'log')
@@ -192,11 +253,12 @@ else
   redis.call('UNLINK', unpack(KEYS))
 end
 return {'OK'}
-"""
+""",
 )
 
-# KEYS: replicas. ARGV: replica, forget in ms, keep in ms
 HEARTBEAT = Script(
+    "replicas",
+    "replica forget_ms keep_ms",
     """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -206,5 +268,8 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return {now, redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES'),
         type(taken) == 'table' and taken.err or ''}
-"""
+""",
 )
+
+SCRIPTS = (APPEND, SEED, READ, COMPACT, TRIM, EXPIRE, LEASES, MARK_SAVED, HEARTBEAT)
+"""All of them, for whoever loads them for others."""

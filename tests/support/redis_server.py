@@ -8,40 +8,70 @@ import socket
 import threading
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import redis
 
+from jupyter_teleportal.transports.redis_acl import account_rules, hash_password
+from jupyter_teleportal.transports.redis_client import DEFAULT_KEY_PREFIX
+from jupyter_teleportal.transports.redis_scripts import SCRIPTS
+from jupyter_teleportal.transports.redis_wire import pack
 from support.processes import ChildProcess, free_port
 from support.programs import require_binary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 
 class RedisServer:
     """`redis-server` on a free port, with its data in a folder of its own.
 
-    With `persistent=True` it keeps an append-only file, so that data outlives `kill()`.
+    With `persistent=True` it keeps an append-only file, so that data outlives `kill()`. With
+    `shares` nobody comes in without a password, and `url` is that of an account with the rights
+    that a hub gives, which reaches these shares alone.
     """
 
-    def __init__(self, directory: Path, *, persistent: bool = True, port: int | None = None):
+    ACCOUNT, PASSWORD = "teleportal:sync:confined", "the account's password"
+    ADMIN, ADMIN_PASSWORD = "admin", "the administrator's password"
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        persistent: bool = True,
+        port: int | None = None,
+        shares: Sequence[str] = (),
+    ):
         self._binary = require_binary("redis-server", "valkey-server")
         self.directory = directory
         self.persistent = persistent
+        self.shares = tuple(shares)
         self.port = port or free_port()
         self._process: ChildProcess | None = None
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        """What servers are given."""
+        return self.url_at(self.port)
+
+    def url_at(self, port: int) -> str:
+        """The same by way of another port, of a proxy."""
+        account = f"{quote(self.ACCOUNT)}:{quote(self.PASSWORD)}@" if self.shares else ""
+        return f"redis://{account}127.0.0.1:{port}/0"
+
+    @property
+    def admin_url(self) -> str:
+        account = f"{self.ADMIN}:{quote(self.ADMIN_PASSWORD)}@" if self.shares else ""
+        return f"redis://{account}127.0.0.1:{self.port}/0"
 
     @property
     def running(self) -> bool:
         return self._process is not None and self._process.running
 
-    def start(self, timeout: float = 10.0) -> None:
-        """Start it and wait until it answers PING."""
+    def start(self, timeout: float = 10.0, *, load_scripts: bool = True) -> None:
+        """Start it and wait until it answers PING; load the scripts, as a hub does, where
+        accounts may not."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self._process = ChildProcess(
             [
@@ -52,6 +82,7 @@ class RedisServer:
                 *("--save", ""),
                 *("--appendonly", "yes" if self.persistent else "no"),
                 *("--daemonize", "no"),
+                *self._users(),
             ],
             log_path=self.directory / "redis.log",
             cwd=self.directory,
@@ -63,6 +94,24 @@ class RedisServer:
                 self.kill()
                 raise AssertionError(f"redis-server did not start:\n{log}")
             time.sleep(0.02)
+        if self.shares and load_scripts:
+            self.load_scripts()
+
+    def load_scripts(self) -> None:
+        with self.cli() as client:
+            for script in SCRIPTS:
+                client.script_load(script.source)
+
+    def _users(self) -> list[str]:
+        if not self.shares:
+            return []
+        rules = account_rules(DEFAULT_KEY_PREFIX, self.shares, hash_password(self.PASSWORD))
+        everything = ("on", f"#{hash_password(self.ADMIN_PASSWORD)}", "~*", "&*", "+@all")
+        return [
+            *("--user", "default", "off"),
+            *("--user", self.ADMIN, *everything),
+            *("--user", self.ACCOUNT, *rules),
+        ]
 
     def _answers(self) -> bool:
         try:
@@ -112,7 +161,9 @@ class RedisServer:
         shutil.copytree(self.directory, folder)
 
     def cli(self, **options: Any) -> redis.Redis:
-        """A plain synchronous client (bytes in, bytes out)."""
+        """A plain synchronous client (bytes in, bytes out), the administrator's."""
+        if self.shares and "username" not in options:
+            options |= {"username": self.ADMIN, "password": self.ADMIN_PASSWORD}
         return redis.Redis(
             host="127.0.0.1", port=self.port, socket_timeout=10, client_name="test", **options
         )
@@ -142,6 +193,10 @@ class Monitor:
 
     def __enter__(self) -> Monitor:
         self._socket = socket.create_connection(("127.0.0.1", self._server.port))
+        if self._server.shares:
+            words = (b"AUTH", self._server.ADMIN.encode(), self._server.ADMIN_PASSWORD.encode())
+            self._socket.sendall(b"".join(pack(words)))
+            assert self._socket.recv(5) == b"+OK\r\n"
         self._socket.sendall(b"MONITOR\r\n")
         assert self._socket.recv(5) == b"+OK\r\n"
         self._thread = threading.Thread(target=self._read, daemon=True)

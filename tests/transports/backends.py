@@ -83,7 +83,10 @@ class RedisBackend:
 
     async def make(self, log: logging.Logger | None = None, **options: Any) -> RedisSyncTransport:
         transport = RedisSyncTransport(
-            url=self.proxy.url, log=log, key_prefix=KEY_PREFIX, options={**IMPATIENT, **options}
+            url=self.server.url_at(self.proxy.port),
+            log=log,
+            key_prefix=KEY_PREFIX,
+            options={**IMPATIENT, **options},
         )
         self.made.append(transport)
         await transport.start()

@@ -30,6 +30,7 @@ from jupyter_teleportal.errors import (
 from jupyter_teleportal.model import ZERO_OFFSET, LeaseView, LeaseWish, Scope
 from jupyter_teleportal.transports.base import TransportState
 from jupyter_teleportal.transports.redis import INLINE_MAX_BYTES, RedisSyncTransport
+from jupyter_teleportal.transports.redis_scripts import READ
 
 from .backends import IMPATIENT, KEY_PREFIX, RedisBackend
 
@@ -261,6 +262,31 @@ async def test_a_key_of_a_wrong_type_harms_its_room_only(
     assert {type(error) for error in errors} == {TransportRefused}
     assert all("WRONGTYPE" in str(error) for error in errors)
     assert transport.state is CONNECTED
+
+
+async def test_a_page_of_a_log_is_bounded_by_its_bytes(
+    transport: RedisSyncTransport, redis_server: RedisServer
+) -> None:
+    log = await seeded(transport)
+    sizes = [*(10 for _ in range(100)), *(400_000 for _ in range(40)), 10]
+    for size in sizes:
+        await transport.append_log(ROOM, log, "a", b"x" * size)
+    keys, first, pages = [key("log"), key("checkpoint")], "-", []
+    with redis_server.cli() as client:
+        client.script_load(READ.source)
+        more = True
+        while more:
+            _, entries, last = client.evalsha(READ.sha, 2, *keys, log, first, 2000, 1_000_000)
+            pages.append([len(parts[1]) for _, parts in entries])
+            first, more = b"(" + entries[-1][0], not last
+    assert [size for page in pages for size in page] == [4, *sizes]
+    # Only the first large ones behind small ones come unexpected.
+    assert len(pages[0]) >= 100
+    *others, largest = sorted(map(sum, pages))
+    assert largest < 16 * 400_000
+    assert max(others) < 1_500_000
+    read = await transport.read_log(ROOM, None, ZERO_OFFSET)
+    assert [len(payload) for payload in read.payloads] == [4, *sizes]
 
 
 async def test_leases_that_are_asked_for_together_fail_one_by_one(
