@@ -5,7 +5,9 @@
     TeleportalError
     ├── SettingsError            a setting that cannot be used (also a ValueError)
     ├── CodecError               bytes from another replica that cannot be read
-    │   └── NewerFormat          … because a newer version has written them
+    │   ├── NewerFormat          … because a newer version has written them
+    │   └── ForeignBytes         … because they are not let into a document
+    │       └── DocumentBroken   … and the CRDT library has failed on them
     ├── SeamError                the installed Jupyter packages do not fit
     ├── SharePathMismatch        a share has another API path on another server
     ├── SaveFailed               a document could not be written to its file
@@ -35,6 +37,14 @@ class CodecError(TeleportalError, ValueError):
 
 class NewerFormat(CodecError):
     """An entry of a log in a format that only a newer version reads."""
+
+
+class ForeignBytes(CodecError):
+    """Bytes in one of Yjs' formats that are not let into a document."""
+
+
+class DocumentBroken(ForeignBytes):
+    """The CRDT library has panicked: the document that it was at work on is not touched again."""
 
 
 class SeamError(TeleportalError):

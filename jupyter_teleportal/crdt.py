@@ -1,0 +1,159 @@
+"""The door: the one module that lets the CRDT library read foreign bytes.
+
+Whatever comes from a browser, from a transport, from a note beside a file or with a query is bytes
+of somebody else. The library panics, overruns its stack or takes all memory on some of them, so
+they are walked over first (`update_walk`, `nesting`), and its panics and errors become one error.
+
+Bytes that this process has made (a seed, what a document's observer is handed) need no check.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeVar
+
+import pycrdt
+from pycrdt import Awareness, Doc
+
+from .errors import DocumentBroken, ForeignBytes
+from .places import Places
+from .update_walk import read_awareness, read_update
+
+EMPTY_UPDATE = b"\x00\x00"
+NOTHING = b"\x00"
+"""The state vector of an empty document."""
+_PANICS_REMEMBERED = 1000
+
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
+
+_panicked: OrderedDict[bytes, None] = OrderedDict()
+"""Digests of updates on which the library has panicked in this process, the latest last."""
+
+
+class Door:
+    """What comes into one document: it knows where that has its items."""
+
+    def __init__(self) -> None:
+        self._places = Places()
+
+    def check(self, update: bytes) -> None:
+        """Make sure that a foreign update can be applied to the document, which is then expected.
+
+        Raises:
+            ForeignBytes: saying what is wrong with it.
+        """
+        if _panicked and _digest(update) in _panicked:
+            raise ForeignBytes("the CRDT library has failed on this update before")
+        self._places.admit(read_update(update))
+
+
+def check_update(update: bytes) -> None:
+    """Make sure of a foreign update that is not applied to a document that is here already.
+
+    Raises:
+        ForeignBytes: saying what is wrong with it.
+    """
+    Door().check(update)
+
+
+def apply(doc: Doc[Any], update: bytes) -> None:
+    """Apply an update that was checked.
+
+    Raises:
+        ForeignBytes: if the library refuses it; what it has taken before stays.
+        DocumentBroken: if the library has panicked. `doc` must not be touched again.
+    """
+    try:
+        guarded(doc.apply_update, update)
+    except DocumentBroken:
+        _remember(update)
+        raise
+
+
+def document(*updates: bytes, doc: Doc[Any] | None = None) -> Doc[Any]:
+    """Return a document that holds these foreign updates; `doc`, if it is given.
+
+    Raises:
+        ForeignBytes: if it cannot hold one of them.
+    """
+    made: Doc[Any] = Doc() if doc is None else doc
+    door = Door()
+    for update in updates:
+        door.check(update)
+        apply(made, update)
+    return made
+
+
+def merge(updates: Sequence[bytes]) -> bytes:
+    """Return one update that stands for all of these, which were checked; there is at least one.
+
+    Raises:
+        ForeignBytes: if they cannot be merged.
+    """
+    return updates[0] if len(updates) == 1 else guarded(pycrdt.merge_updates, *updates)
+
+
+def state_of(update: bytes) -> bytes:
+    """Return the state vector of an update that was checked.
+
+    Raises:
+        ForeignBytes: if the library cannot read it.
+    """
+    return guarded(pycrdt.get_state, update)
+
+
+def beyond(update: bytes, state: bytes) -> bytes:
+    """Return what an update that was checked has beyond a state vector that was.
+
+    Raises:
+        ForeignBytes: if the library cannot read them.
+    """
+    return guarded(pycrdt.get_update, update, state)
+
+
+def apply_awareness(awareness: Awareness, update: bytes, origin: Any) -> set[int]:
+    """Apply a foreign awareness update; return the clients that it is about.
+
+    Raises:
+        ForeignBytes: saying what is wrong with it.
+    """
+    clients = set(read_awareness(update))
+    guarded(awareness.apply_awareness_update, update, origin)
+    return clients
+
+
+def guarded(
+    call: Callable[_Given, _Result], *args: _Given.args, **keywords: _Given.kwargs
+) -> _Result:
+    """Return what the library's `call` returns.
+
+    Raises:
+        ForeignBytes: if the library refuses what it was given.
+        DocumentBroken: if it has panicked.
+    """
+    try:
+        return call(*args, **keywords)
+    except (ValueError, RuntimeError, IndexError) as error:
+        raise ForeignBytes(str(error)) from None
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        raise DocumentBroken(f"the CRDT library has failed: {error}") from None
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether `error` is a panic of the library, which is no `Exception`."""
+    return type(error).__name__ == "PanicException"
+
+
+def _remember(update: bytes) -> None:
+    _panicked[_digest(update)] = None
+    if len(_panicked) > _PANICS_REMEMBERED:
+        _panicked.popitem(last=False)
+
+
+def _digest(update: bytes) -> bytes:
+    return hashlib.sha256(update).digest()

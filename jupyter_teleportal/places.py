@@ -1,0 +1,242 @@
+"""Where the items of a document lie, with no I/O and no library.
+
+The CRDT library takes an update's word for it. Items that lie in two shared types at once make its
+lists endless; shared types within each other make it recurse until its stack overruns, and each
+update may add one level to what came before. So each document's room remembers in which shared
+type its items lie. Most follow on one in the same, so what is remembered is a run of them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import NamedTuple
+
+from .errors import ForeignBytes
+from .update_walk import Block, Id
+
+MAX_NESTING = 200
+"""Levels of shared types within each other. Notebooks have five; at some thousand the library
+overruns its stack."""
+_MAX_STEPS = 64
+
+
+class _Beside(NamedTuple):
+    """The place of an item that has not come."""
+
+    client: int
+    clock: int
+
+
+class _In(NamedTuple):
+    """A place: a shared type, by name or by its item, and whether under its keys."""
+
+    parent: str | Id
+    keyed: bool
+
+
+_Place = _In | _Beside
+
+
+class _Runs:
+    """One client's items: from each of `starts` on they are in the place beside it, up to `end`.
+    None: they have not come, or do not tell."""
+
+    __slots__ = ("end", "places", "starts")
+
+    def __init__(self) -> None:
+        self.starts: list[int] = []
+        self.places: list[_Place | None] = []
+        self.end = 0
+
+    def at(self, clock: int) -> _Place | None:
+        if clock >= self.end:
+            return None
+        return self.places[bisect_right(self.starts, clock) - 1]
+
+    def append(self, start: int, end: int, place: _Place) -> None:
+        """Note items that begin where those that are known end, or later."""
+        if start > self.end:
+            self.starts.append(self.end)
+            self.places.append(None)
+        if not self.places or self.places[-1] != place:
+            self.starts.append(start)
+            self.places.append(place)
+        self.end = end
+
+    def fill(self, start: int, end: int, place: _Place) -> None:
+        """Note items before `end` that had not come."""
+        after = self.at(end)
+        first, last = bisect_left(self.starts, start), bisect_left(self.starts, end)
+        goes_on = end < self.end and not (last < len(self.starts) and self.starts[last] == end)
+        self.starts[first:last] = [start, end] if goes_on else [start]
+        self.places[first:last] = [place, after] if goes_on else [place]
+
+    def between(self, start: int, end: int) -> Iterable[tuple[int, int, _Place | None]]:
+        """The runs between two clocks, the first of which is before the end."""
+        index = bisect_right(self.starts, start) - 1
+        found: list[tuple[int, int, _Place | None]] = []
+        while start < min(end, self.end):
+            following = self.starts[index + 1] if index + 1 < len(self.starts) else self.end
+            stop = min(end, following)
+            found.append((start, stop, self.places[index]))
+            start, index = stop, index + 1
+        if start < end:
+            found.append((start, end, None))
+        return found
+
+
+class _Undo:
+    """How to take back what was noted."""
+
+    def __init__(self) -> None:
+        self.steps: list[Callable[[], object]] = []
+        self._appended: set[int] = set()
+
+    def appending(self, runs: _Runs) -> None:
+        """Runs are about to be appended to; whatever else is done to them has its own step."""
+        if id(runs) not in self._appended:
+            self._appended.add(id(runs))
+            self.steps.append(partial(_cut, runs, len(runs.starts), runs.end))
+
+    def filling(self, runs: _Runs) -> None:
+        self.steps.append(partial(_restore, runs, list(runs.starts), list(runs.places)))
+
+    def run(self) -> None:
+        for step in reversed(self.steps):
+            step()
+
+
+def _cut(runs: _Runs, count: int, end: int) -> None:
+    del runs.starts[count:], runs.places[count:]
+    runs.end = end
+
+
+def _restore(runs: _Runs, starts: list[int], places: list[_Place | None]) -> None:
+    runs.starts[:], runs.places[:] = starts, places
+
+
+class Places:
+    """The places of one document's items."""
+
+    def __init__(self) -> None:
+        self._runs: dict[int, _Runs] = {}
+        self._places: dict[_In, _In] = {}
+        self._levels: dict[_In, int] = {}
+        # How many levels of shared types wait to lie below items that have not come.
+        self._awaited: dict[int, dict[int, int]] = {}
+
+    def admit(self, blocks: Iterable[Block]) -> None:
+        """Note where the items of an update lie; if it is refused, nothing of it is noted.
+
+        Raises:
+            ForeignBytes: if shared types would lie too deep within each other, or an item in two
+                places.
+        """
+        undo = _Undo()
+        try:
+            for block in blocks:
+                self._note(block, undo)
+        except ForeignBytes:
+            undo.run()
+            self._levels.clear()  # they may come from what was taken back
+            raise
+
+    def _note(self, block: Block, undo: _Undo) -> None:
+        client, start, length, is_type, left, right, parent, keyed = block
+        place: _Place
+        if left is not None:
+            place = self._of(left)
+        elif right is not None:
+            place = self._of(right)
+        else:
+            assert parent is not None
+            named = _In(parent, keyed)
+            place = self._places.setdefault(named, named)
+        runs = self._runs.get(client)
+        if runs is None:
+            runs = self._runs[client] = _Runs()
+        end = start + length
+        if start >= runs.end:
+            undo.appending(runs)
+            runs.append(start, end, place)
+            self._arrived(client, start, end, place, undo)
+        else:
+            for first, last, known in runs.between(start, end):
+                if known is not None:
+                    if known != place and self._known(known) != self._known(place):
+                        raise ForeignBytes("an item lies in two places")
+                    continue
+                if first >= runs.end:
+                    undo.appending(runs)
+                    runs.append(first, last, place)
+                else:
+                    undo.filling(runs)
+                    runs.fill(first, last, place)
+                self._arrived(client, first, last, place, undo)
+        if is_type:
+            self._limit(place, 1, undo)
+
+    def _of(self, item: Id) -> _Place:
+        """The place of an item, as far as it is known."""
+        client, clock = item
+        for _ in range(_MAX_STEPS):
+            runs = self._runs.get(client)
+            known = None if runs is None else runs.at(clock)
+            if known is None:
+                return _Beside(client, clock)
+            if isinstance(known, _In):
+                return known
+            client, clock = known
+        raise ForeignBytes("items lie beside each other in a circle, or nearly so")
+
+    def _known(self, place: _Place) -> _Place:
+        return self._of(place) if isinstance(place, _Beside) else place
+
+    def _limit(self, place: _Place, levels: int, undo: _Undo) -> None:
+        """So many levels of shared types lie in a place; there may not be too many above."""
+        passed: list[_In] = []
+        while isinstance(place, _In):
+            known = 1 if isinstance(place.parent, str) else self._levels.get(place)
+            if known is not None:
+                if known + len(passed) + levels - 1 > MAX_NESTING:
+                    raise _too_deep()
+                for above, there in enumerate(reversed(passed), 1):
+                    self._levels[there] = known + above
+                return
+            passed.append(place)
+            if len(passed) + levels > MAX_NESTING:
+                raise _too_deep()
+            assert not isinstance(place.parent, str)
+            place = self._of(place.parent)
+        self._await(place, levels + len(passed), undo)
+
+    def _await(self, item: _Beside, levels: int, undo: _Undo) -> None:
+        awaited = self._awaited.setdefault(item.client, {})
+        before = awaited.get(item.clock)
+        if before is None:
+            undo.steps.append(partial(awaited.pop, item.clock, None))
+        elif before < levels:
+            undo.steps.append(partial(awaited.__setitem__, item.clock, before))
+        else:
+            return
+        awaited[item.clock] = levels
+
+    def _arrived(self, client: int, start: int, end: int, place: _Place, undo: _Undo) -> None:
+        """Items have come that others may have waited for."""
+        awaited = self._awaited.get(client)
+        if not awaited:
+            return
+        if end - start > len(awaited):
+            clocks = [clock for clock in awaited if start <= clock < end]
+        else:
+            clocks = [clock for clock in range(start, end) if clock in awaited]
+        for clock in clocks:
+            levels = awaited.pop(clock)
+            undo.steps.append(partial(awaited.__setitem__, clock, levels))
+            self._limit(place, levels, undo)
+
+
+def _too_deep() -> ForeignBytes:
+    return ForeignBytes(f"shared types lie more than {MAX_NESTING} levels deep in each other")

@@ -1,0 +1,460 @@
+"""A walk over the bytes of Yjs' formats that trusts none of them, with no I/O and no library.
+
+It says what an update, a state vector, an awareness update or a client's message holds, or why it
+is not let in. It does not recurse, reads no number of more than ten bytes, allocates nothing by a
+count that it was told, and skips text by its length. Its limits are far above what documents hold
+and below what makes the CRDT library fail.
+
+Formats: https://github.com/yjs/yjs (UpdateEncoder, version 1), https://github.com/yjs/y-protocols
+(sync.js, awareness.js) and lib0's encoding.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NamedTuple
+
+from .errors import ForeignBytes
+
+MAX_CLOCK = 2**31 - 1
+"""The library counts in 32 bits with a sign in between."""
+MAX_CLIENT = 2**53 - 1
+"""Yjs keeps client ids in doubles."""
+MAX_CLIENTS = 100_000
+MAX_VALUE_NESTING = 200
+"""Levels of arrays and objects within one value; the library recurses."""
+MAX_AWARENESS_CLIENTS = 10_000
+MAX_AWARENESS_STATE_BYTES = 1024 * 1024
+MAX_JSON_NESTING = 64
+
+SYNC, AWARENESS, RAW = 0, 1, 2
+STEP1, STEP2, UPDATE = 0, 1, 2
+
+_ORIGIN, _RIGHT_ORIGIN, _PARENT_SUB = 0x80, 0x40, 0x20
+_GC, _DELETED, _BINARY, _STRING, _EMBED, _FORMAT, _TYPE, _ANY, _DOC, _SKIP = (
+    0, 1, 3, 4, 5, 6, 7, 8, 9, 10,
+)  # fmt: skip
+_XML_ELEMENT, _XML_HOOK, _LAST_TYPE = 3, 5, 6
+_SCALARS = {127: 0, 126: 0, 124: 4, 123: 8, 122: 8, 121: 0, 120: 0}
+_JSON_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
+
+
+Id = tuple[int, int]
+"""A client and the number of one of its items."""
+
+
+class Block(NamedTuple):
+    """A run of items in an update that tells where it lies.
+
+    Attributes:
+        client: whose it is.
+        clock: its first item's number.
+        length: how many items it has.
+        is_type: whether it is a shared type, in which others can lie.
+        left: the item that it follows on, if it tells.
+        right: the item that it was put before, if it tells.
+        parent: the shared type that it lies in, by name or by its item; told only where neither
+            `left` nor `right` is.
+        keyed: whether it lies under one of the parent's keys.
+    """
+
+    client: int
+    clock: int
+    length: int
+    is_type: bool
+    left: Id | None
+    right: Id | None
+    parent: str | Id | None
+    keyed: bool
+
+
+class Message(NamedTuple):
+    """A client's message.
+
+    Attributes:
+        kind: `SYNC`, `AWARENESS`, `RAW` or another extension's.
+        step: `STEP1`, `STEP2` or `UPDATE` where the kind is `SYNC`, otherwise -1.
+        payload: the state vector, the update or the awareness update; empty for other kinds.
+    """
+
+    kind: int
+    step: int
+    payload: bytes
+
+
+def read_update(data: bytes) -> list[Block]:
+    """Return the blocks of an update that tell where they lie, in their order.
+
+    Raises:
+        ForeignBytes: saying what is wrong with it, and where.
+    """
+    try:
+        blocks, position = _read_blocks(data)
+        position = _read_deletions(data, position)
+    except IndexError:
+        raise ForeignBytes(f"an update of {len(data)} bytes is cut off") from None
+    if position != len(data):
+        raise ForeignBytes(f"an update of {len(data)} bytes ends at byte {position}")
+    return blocks
+
+
+def read_state(data: bytes) -> dict[int, int]:
+    """Return the clock of each client in a state vector.
+
+    Raises:
+        ForeignBytes: saying what is wrong with it.
+    """
+    found: dict[int, int] = {}
+    try:
+        count, position = _number(data, 0)
+        _check_count(count, 2, data, position, MAX_CLIENTS)
+        for _ in range(count):
+            client, position = _number(data, position)
+            clock, position = _number(data, position)
+            if client > MAX_CLIENT or clock > MAX_CLOCK:
+                raise ForeignBytes(f"a state vector has clock {clock} of client {client}")
+            found[client] = clock
+    except IndexError:
+        raise ForeignBytes(f"a state vector of {len(data)} bytes is cut off") from None
+    if position != len(data) or len(found) != count:
+        raise ForeignBytes(f"a state vector of {len(data)} bytes has {len(found)} clients")
+    return found
+
+
+def read_awareness(data: bytes) -> dict[int, Any]:
+    """Return the states in an awareness update by client: a dictionary, or None for who has left.
+
+    Raises:
+        ForeignBytes: saying what is wrong with it.
+    """
+    found: dict[int, Any] = {}
+    try:
+        count, position = _number(data, 0)
+        _check_count(count, 3, data, position, MAX_AWARENESS_CLIENTS)
+        for _ in range(count):
+            client, position = _number(data, position)
+            clock, position = _number(data, position)
+            if client > MAX_CLIENT or clock > MAX_CLOCK:
+                raise ForeignBytes(f"an awareness update has clock {clock} of client {client}")
+            size, position = _number(data, position)
+            end = position + size
+            if end > len(data):
+                raise IndexError
+            if size > MAX_AWARENESS_STATE_BYTES:
+                raise ForeignBytes(f"an awareness state has {size} bytes")
+            found[client] = _awareness_state(data[position:end])
+            position = end
+    except IndexError:
+        raise ForeignBytes(f"an awareness update of {len(data)} bytes is cut off") from None
+    if position != len(data) or len(found) != count:
+        raise ForeignBytes(f"an awareness update of {len(data)} bytes has {len(found)} clients")
+    return found
+
+
+def read_message(message: object) -> Message:
+    """Return what a client's message is. Kinds that are not known here are another extension's
+    affair and pass unread; of the others only the frame is looked at.
+
+    Raises:
+        ForeignBytes: saying what is wrong with it.
+    """
+    if not isinstance(message, bytes):
+        raise ForeignBytes("it is text")
+    if not message:
+        raise ForeignBytes("it is empty")
+    try:
+        kind, position = _number(message, 0)
+        step = -1
+        if kind == SYNC:
+            step, position = _number(message, position)
+            if step > UPDATE:
+                raise ForeignBytes(f"it is of the unknown sync step {step}")
+        elif kind == RAW:
+            size, position = _number(message, position)
+            _text(message, position, position + size)
+            return Message(kind, step, b"")
+        elif kind != AWARENESS:
+            return Message(kind, step, b"")
+        size, position = _number(message, position)
+    except IndexError:
+        raise ForeignBytes("it is cut off") from None
+    left = len(message) - position
+    if size != left:
+        raise ForeignBytes("it is cut off" if size > left else f"{left - size} bytes follow on it")
+    return Message(kind, step, message[position:])
+
+
+def _number(data: bytes, position: int) -> tuple[int, int]:
+    """The number at `position`, and where it ends."""
+    number = data[position]
+    if number < 0x80:
+        return number, position + 1
+    number &= 0x7F
+    shift = 7
+    for at in range(position + 1, position + 10):
+        byte = data[at]
+        if byte < 0x80:
+            return number | byte << shift, at + 1
+        number |= (byte & 0x7F) << shift
+        shift += 7
+    raise ForeignBytes(f"the number at byte {position} has more than ten bytes")
+
+
+def _text(data: bytes, start: int, end: int) -> str:
+    if end > len(data):
+        raise IndexError
+    try:
+        return data[start:end].decode()
+    except UnicodeDecodeError:
+        raise ForeignBytes(f"the text at byte {start} is no UTF-8") from None
+
+
+def _read_text(data: bytes, position: int) -> tuple[str, int]:
+    size, position = _number(data, position)
+    end = position + size
+    return _text(data, position, end), end
+
+
+def _skip_text(data: bytes, position: int) -> int:
+    size, position = _number(data, position)
+    end = position + size
+    _text(data, position, end)
+    return end
+
+
+def _check_count(count: int, size: int, data: bytes, position: int, most: int) -> None:
+    """There is room for `count` things of at least `size` bytes."""
+    if count > most:
+        raise ForeignBytes(f"{count} clients are more than {most}")
+    if count * size > len(data) - position:
+        raise IndexError
+
+
+def _read_blocks(data: bytes) -> tuple[list[Block], int]:
+    blocks: list[Block] = []
+    add = blocks.append
+    seen: set[int] = set()
+    number, is_at = _number, data.startswith
+    clients, position = number(data, 0)
+    _check_count(clients, 4, data, position, MAX_CLIENTS)
+    for _ in range(clients):
+        count, position = number(data, position)
+        own_from = position
+        client, position = number(data, position)
+        # Most blocks lie beside others of their client, whose bytes need not be read again.
+        own = data[own_from:position]
+        own_size = len(own)
+        clock, position = number(data, position)
+        if client in seen or client > MAX_CLIENT:
+            raise ForeignBytes(f"client {client} has two lists of blocks, or is none")
+        seen.add(client)
+        empty, skipped = True, False
+        for _ in range(count):
+            info = data[position]
+            position += 1
+            if info in (_SKIP, _GC):
+                length, position = number(data, position)
+                if not length or (skipped and info == _SKIP):
+                    raise ForeignBytes(f"the gap before byte {position} is empty or one of two")
+                skipped = info == _SKIP
+                empty = empty and skipped
+                clock += length
+                continue
+            skipped = False
+            left: Id | None = None
+            right: Id | None = None
+            parent: str | Id | None = None
+            keyed = False
+            if info & _ORIGIN:
+                if is_at(own, position):
+                    at, position = number(data, position + own_size)
+                    left = client, at
+                else:
+                    left, position = _id(data, position)
+            if info & _RIGHT_ORIGIN:
+                if is_at(own, position):
+                    at, position = number(data, position + own_size)
+                    right = client, at
+                else:
+                    right, position = _id(data, position)
+            elif left is None:
+                named = data[position]
+                position += 1
+                if named == 1:
+                    parent, position = _read_text(data, position)
+                elif named == 0:
+                    parent, position = _id(data, position)
+                else:
+                    raise ForeignBytes(f"the parent before byte {position} is of no known kind")
+                if info & _PARENT_SUB:
+                    keyed = True
+                    position = _skip_text(data, position)
+            kind = info & 0x1F
+            if kind == _STRING:
+                size, position = number(data, position)
+                end = position + size
+                text = _text(data, position, end)
+                position = end
+                length = size if text.isascii() else len(text.encode("utf-16-le")) >> 1
+            else:
+                length, position = _read_content(data, position, kind)
+            if length:  # otherwise the library leaves it out
+                empty = False
+                add(Block(client, clock, length, kind == _TYPE, left, right, parent, keyed))
+                clock += length
+        if empty or skipped or clock > MAX_CLOCK:
+            raise ForeignBytes(f"the blocks of client {client} are none, or end at {clock}")
+    return blocks, position
+
+
+def _id(data: bytes, position: int) -> tuple[Id, int]:
+    client, position = _number(data, position)
+    clock, position = _number(data, position)
+    if client > MAX_CLIENT:
+        raise ForeignBytes(f"the item before byte {position} is of client {client}")
+    return (client, clock), position
+
+
+def _read_content(data: bytes, position: int, kind: int) -> tuple[int, int]:
+    """How many items the content has, and where it ends."""
+    if kind == _ANY:
+        count, position = _number(data, position)
+        if count > len(data) - position:
+            raise IndexError
+        return count, _skip_values(data, position, count)
+    if kind == _TYPE:
+        type_ref = data[position]
+        if type_ref > _LAST_TYPE:
+            raise ForeignBytes(f"the shared type {type_ref} at byte {position} is not known")
+        position += 1
+        if type_ref in (_XML_ELEMENT, _XML_HOOK):
+            position = _skip_text(data, position)
+        return 1, position
+    if kind == _DELETED:
+        return _number(data, position)
+    if kind == _BINARY:
+        size, position = _number(data, position)
+        if position + size > len(data):
+            raise IndexError
+        return 1, position + size
+    if kind in (_EMBED, _FORMAT):
+        if kind == _FORMAT:
+            position = _skip_text(data, position)
+        size, position = _number(data, position)
+        if position + size > len(data):
+            raise IndexError
+        _read_json(data[position : position + size], MAX_VALUE_NESTING)
+        return 1, position + size
+    if kind == _DOC:
+        return 1, _skip_values(data, _skip_text(data, position), 1)
+    raise ForeignBytes(f"the content {kind} before byte {position} is not known")
+
+
+def _skip_values(data: bytes, position: int, count: int) -> int:
+    """Where `count` values of lib0's kind end."""
+    number = _number
+    # How many values are left on each outer level; below zero in objects, whose values have keys.
+    outer: list[int] = []
+    left = count
+    while True:
+        if not left:
+            if not outer:
+                return position
+            left = outer.pop()
+            continue
+        if left < 0:
+            left += 1
+            position = _skip_text(data, position)
+        else:
+            left -= 1
+        tag = data[position]
+        position += 1
+        if tag == 119 or tag == 116:
+            size, position = number(data, position)
+            end = position + size
+            if tag == 119:
+                _text(data, position, end)
+            elif end > len(data):
+                raise IndexError
+            position = end
+        elif tag == 125:
+            _, position = number(data, position)
+        elif tag in _SCALARS:
+            position += _SCALARS[tag]
+            if position > len(data):
+                raise IndexError
+        elif tag == 117 or tag == 118:
+            size, position = number(data, position)
+            if size > len(data) - position:
+                raise IndexError
+            if len(outer) >= MAX_VALUE_NESTING:
+                raise ForeignBytes(f"a value is nested more than {MAX_VALUE_NESTING} levels deep")
+            outer.append(left)
+            left = size if tag == 117 else -size
+        else:
+            raise ForeignBytes(f"the value {tag} before byte {position} is of no known kind")
+
+
+def _read_deletions(data: bytes, position: int) -> int:
+    """Where the set of deletions ends that begins at `position`."""
+    number = _number
+    clients, position = number(data, position)
+    if not clients:
+        return position
+    _check_count(clients, 4, data, position, MAX_CLIENTS)
+    seen: set[int] = set()
+    for _ in range(clients):
+        client, position = number(data, position)
+        count, position = number(data, position)
+        if client in seen or client > MAX_CLIENT or not count:
+            raise ForeignBytes(f"client {client} has two lists of deletions, or an empty one")
+        seen.add(client)
+        if 2 * count > len(data) - position:
+            raise IndexError
+        reached = 0
+        for _ in range(count):
+            clock, position = number(data, position)
+            length, position = number(data, position)
+            if clock < reached or not length:
+                raise ForeignBytes(f"the deletion before byte {position} is out of order or empty")
+            reached = clock + length
+        if reached > MAX_CLOCK:
+            raise ForeignBytes(f"the deletions of client {client} reach {reached}")
+    return position
+
+
+def _awareness_state(text: bytes) -> Any:
+    state = _read_json(text, MAX_JSON_NESTING)
+    if state is not None and not isinstance(state, dict):
+        raise ForeignBytes(f"an awareness state is {type(state).__name__}, not an object")
+    return state
+
+
+def _read_json(text: bytes, most: int) -> Any:
+    nesting = 0
+    if text.count(b"[") + text.count(b"{") > most:
+        for found in _JSON_BRACKETS.finditer(text):
+            bracket = found.group()
+            if bracket in (b"[", b"{"):
+                nesting += 1
+                if nesting > most:
+                    raise ForeignBytes(f"JSON is nested more than {most} levels deep")
+            elif bracket in (b"]", b"}"):
+                nesting -= 1
+    try:
+        return json.loads(text.decode(), parse_int=_parse_int, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, ForeignBytes):
+            raise
+        raise ForeignBytes(f"JSON of {len(text)} bytes cannot be read: {error}") from None
+
+
+def _parse_int(digits: str) -> int:
+    if len(digits) > 400:  # Python takes time that grows with the square
+        raise ForeignBytes(f"JSON has a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ForeignBytes(f"JSON has {name}, which browsers cannot read")
