@@ -15,6 +15,7 @@ from pycrdt import merge_updates
 
 from benchmarks.load.edits import Counter, Pen, appended, varint
 from benchmarks.load.notebooks import as_update
+from jupyter_teleportal.client_turns import ClientTurns
 from jupyter_teleportal.codec import (
     EntryEnvelope,
     decode_envelope,
@@ -144,7 +145,9 @@ def test_fanout(benchmark: Benchmark) -> None:
 
     events: list[Any] = [Event(edit(number)) for number in range(1000, 1000 + UPDATES)]
     clients: list[Any] = [Silent() for _ in range(CLIENTS)]
-    fanout = Fanout(clients, logging.getLogger(), queue_max_bytes=1 << 20, send=send)
+    fanout = Fanout(
+        clients, logging.getLogger(), queue_max_bytes=1 << 20, turns=ClientTurns(0.01), send=send
+    )
 
     def all_updates() -> None:
         sent.clear()

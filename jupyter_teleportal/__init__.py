@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .client_limits import ClientLimits
     from .errors import (
         CodecError,
         LogChanged,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __version__ = version("jupyter-teleportal")
 
 _HOMES = {
+    "ClientLimits": "client_limits",
     "CodecError": "errors",
     "LogChanged": "errors",
     "SaveFailed": "errors",
@@ -57,6 +59,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "ClientLimits",
     "CodecError",
     "LogChanged",
     "MemoryHub",

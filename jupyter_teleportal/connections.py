@@ -4,12 +4,16 @@ tornado awaits each part of each frame, and makes two tasks for each message tha
 what has arrived is read at once, updates that came together are handled as one, and a message for
 many clients is one frame that is handed to each connection, which is waited for only if it does
 not take it.
+
+A client that sends without a pause takes turns with the others, and one that sends more than it
+may is read from more slowly, and then disconnected (`client_guard`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Awaitable
 from typing import Any
 
@@ -17,17 +21,25 @@ from tornado.iostream import BaseIOStream, StreamClosedError
 from tornado.util import _websocket_mask
 from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol13
 
-from .client_messages import together
+from .client_guard import NAP_S, ClientGuard
+from .client_messages import RAW, together
 from .frames import binary_frame, frame_head, take_messages
 from .workers import LARGE_BYTES
 
 _READ_BYTES = 256 * 1024
+_READ_MESSAGES = 512
+_FRAME_S = 50e-6
+"""About what it takes to read a frame that is no plain message."""
+_BINARY = 0x2
+"""The kind of frame that carries a binary message."""
+_RAW_PREFIX = bytes((RAW,))
 
 RELIED_ON: dict[Any, tuple[str, ...]] = {
     WebSocketHandler: ("get_websocket_protocol", "on_ws_connection_close"),
     WebSocketProtocol13: (
         "_receive_frame_loop",
         "_receive_frame",
+        "_handle_message",
         "_abort",
         "is_closing",
     ),
@@ -36,12 +48,14 @@ RELIED_ON: dict[Any, tuple[str, ...]] = {
 """The names in tornado that this module needs."""
 
 
-def in_bulk(connection: Any) -> Any:
+def in_bulk(connection: Any, guard: ClientGuard) -> Any:
     """Return what reads in bulk in the place of `connection`, a handler's WebSocket that has not
     begun to; `connection` itself, if that is none of tornado's."""
     if type(connection) is not WebSocketProtocol13:
         return connection
-    return BulkWebSocketProtocol(connection.handler, connection.mask_outgoing, connection.params)
+    return BulkWebSocketProtocol(
+        connection.handler, connection.mask_outgoing, connection.params, guard
+    )
 
 
 class BulkWebSocketProtocol(WebSocketProtocol13):
@@ -50,37 +64,98 @@ class BulkWebSocketProtocol(WebSocketProtocol13):
     The handler's `on_message` has to be a coroutine.
     """
 
+    def __init__(self, handler: Any, mask_outgoing: bool, params: Any, guard: ClientGuard) -> None:
+        super().__init__(handler, mask_outgoing, params)
+        most = guard.limits.client_message_max_bytes
+        params.max_message_size = min(params.max_message_size, most)
+        self._guard = guard
+        self._allowance = guard.allowance(handler)
+
     async def _receive_frame_loop(self) -> None:
-        if self._decompressor is not None:
-            await super()._receive_frame_loop()
-            return
         buffer = bytearray()
+        guard, allowance = self._guard, self._allowance
         try:
             while not self.client_terminated:
-                await self._read_some(buffer)
+                if self._decompressor is None:
+                    await self._read_some(buffer)
+                else:
+                    await self._read_frame()
+                if not await guard.pace(self.handler, allowance, self.is_closing):
+                    # What it still sends stays unread until tornado ends the connection, which it
+                    # does where the client does not.
+                    while not self.stream.closed():  # noqa: ASYNC110 (it has no event for that)
+                        await asyncio.sleep(NAP_S)
         except StreamClosedError:
             self._abort()
         finally:
+            guard.left(self.handler, allowance)
             self.handler.on_ws_connection_close(self.close_code, self.close_reason)
 
     async def _read_some(self, buffer: bytearray) -> None:
+        """Read what has arrived behind `buffer`, and handle all messages that are whole."""
         data = await self.stream.read_bytes(_READ_BYTES, partial=True)
         self._wire_bytes_in += len(data)
+        self._allowance.spend(time.monotonic(), size=len(data))
         buffer += data
-        in_fragments = self._fragmented_message_buffer is not None
-        max_bytes = -1 if in_fragments else self.params.max_message_size
-        taken = take_messages(buffer, _websocket_mask, max_bytes)
-        del buffer[: taken.size]
-        for message in together(taken.messages):
-            if self.client_terminated:
-                return
+        more = True
+        while more and not self.client_terminated:
+            in_fragments = self._fragmented_message_buffer is not None
+            max_bytes = -1 if in_fragments else self.params.max_message_size
+            taken = take_messages(buffer, _websocket_mask, max_bytes, _READ_MESSAGES)
+            del buffer[: taken.size]
+            self._allowance.spend(time.monotonic(), messages=len(taken.messages))
+            await self._handle_all(taken.messages)
+            if taken.other and not self.client_terminated:
+                self._wire_bytes_in -= len(buffer)
+                self._allowance.spend(time.monotonic(), size=-len(buffer))
+                _give_back(self.stream, buffer)
+                await self._read_frame()
+            # Whoever sends without a pause must not keep the others waiting.
+            await asyncio.sleep(0)
+            more = taken.more
+
+    async def _read_frame(self) -> None:
+        """Read one frame as tornado does, in a turn of the event loop."""
+        await self._guard.turns.enter(self.handler)
+        before = self._wire_bytes_in
+        # How long it takes until all of it is there is the client's affair.
+        self._guard.turns.spend(self.handler, _FRAME_S)
+        await self._receive_frame()
+        size = self._wire_bytes_in - before
+        self._allowance.spend(time.monotonic(), messages=1, size=size)
+
+    def _handle_message(self, opcode: int, data: bytes) -> Any:
+        if opcode == _BINARY and self._decompressor is None:
+            return self._handle_all([data])
+        began = time.perf_counter()
+        handled = super()._handle_message(opcode, data)
+        self._guard.turns.spend(self.handler, time.perf_counter() - began)
+        return handled
+
+    async def _handle_all(self, messages: list[bytes]) -> None:
+        """Handle messages one after the other, in as many turns of the event loop as it takes."""
+        turns, client = self._guard.turns, self.handler
+        if not messages:
+            return
+        await turns.enter(client)
+        began = time.perf_counter()
+        for message in together(messages):
+            if self.is_closing():
+                break
+            if message[:1] == _RAW_PREFIX:
+                # Whoever asks for a save waits for it, and takes nobody's time.
+                turns.spend(client, time.perf_counter() - began)
+                await self._handle(message)
+                began = time.perf_counter()
+                continue
             await self._handle(message)
-        if taken.other and not self.client_terminated:
-            self._wire_bytes_in -= len(buffer)
-            _give_back(self.stream, buffer)
-            await self._receive_frame()
-        # Whoever sends without a pause must not keep the others waiting.
-        await asyncio.sleep(0)
+            used = time.perf_counter() - began
+            if used >= turns.budget_s:
+                turns.spend(client, used)
+                await asyncio.sleep(0)
+                await turns.enter(client)
+                began = time.perf_counter()
+        turns.spend(client, time.perf_counter() - began)
 
     async def _handle(self, message: bytes) -> None:
         self._message_bytes_in += len(message)

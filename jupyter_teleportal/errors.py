@@ -8,6 +8,7 @@
     │   ├── NewerFormat          … because a newer version has written them
     │   └── ForeignBytes         … because they are not let into a document
     │       └── DocumentBroken   … and the CRDT library has failed on them
+    ├── OverLimits               a client does more than it may
     ├── SeamError                the installed Jupyter packages do not fit
     ├── SharePathMismatch        a share has another API path on another server
     ├── SaveFailed               a document could not be written to its file
@@ -45,6 +46,10 @@ class ForeignBytes(CodecError):
 
 class DocumentBroken(ForeignBytes):
     """The CRDT library has panicked: the document that it was at work on is not touched again."""
+
+
+class OverLimits(TeleportalError):
+    """A client does more than the limits allow; the message says of what, and which setting."""
 
 
 class SeamError(TeleportalError):

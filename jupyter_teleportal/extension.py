@@ -11,6 +11,7 @@ from jupyter_server.extension.application import ExtensionApp
 from traitlets import Dict, Float, Int, Unicode
 from traitlets.traitlets import TraitType
 
+from .client_limits import ClientLimits
 from .errors import SettingsError, TeleportalError
 from .handlers import HealthHandler, StatusHandler
 from .settings import (
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
 TRANSPORTS = "jupyter_teleportal.transports"
 EMBEDDED = "embedded"
+
+
+def _limit(trait: type[TraitType[Any, Any]], field: str, help: str) -> Any:
+    return trait(getattr(ClientLimits, field), config=True, help=help)
 
 
 def _timing(trait: type[TraitType[Any, Any]], field: str, help: str) -> Any:
@@ -144,6 +149,67 @@ class TeleportalExtension(ExtensionApp):
         "it. Above that it is disconnected, and gets what it lacks when it connects again.",
     )
 
+    client_messages_per_s = _limit(
+        Float,
+        "client_messages_per_s",
+        "Messages that a browser's tab may send in a second, and ten times as many at once. What "
+        "sends more is read from more slowly.",
+    )
+    client_bytes_per_s = _limit(
+        Float,
+        "client_bytes_per_s",
+        "Bytes that a browser's tab may send in a second, and ten times as many at once. What "
+        "sends more is read from more slowly.",
+    )
+    client_slowed_max_s = _limit(
+        Float,
+        "client_slowed_max_s",
+        "Seconds after which a tab that is read from more slowly, and goes on sending too much, is "
+        "disconnected.",
+    )
+    client_turn_s = _limit(
+        Float,
+        "client_turn_s",
+        "Seconds of each turn of the event loop that all tabs together have; what is left then "
+        "waits for the next turn, and whoever has used least comes first.",
+    )
+    client_message_max_bytes = _limit(
+        Int, "client_message_max_bytes", "Most bytes of one message of a tab."
+    )
+    client_question_max_bytes = _limit(
+        Int,
+        "client_question_max_bytes",
+        "Most bytes of a state vector with which a tab asks for what it lacks.",
+    )
+    client_cursors_max = _limit(
+        Int,
+        "client_cursors_max",
+        "Most cursors (awareness states) that one connection may show to the others.",
+    )
+    client_cursor_max_bytes = _limit(
+        Int, "client_cursor_max_bytes", "Most bytes of one cursor (awareness state)."
+    )
+    document_max_bytes = _limit(
+        Int,
+        "document_max_bytes",
+        "Most bytes of a document. Edits that would make it larger are refused.",
+    )
+    room_clients_max = _limit(
+        Int, "room_clients_max", "Most tabs that may have one document open on this server."
+    )
+    user_rooms_max = _limit(
+        Int,
+        "user_rooms_max",
+        "Most documents that one user may have open on this server. All who log in with the same "
+        "token are one user.",
+    )
+    user_abandoned_rooms_max = _limit(
+        Int,
+        "user_abandoned_rooms_max",
+        "Most documents that one user has left which are kept open for jupyter_server_ydoc's "
+        "document_cleanup_delay; more are closed at once.",
+    )
+
     drain_s = Float(
         0.0,
         config=True,
@@ -153,6 +219,7 @@ class TeleportalExtension(ExtensionApp):
     )
 
     _shares: Shares = Shares({})
+    _limits: ClientLimits = ClientLimits()
     _replica: Replica | None = None
     _registry: FileRegistry | None = None
     _seam: Seam | None = None
@@ -308,6 +375,7 @@ class TeleportalExtension(ExtensionApp):
         from .replica import Replica
 
         timing = Timing(**{name: getattr(self, name) for name in _TIMING_TRAITS})
+        self._limits = ClientLimits(**{name: getattr(self, name) for name in _LIMIT_TRAITS})
         self._replica = Replica(self._make_transport(url), timing=timing, log=self.log)
         self._registry = FileRegistry(self._replica, self._shares)
         fileid = self._extension("jupyter_server_fileid")
@@ -347,7 +415,12 @@ class TeleportalExtension(ExtensionApp):
         assert self._replica is not None
         assert self._registry is not None
         self._seam = Seam(
-            self._replica, self._shares, self._registry, ydoc, ready=self.ensure_started
+            self._replica,
+            self._shares,
+            self._registry,
+            ydoc,
+            ready=self.ensure_started,
+            limits=self._limits,
         )
         self._seam.install()
 
@@ -373,3 +446,4 @@ class TeleportalExtension(ExtensionApp):
 
 
 _TIMING_TRAITS = [name for name in Timing.__dataclass_fields__ if name != "lease_margin_s"]
+_LIMIT_TRAITS = list(ClientLimits.__dataclass_fields__)

@@ -6,6 +6,7 @@ Everything else (text, fragments, control frames, extensions) is somebody else's
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,15 +25,20 @@ class Taken:
         size: how many bytes of the buffer they took.
         other: whether a frame follows that is not understood here; otherwise one that is not
             whole yet, or nothing.
+        more: whether a message may follow that was not taken.
     """
 
     messages: list[bytes]
     size: int
     other: bool
+    more: bool = False
 
 
 def take_messages(
-    buffer: bytearray, unmask: Callable[[bytes, bytes], bytes], max_bytes: int
+    buffer: bytearray,
+    unmask: Callable[[bytes, bytes], bytes],
+    max_bytes: int,
+    max_messages: int = sys.maxsize,
 ) -> Taken:
     """Return the messages that `buffer` begins with.
 
@@ -40,6 +46,7 @@ def take_messages(
         buffer: bytes from a client.
         unmask: returns the data of a frame, given its mask and what came.
         max_bytes: a larger message is not understood.
+        max_messages: so many are taken at most.
     """
     messages: list[bytes] = []
     start, there = 0, len(buffer)
@@ -60,6 +67,8 @@ def take_messages(
         mask, data = bytes(buffer[mask_at : mask_at + 4]), bytes(buffer[mask_at + 4 : end])
         messages.append(data if mask == _NO_MASK else unmask(mask, data))
         start = end
+        if len(messages) >= max_messages:
+            return Taken(messages, start, other=False, more=True)
     return Taken(messages, start, False)
 
 

@@ -37,6 +37,8 @@ from .workers import LARGE_BYTES, off_loop
 LINGER_S = 0.05
 MEND_S = 0.5
 ANSWER_S = 0.5
+MEASURE_S = 10.0
+GROWS_BYTES = 16 * 1024 * 1024
 LARGE_UPDATE_BYTES = 16 * 1024 * 1024
 
 
@@ -82,6 +84,8 @@ class RoomLink:
         self._publishing: set[asyncio.Task[None]] = set()
         self.compactor = Compactor(replica.transport, scope, timing)
         self.content_bytes = 0
+        self._begun_bytes = 0
+        self._measured_at = -MEASURE_S
         self._applying = False
         self._opened = False
         self._begun: tuple[list[bytes], bytes] | None = None
@@ -176,6 +180,7 @@ class RoomLink:
                     self.scope.room,
                 )
         self._opened = True
+        self._begun_bytes = self.content_bytes
         if self.replica.connected:
             await self.tick()
 
@@ -503,6 +508,16 @@ class RoomLink:
         self.content_bytes += sum(map(len, taken))
         if empty:
             self._begun = taken, self.doc.get_state()
+
+    def admits(self, size: int, most: int) -> bool:
+        """Whether a client's update of `size` bytes leaves the document within `most` bytes. One
+        that was larger when it was opened may be edited, and grow by `GROWS_BYTES`."""
+        most = max(most, self._begun_bytes + GROWS_BYTES)
+        if self.content_bytes + size > most and loop_time() - self._measured_at > MEASURE_S:
+            # What has been deleted since counts there too. To measure takes long.
+            self._measured_at = loop_time()
+            self.content_bytes = len(self.doc.get_update())
+        return self.content_bytes + size <= most
 
     def answer(self, state: bytes) -> list[bytes]:
         """Return the messages that bring a client with the state vector `state` what it lacks.

@@ -6,6 +6,7 @@ its settings; a server without one is served as ever.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -27,6 +28,8 @@ SETTINGS_KEY = "jupyter_teleportal"
 TAKE = "_teleportal_take"
 """The attribute of a client's handler that takes its messages, once it is served."""
 
+TURNS_TO_SERVE = 10
+
 seams_in_use: WeakSet[Seam] = WeakSet()
 
 
@@ -43,10 +46,12 @@ def install_handlers() -> None:
     room_handler = upstream_handlers.YDocWebSocketHandler
     if getattr(session_handler.put, "asks_seam", False):
         return
-    put, prepare, on_message, protocol, check = (
+    put, prepare, on_message, on_close, on_finish, protocol, check = (
         session_handler.put,
         room_handler.prepare,
         room_handler.on_message,
+        room_handler.on_close,
+        room_handler.on_finish,
         room_handler.get_websocket_protocol,
         upstream_handlers.check_session_compatibility,
     )
@@ -59,13 +64,15 @@ def install_handlers() -> None:
 
     async def prepare_resolved(self: Any) -> None:
         seam = seam_of(self)
-        if seam is not None and not await seam.before_room(
-            room_id_from_encoded_path(self.request.path)
-        ):
+        if seam is None:
+            await prepare(self)
+            return
+        room_id = room_id_from_encoded_path(self.request.path)
+        if not await seam.before_room(room_id):
             self.set_status(404)
             self.finish()
             return
-        await prepare(self)
+        await seam.occupancy.enter(self, room_id, prepare)
 
     async def on_readable_message(self: Any, message: Any) -> None:
         seam = seam_of(self)
@@ -80,11 +87,29 @@ def install_handlers() -> None:
                 await take(message)
                 return
         await on_message(self, message)
+        for _ in range(TURNS_TO_SERVE):
+            # What comes faster than it is taken must not gather.
+            if self._message_queue.empty():
+                break
+            await asyncio.sleep(0)
 
     def bulk_protocol(self: Any) -> Any:
         seam = seam_of(self)
         connection = protocol(self)
-        return in_bulk(connection) if seam is not None else connection
+        return in_bulk(connection, seam.guard) if seam is not None else connection
+
+    def closed(self: Any) -> None:
+        seam = seam_of(self)
+        if seam is not None:
+            seam.occupancy.leaving(self)
+        on_close(self)
+        if seam is not None:
+            seam.occupancy.left(self)
+
+    def finished(self: Any) -> None:
+        on_finish(self)
+        if (seam := seam_of(self)) is not None:
+            seam.occupancy.finished(self)
 
     def check_known(root_dir: str, session: str, *args: Any, **keywords: Any) -> tuple[bool, str]:
         if any(seam.knows_session(session) for seam in seams_in_use):
@@ -99,6 +124,8 @@ def install_handlers() -> None:
     setattr(put_registered, "asks_seam", True)  # noqa: B010 (a function has no such attribute)
     session_handler.put = put_registered
     room_handler.prepare = prepare_resolved
+    room_handler.on_close = closed
+    room_handler.on_finish = finished
     room_handler.on_message = on_readable_message
     room_handler.get_websocket_protocol = bulk_protocol
     upstream_handlers.check_session_compatibility = check_known

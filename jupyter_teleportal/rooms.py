@@ -12,6 +12,7 @@ import datetime
 import importlib.metadata
 import json
 import posixpath
+import time
 from collections.abc import Awaitable, Callable
 from functools import lru_cache, partial
 from inspect import isawaitable
@@ -41,9 +42,10 @@ from pycrdt import (
     read_message,
 )
 from pycrdt.websocket import YRoom
-from tornado.websocket import WebSocketClosedError
 
 from .awareness import AwarenessBridge
+from .client_guard import ClientGuard, Cursors
+from .client_limits import ClientLimits
 from .client_messages import STEP2, sync_message, update_in
 from .collecting import ShortCollections
 from .connections import RELIED_ON as RELIED_ON_IN_TORNADO
@@ -56,6 +58,7 @@ from .errors import SaveFailed, SeamError
 from .fanout import Fanout, current_channel
 from .file_ids import FileRegistry
 from .model import Scope
+from .occupancy import Occupancy
 from .presence import PresenceLink
 from .protocol import EMPTY_UPDATE
 from .replica import Replica
@@ -68,6 +71,10 @@ from .whole_files import replacing
 SUPPORTED = {"jupyter-server-ydoc": ((3, 0, 4), (3, 1)), "pycrdt-websocket": ((0, 16, 5), (0, 17))}
 GLOBAL_AWARENESS = "JupyterLab:globalAwareness"
 _QUESTION = bytes((YMessageType.SYNC, YSyncMessageType.SYNC_STEP1))
+OVER_LIMITS, INTERNAL_ERROR = 1008, 1011
+"""Close codes at which JupyterLab connects again, and shows nothing."""
+REASON_BYTES = 123
+"""The longest reason that a close frame holds."""
 SESSION_EXPIRED = 1003
 """The close code at which JupyterLab asks whether to reload."""
 
@@ -94,6 +101,8 @@ _RELIED_ON: dict[Any, tuple[str, ...]] = {
         "prepare",
         "open",
         "on_message",
+        "on_close",
+        "on_finish",
         "write_message",
         "_clean_room",
     ),
@@ -139,12 +148,18 @@ class Seam:
         ydoc: Any,
         *,
         ready: Callable[[], Awaitable[None]],
+        limits: ClientLimits | None = None,
     ) -> None:
         self.replica = replica
         self.shares = shares
         self.registry = registry
         self._server: Any = ydoc.ywebsocket_server
         self._ready = ready
+        limits = limits or ClientLimits()
+        self.guard = ClientGuard(replica, limits, _close)
+        self.occupancy = Occupancy(
+            replica, limits, self._server, lasting=frozenset((GLOBAL_AWARENESS,))
+        )
         self._settings: dict[str, Any] = ydoc.serverapp.web_app.settings
         self._sessions: set[str] = set()
         self._serving: asyncio.Task[None] | None = None
@@ -257,6 +272,7 @@ class Seam:
                 fanout,
                 lambda: link.awareness,
                 answer=lambda state: [sync_message(STEP2, room.ydoc.get_update(state))],
+                guard=self.guard,
             )
             _before_stop(room, link.aclose)
 
@@ -265,6 +281,7 @@ class Seam:
             room.clients,
             self.replica.log,
             queue_max_bytes=self.replica.timing.client_queue_max_bytes,
+            turns=self.guard.turns,
             # Upstream's does not wait, so that what a client does not read gathers without a bound.
             send=FrameWriter().send,
             drop=_drop,
@@ -296,8 +313,18 @@ class Seam:
             assert link is not None
             return link.answer(state)
 
+        def admits(size: int) -> bool:
+            return link is None or link.admits(size, self.guard.limits.document_max_bytes)
+
         take_over(
-            room, fanout, lambda: link.awareness if link else None, answer=answer, send=_send_frame
+            room,
+            fanout,
+            lambda: link.awareness if link else None,
+            answer=answer,
+            guard=self.guard,
+            admits=admits,
+            entered=lambda client: self.occupancy.entered(client, room.room_id),
+            left=partial(self.occupancy.clean_up_after, room),
         )
         handle_error = room.on_message_error
 
@@ -408,23 +435,17 @@ def _empty(room: Any) -> None:
     room._document = type(room._document)(room.ydoc, room.awareness)
 
 
-async def _send(channel: Channel, message: bytes) -> None:
-    await channel.send(message)
-
-
-async def _send_frame(channel: Any, message: bytes) -> None:
-    # Not until the client has read it: it goes on being listened to meanwhile.
-    with contextlib.suppress(WebSocketClosedError):
-        FrameWriter().send(channel, message)
-
-
 def take_over(
     room: Any,
     fanout: Fanout,
     bridge: Callable[[], AwarenessBridge | None],
     *,
     answer: Callable[[bytes], list[bytes]],
-    send: Callable[[Channel, bytes], Awaitable[None]] = _send,
+    guard: ClientGuard,
+    paced: bool = True,
+    admits: Callable[[int], bool] = lambda size: True,
+    entered: Callable[[Channel], None] = lambda client: None,
+    left: Callable[[Any], None] = lambda client: None,
 ) -> None:
     """Take a room's clients over from upstream. Call it before the room is started.
 
@@ -433,62 +454,96 @@ def take_over(
         fanout: carries the room's updates to its clients.
         bridge: knows which clients' awareness came over which channel, once there is one.
         answer: returns what brings a client with a state vector what it lacks.
-        send: sends a client that answer.
+        guard: holds the clients to their limits.
+        paced: whether whoever reads from the clients sees that they do not send too much.
+        admits: whether the document may take an update of so many bytes.
+        entered: is told that a client is in the room.
+        left: is told that a client has left the room.
     """
-    owners: dict[int, Channel] = {}
+    cursors = Cursors(guard.limits)
 
     def track(topic: str, change: tuple[dict[str, Any], Any]) -> None:
         channel = current_channel.get()
         if topic == "update" and change[1] is room and channel is not None:
-            for client in (*change[0]["added"], *change[0]["updated"]):
-                owners[client] = channel
+            cursors.bring(channel, [*change[0]["added"], *change[0]["updated"]])
+
+    def within_limits(channel: Channel, message: bytes) -> bool:
+        """Raises: OverLimits."""
+        if message[:2] == _QUESTION:
+            guard.check_question(message)
+        elif message[0] == YMessageType.AWARENESS:
+            cursors.check(channel, read_message(message[1:]), room.awareness.meta)
+        elif message[0] == YMessageType.SYNC and not admits(len(message)):
+            most = guard.limits.document_max_bytes
+            guard.disconnect(channel, f"makes the document larger than {most} bytes")
+            return False
+        return True
+
+    async def failed(channel: Channel, message: bytes, error: Exception) -> bool:
+        caught = room.on_message_error
+        return caught is not None and await caught(error, message, channel)
+
+    async def no_answer(channel: Channel, message: bytes, error: Exception) -> None:
+        if not await failed(channel, message, error):
+            room._handle_exception(error)
 
     async def handle(channel: Channel, message: bytes) -> None:
         token = current_channel.set(channel)
         try:
+            if not within_limits(channel, message):
+                return
             skip = room.on_message is not None and room.on_message(message)
             if isawaitable(skip):
                 skip = await skip
             if skip:
                 return
             if message[:2] == _QUESTION:
-                for reply in answer(read_message(message[2:])):
-                    await send(channel, reply)
+                state = read_message(message[2:])
+                fanout.ask(channel, state, answer, partial(no_answer, channel, message))
             else:
                 _take_message(room, fanout, channel, message)
         except Exception as error:
-            caught = room.on_message_error
-            if caught is None or not await caught(error, message, channel):
+            if not await failed(channel, message, error):
                 raise
         finally:
             current_channel.reset(token)
 
     async def serve(channel: Any) -> None:
         room.clients.add(channel)
+        entered(channel)
         queue = getattr(channel, "_message_queue", None)
+        allowance = None if paced else guard.allowance(channel)
         try:
             here = bridge()
             if here is not None and (snapshot := here.snapshot()) is not None:
                 await channel.send(snapshot)
             await channel.send(create_sync_message(room.ydoc))
             async for message in channel:
-                await handle(channel, message)
+                if allowance is not None:
+                    allowance.spend(time.monotonic(), messages=1, size=len(message))
+                    if not await guard.pace(channel, allowance):
+                        break
+                async with guard.turns.turn(channel):
+                    await handle(channel, message)
                 if queue is not None and queue.empty():
                     # What comes from now on need not be handed from one task to another.
                     setattr(channel, TAKE, partial(handle, channel))
         except Exception as error:  # noqa: BLE001 (the room's handler logs it)
             room._handle_exception(error)
+            if queue is not None:
+                # Nobody would take what it sends from now on.
+                channel.close(INTERNAL_ERROR)
         finally:
             if queue is not None:
                 setattr(channel, TAKE, None)
+            if allowance is not None:
+                guard.left(channel, allowance)
             room.clients.remove(channel)
-            gone = {client for client, owner in owners.items() if owner is channel}
-            for client in gone:
-                del owners[client]
+            gone = cursors.leave(channel)
             here = bridge()
             if here is not None:
                 here.remove_clients(gone)
-            _clean_up_after(room, channel)
+            left(channel)
 
     async def watch_ready() -> None:
         await room.ready_event.wait()
@@ -521,18 +576,14 @@ def _take_message(room: Any, fanout: Fanout, channel: Channel, message: bytes) -
         room.awareness.apply_awareness_update(read_message(message[1:]), room)
 
 
+def _close(channel: Any, reason: str) -> None:
+    """Close a client's connection because of what it does, with a reason for its console."""
+    channel.close(OVER_LIMITS, reason.encode()[:REASON_BYTES].decode(errors="ignore"))
+
+
 def _drop(channel: Any) -> None:
     # A closing handshake would wait behind all that the client does not read.
     channel.ws_connection.stream.close()
-
-
-def _clean_up_after(room: Any, channel: Any) -> None:
-    """Close a document that nobody has open any more. Upstream does so where one client leaves
-    after the other; of clients that leave at once each takes another for the last one."""
-    if not isinstance(room, DocumentRoom) or room.clients:
-        return
-    if room.cleaner is None or room.cleaner.done():
-        room.cleaner = asyncio.create_task(channel._clean_room())
 
 
 def _before_stop(room: Any, close: Callable[[], Awaitable[None]]) -> None:

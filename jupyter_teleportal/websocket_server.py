@@ -11,6 +11,8 @@ from pycrdt import Channel
 from pycrdt.websocket import WebsocketServer as _WebsocketServer
 from pycrdt.websocket import YRoom
 
+from .client_guard import ClientGuard
+from .client_limits import ClientLimits
 from .errors import LogChanged, TransportError
 from .fanout import Fanout
 from .model import Scope
@@ -27,17 +29,26 @@ class WebsocketServer(_WebsocketServer):
     """
 
     def __init__(
-        self, *args: Any, sync_transport: SyncTransport, share: str = "default", **keywords: Any
+        self,
+        *args: Any,
+        sync_transport: SyncTransport,
+        share: str = "default",
+        limits: ClientLimits | None = None,
+        **keywords: Any,
     ) -> None:
         """
         Args:
             sync_transport: a transport, started or not; it is closed with the server.
             share: the share that the rooms belong to.
+            limits: what a client may do; those of users, and of messages, are the application's.
             args, keywords: as pycrdt-websocket's server takes them.
         """
         super().__init__(*args, **keywords)
         self.replica = Replica(sync_transport, log=self.log)
         self._share = share
+        self._guard = ClientGuard(
+            self.replica, limits or ClientLimits(), lambda client, reason: self._drop(client)
+        )
         self._links: dict[YRoom, RoomLink] = {}
         self._users: Counter[str] = Counter()
         self._serving: dict[Channel, anyio.CancelScope] = {}
@@ -84,6 +95,7 @@ class WebsocketServer(_WebsocketServer):
                 room.clients,
                 self.log,
                 queue_max_bytes=self.replica.timing.client_queue_max_bytes,
+                turns=self._guard.turns,
                 drop=self._drop,
                 on_drop=partial(self.replica.complain, f"slow_clients {self.get_room_name(room)}"),
             )
@@ -95,7 +107,15 @@ class WebsocketServer(_WebsocketServer):
                 broadcast=fanout.broadcast,
             )
             self._links[room] = link
-            take_over(room, fanout, lambda: link.awareness, answer=link.answer)
+            take_over(
+                room,
+                fanout,
+                lambda: link.awareness,
+                answer=link.answer,
+                guard=self._guard,
+                paced=False,
+                admits=lambda size: link.admits(size, self._guard.limits.document_max_bytes),
+            )
             await super().start_room(room)
             await link.open()
         else:

@@ -11,6 +11,7 @@ from pycrdt import Awareness, Doc, Text, handle_sync_message
 from support.waiting import holds, until
 
 from jupyter_teleportal import provider
+from jupyter_teleportal.client_turns import ClientTurns
 from jupyter_teleportal.content import make_document
 from jupyter_teleportal.document_file import FileState
 from jupyter_teleportal.documents import DocumentLink
@@ -41,7 +42,9 @@ class Client:
 
 def make_fanout(*clients: Client, queue_max_bytes: int = 10**6, **callbacks: Any) -> Fanout:
     log = logging.getLogger(__name__)
-    return Fanout(clients, log, queue_max_bytes=queue_max_bytes, **callbacks)  # type: ignore[arg-type]
+    return Fanout(
+        clients, log, queue_max_bytes=queue_max_bytes, turns=ClientTurns(0.01), **callbacks
+    )  # type: ignore[arg-type]
 
 
 async def test_what_another_server_saved_during_an_outage_is_not_there_twice(

@@ -17,7 +17,10 @@ PACKAGE = Path(jupyter_teleportal.__file__).parent
 FLOORS: dict[int, set[str]] = {
     4: {"extension", "handlers", "cli", "demo", "doctor", "jupyterhub"},
     3: {
+        "occupancy",
         "awareness",
+        "client_guard",
+        "client_turns",
         "compaction",
         "connections",
         "contents_files",
@@ -59,6 +62,7 @@ FLOORS: dict[int, set[str]] = {
         "workers",
     },
     0: {
+        "client_limits",
         "client_messages",
         "codec",
         "content",

@@ -1,0 +1,86 @@
+"""The turns in which clients' messages are handled, on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from weakref import WeakKeyDictionary
+
+from .client_limits import Queue, Usage
+
+
+class ClientTurns:
+    """Keeps what clients cause from holding up everybody else: all of them together get a part of
+    each turn of the event loop, and those who have used little of it lately come first."""
+
+    def __init__(self, budget_s: float) -> None:
+        """
+        Args:
+            budget_s: seconds of each turn of the event loop.
+        """
+        self._queue: Queue[asyncio.Future[None]] = Queue(budget_s)
+        self._usage: WeakKeyDictionary[object, Usage] = WeakKeyDictionary()
+        self._next: asyncio.Handle | None = None
+
+    async def enter(self, client: object) -> None:
+        """Wait until it is the client's turn, if it has to wait."""
+        usage = self._usage.get(client)
+        used = 0.0 if usage is None else usage.lately(time.monotonic())
+        while not self._queue.may_go_on(used):
+            waiting = asyncio.get_running_loop().create_future()
+            self._queue.enter(waiting, used)
+            self._schedule()
+            await waiting
+            if not self.over:
+                return
+
+    def spend(self, client: object, seconds: float) -> None:
+        """The client has used so much of this turn."""
+        usage = self._usage.get(client)
+        if usage is None:
+            usage = self._usage[client] = Usage()
+        usage.add(seconds, time.monotonic())
+        self._queue.spend(seconds)
+        self._schedule()
+
+    @property
+    def budget_s(self) -> float:
+        """Seconds that all clients together have in each turn."""
+        return self._queue.budget_s
+
+    @property
+    def over(self) -> bool:
+        """Whether this turn is used up."""
+        return self._queue.spent >= self._queue.budget_s
+
+    @asynccontextmanager
+    async def turn(self, client: object) -> AsyncIterator[None]:
+        """Wait for the client's turn, and count the time that what is done in it takes. What is
+        done must not wait for anything."""
+        await self.enter(client)
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.spend(client, time.perf_counter() - began)
+
+    def _schedule(self) -> None:
+        if self._next is None:
+            self._next = asyncio.get_running_loop().call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        rest = self._queue.rest()
+        if rest:
+            self._next = asyncio.get_running_loop().call_later(rest, self._begin_turn)
+        else:
+            self._begin_turn()
+
+    def _begin_turn(self) -> None:
+        self._next = None
+        for waiting in self._queue.next_turn():
+            if not waiting.done():
+                waiting.set_result(None)
+        if self._queue.waiting:
+            self._schedule()
