@@ -27,6 +27,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import entry_points
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
@@ -40,7 +41,7 @@ from .errors import SettingsError, TransportError, TransportUnavailable
 from .settings import check_key_prefix
 from .shares import Shares
 from .transports.base import TransportState
-from .transports.redis_acl import account_rules, hash_password
+from .transports.redis_acl import account_rules, format_granted, granted_key, hash_password
 from .transports.redis_client import DEFAULT_KEY_PREFIX, RedisClient
 
 URL_VARIABLE = "JUPYTER_TELEPORTAL_HUB_REDIS_URL"
@@ -297,13 +298,20 @@ class Accounts:
         more. If Redis is away it is made when Redis is back."""
         self._wanted[account.name] = account
         self._unwanted.discard(account.name)
-        await self._carry_out(self._delete(account.name), self._set(account))
+        await self._carry_out(*self._delete(account.name), *self._set(account))
+
+    async def change(self, account: Account) -> None:
+        """Give an account that is there other shares. Its password stays; who is connected with
+        it has to connect again, and learns of it then."""
+        self._wanted[account.name] = account
+        disconnect = ("CLIENT", "KILL", "USER", account.name)
+        await self._carry_out(*self._set(account), disconnect)
 
     async def remove(self, name: str) -> None:
         """Remove the account, and disconnect who is connected with it."""
         self._wanted.pop(name, None)
         self._unwanted.add(name)
-        if await self._carry_out(self._delete(name)):
+        if await self._carry_out(*self._delete(name)):
             self._unwanted.discard(name)
 
     def keep(self, account: Account) -> None:
@@ -351,7 +359,8 @@ class Accounts:
             self._say(
                 logging.ERROR,
                 f"Servers share nothing, for they get no accounts: {error}. The hub's own account "
-                "needs the right to ACL SETUSER, ACL DELUSER and ACL LIST",
+                "needs the right to ACL SETUSER, ACL DELUSER, ACL LIST and CLIENT KILL, and to "
+                f"SET and DEL keys that begin with {granted_key(self._client.prefix, '')}",
             )
 
     async def _look_for_ever(self) -> None:
@@ -387,16 +396,21 @@ class Accounts:
         ]
         if missing:
             self._log.info("Redis does not have %d accounts; putting them back", len(missing))
-        if await self._carry_out(*map(self._delete, gone), *map(self._set, missing)):
+        commands = [*map(self._delete, gone), *map(self._set, missing)]
+        if await self._carry_out(*chain.from_iterable(commands)):
             self._unwanted -= unwanted - set(self._wanted)
 
-    @staticmethod
-    def _delete(name: str) -> tuple[str, ...]:
-        return ("ACL", "DELUSER", name)
+    def _delete(self, name: str) -> list[tuple[str, ...]]:
+        return [("ACL", "DELUSER", name), ("DEL", granted_key(self._client.prefix, name))]
 
-    def _set(self, account: Account) -> tuple[str, ...]:
-        rules = account_rules(self._client.prefix, account.shares, account.password_hash)
-        return ("ACL", "SETUSER", account.name, *rules)
+    def _set(self, account: Account) -> list[tuple[str, ...]]:
+        """What is granted comes first: who is refused asks for that."""
+        prefix, name = self._client.prefix, account.name
+        rules = account_rules(prefix, account.shares, account.password_hash, account=name)
+        return [
+            ("SET", granted_key(prefix, name), format_granted(account.shares)),
+            ("ACL", "SETUSER", name, *rules),
+        ]
 
     def _say(self, level: int, message: str) -> None:
         """Log it, once for each connection."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,20 @@ import redis
 from redis.exceptions import NoPermissionError
 from support.waiting import until
 
-from jupyter_teleportal.errors import SettingsError
+from jupyter_teleportal.errors import SettingsError, TransportRefused
 from jupyter_teleportal.jupyterhub import Account, Accounts, sharing, with_credentials
+from jupyter_teleportal.model import Scope
 from jupyter_teleportal.transports import redis_scripts
-from jupyter_teleportal.transports.redis_acl import COMMANDS, account_rules, hash_password
-from jupyter_teleportal.transports.redis_client import RedisClient
+from jupyter_teleportal.transports.base import TransportState
+from jupyter_teleportal.transports.redis import RedisSyncTransport
+from jupyter_teleportal.transports.redis_acl import (
+    COMMANDS,
+    account_rules,
+    granted_key,
+    hash_password,
+    parse_granted,
+)
+from jupyter_teleportal.transports.redis_client import DEFAULT_KEY_PREFIX, RedisClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -102,6 +112,67 @@ async def test_an_open_redis_is_complained_about(
 ) -> None:
     await accounts.create(ALICE)
     await until(lambda: "keep nobody out" in caplog.text, what="the warning")
+
+
+async def test_an_account_that_loses_a_share_is_disconnected_and_told_so(
+    accounts: Accounts, redis_server: RedisServer
+) -> None:
+    both = Account(NAME, ("team1", "team2"), hash_password(PASSWORD))
+    await accounts.create(both)
+    states: list[TransportState] = []
+    server = RedisSyncTransport(
+        url=with_credentials(redis_server.url, NAME, PASSWORD), log=logging.getLogger("server")
+    )
+    server.watch(states.append)
+    await server.start()
+    try:
+        lost, kept = Scope("team2"), Scope("team1")
+        await server.write_map(lost, "about", {"folder": "team2"})
+        assert await server.granted() == {"team1", "team2"}
+        states.clear()
+        await accounts.change(replace(both, shares=("team1",)))
+        await until(lambda: TransportState.CONNECTED in states, what="the server's return")
+        assert TransportState.DEGRADED in states, "it was not disconnected"
+        assert await server.granted() == {"team1"}
+        with pytest.raises(TransportRefused):
+            await server.read_map(lost, "about")
+        assert await server.read_map(kept, "about") == {}
+    finally:
+        await server.aclose()
+    await accounts.remove(NAME)
+    with redis_server.cli() as client:
+        assert not client.exists(granted_key(DEFAULT_KEY_PREFIX, NAME))
+
+
+async def test_who_has_no_account_of_a_hub_is_told_nothing_of_shares(
+    redis_server: RedisServer,
+) -> None:
+    with redis_server.cli() as client:
+        client.acl_setuser(
+            "own", enabled=True, passwords=["+x"], keys=["team1"], commands=["+@all"]
+        )
+    for url in (redis_server.url, with_credentials(redis_server.url, "own", "x")):
+        server = RedisSyncTransport(url=url, log=logging.getLogger("server"))
+        await server.start()
+        assert server.state is TransportState.CONNECTED
+        assert await server.granted() is None
+        await server.aclose()
+
+
+async def test_an_account_reads_no_other_ones_shares(
+    accounts: Accounts, redis_server: RedisServer
+) -> None:
+    await accounts.create(ALICE)
+    await accounts.create(Account("teleportal:sync:alice2", ("team2",), hash_password("x")))
+    with redis_server.cli(username=NAME, password=PASSWORD) as client:
+        assert client.get(granted_key(DEFAULT_KEY_PREFIX, NAME)) == b'["team1"]'
+        with pytest.raises(NoPermissionError):
+            client.get(granted_key(DEFAULT_KEY_PREFIX, "teleportal:sync:alice2"))
+
+
+@pytest.mark.parametrize("value", [b"", b"{}", b"[1]", b"\xff", b"[" * 100_000, b"null"])
+def test_a_damaged_grant_says_nothing(value: bytes) -> None:
+    assert parse_granted(value) is None
 
 
 def test_every_command_that_a_server_sends_is_allowed_and_no_other() -> None:

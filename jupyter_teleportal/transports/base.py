@@ -173,6 +173,12 @@ class SyncTransport(Protocol):
         """Forget `replica` at once."""
         ...
 
+    async def granted(self) -> frozenset[str] | None:
+        """Return the names of the shares that whoever gave this server its account lets it reach
+        now, None if nobody says. A share that is not among them was taken away, which is not the
+        same as a transport that refuses."""
+        ...
+
 
 class TransportBase:
     """State and its listeners, for transports to inherit."""
@@ -196,6 +202,9 @@ class TransportBase:
 
     def watch(self, listener: StateListener) -> None:
         self._state_listeners.append(listener)
+
+    async def granted(self) -> frozenset[str] | None:
+        return None
 
     def _set_state(self, state: TransportState) -> None:
         self._state = state

@@ -25,6 +25,7 @@ from ..model import (
     offset_key,
 )
 from . import redis_scripts as scripts
+from .redis_acl import granted_key, parse_granted
 from .redis_client import DEFAULT_KEY_PREFIX, Command, RedisClient
 
 INLINE_MAX_BYTES = 64 * 1024
@@ -260,6 +261,15 @@ class RedisSyncTransport(RedisClient):
 
     async def farewell(self, replica: str) -> None:
         await self.execute("ZREM", f"{self.prefix}replicas", replica)
+
+    async def granted(self) -> frozenset[str] | None:
+        if self.account is None:
+            return None
+        try:
+            raw = await self.execute("GET", granted_key(self.prefix, self.account))
+            return None if raw is None else parse_granted(raw)
+        except TransportRefused:  # another account than a hub's
+            return None
 
 
 async def create_redis_sync_transport(

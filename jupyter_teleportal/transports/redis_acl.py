@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from hashlib import sha256
 
@@ -32,7 +33,31 @@ def hash_password(password: str) -> str:
     return sha256(password.encode()).hexdigest()
 
 
-def account_rules(key_prefix: str, shares: Iterable[str], password_hash: str) -> list[str]:
+def granted_key(key_prefix: str, account: str) -> str:
+    """Return the key that says which shares an account reaches; only the account itself and
+    whoever made it reach the key. No share's name begins with a colon."""
+    return f"{key_prefix}:granted:{account}"
+
+
+def format_granted(shares: Iterable[str]) -> str:
+    """Return the value of that key."""
+    return json.dumps(sorted(shares))
+
+
+def parse_granted(value: bytes) -> frozenset[str] | None:
+    """Return the shares that the value of that key names, None if it says nothing."""
+    try:
+        shares = json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(shares, list) or not all(isinstance(share, str) for share in shares):
+        return None
+    return frozenset(shares)
+
+
+def account_rules(
+    key_prefix: str, shares: Iterable[str], password_hash: str, *, account: str = ""
+) -> list[str]:
     """Return the rules of an account that reaches the `shares` and nothing else.
 
     They stand for the whole account, whatever it was before.
@@ -41,9 +66,12 @@ def account_rules(key_prefix: str, shares: Iterable[str], password_hash: str) ->
         key_prefix: begins the name of every key and channel.
         shares: names of shares.
         password_hash: what `hash_password` made of the account's password.
+        account: the account's name, if it may read what is granted to it.
     """
     inside = [f"{_literal(key_prefix + share)}:*" for share in shares]
     common = [_literal(key_prefix + key) for key in CLUSTER_KEYS]
+    if account:
+        common.append(_literal(granted_key(key_prefix, account)))
     return [
         *("reset", "on", f"#{password_hash}"),
         *(f"~{pattern}" for pattern in (*inside, *common)),

@@ -192,6 +192,12 @@ class RedisClient(TransportBase):
             return str(where["path"])
         return f"{where.get('host', 'localhost')}:{where.get('port', 6379)}"
 
+    @property
+    def account(self) -> str | None:
+        """What this logs in to Redis as, None for its user `default`."""
+        where = self._command_client.connection_pool.connection_kwargs
+        return where.get("username") or None
+
     async def start(self) -> None:
         if self._runner is None:
             self._set_state(TransportState.DEGRADED)

@@ -162,6 +162,10 @@ def redis_names() -> set[str]:
                     values=[ast.FormattedValue(value=prefix), ast.Constant(value=name)]
                 ) if in_transport and ast.unparse(prefix) == "self.prefix":
                     names.add(f"<prefix>{name}")
+                case ast.FunctionDef(name="granted_key"):
+                    [key] = [part for part in ast.walk(node) if isinstance(part, ast.JoinedStr)]
+                    named = ast.unparse(key)[2:-1].replace("key_prefix", "prefix")
+                    names.add(named.replace("{", "<").replace("}", ">"))
                 case ast.FunctionDef(name="channel"):
                     names |= {
                         f"<prefix><share>:{part.value}"
