@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
+import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -15,60 +15,135 @@ from jupyter_server.services.contents.fileio import AsyncFileManagerMixin, FileM
 from nbformat.sign import SQLiteSignatureStore
 from tornado.web import HTTPError
 
-from .errors import SaveFailed
-from .shares import Shares
+from .errors import LeavesShare, SaveFailed
+from .open_folders import Place, reading
+from .share_folders import ShareFolders
 from .signatures import QueuedSignatures
 from .stepwise import StepwiseDecoder
-from .whole_files import replaceable, replacing
+from .whole_files import replaceable, replacing, writing_in_place
 
 _IN_THREAD: Any = FileManagerMixin
 """The same methods, which wait where they are called."""
 
 
-def take_over_files(manager: Any, shares: Shares, log: logging.Logger) -> Callable[[], None]:
+def take_over_files(
+    manager: Any, folders: ShareFolders | None, log: logging.Logger
+) -> Callable[[], None]:
     """Let the contents manager replace shared files as a whole, in a thread, read them in one, and
-    sign them in another.
+    sign them in another; and never outside the folder of their share.
 
     A manager that does not keep files in a folder, or does so in a way of its own, is left as it
     is.
 
     Args:
         manager: the server's contents manager.
-        shares: which files are shared.
+        folders: which files are shared, and where they are.
         log: is told of signatures that cannot be stored.
 
     Returns:
         What to call when the server stops.
     """
-    if getattr(manager, "atomic_writing", None) is None:
+    if folders is None or getattr(manager, "atomic_writing", None) is None:
         return lambda: None
 
-    def is_shared(os_path: str) -> bool:
-        api_path = os.path.relpath(os_path, manager.root_dir).replace(os.sep, "/")
-        return shares.locate(api_path) is not None
+    def find(os_path: str) -> Place | None:
+        with _told():
+            return folders.find(os_path)
 
-    _replace_whole(manager, is_shared)
-    _InThreads(manager, is_shared).install()
+    _write_in_place(manager, find)
+    _read_in_place(manager, find)
+    _copy_in_place(manager.checkpoints, folders)
+    _InThreads(manager, folders.shared).install()
     return _sign_in_thread(manager, log)
 
 
-def _replace_whole(manager: Any, is_shared: Callable[[str], bool]) -> None:
-    """Jupyter writes in place, and others read."""
-    write_in_place = manager.atomic_writing
+Find = Callable[[str], Place | None]
+"""Returns the place of a shared file, given its path for the operating system."""
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Tell Jupyter's errors where it expects them."""
+    try:
+        yield
+    except SaveFailed as error:
+        raise HTTPError(409, str(error)) from error
+    except LeavesShare as error:
+        raise HTTPError(403, str(error)) from error
+
+
+def _write_in_place(manager: Any, find: Find) -> None:
+    """Jupyter writes over what others read, and through links."""
+    write = manager.atomic_writing
 
     @contextlib.contextmanager
     def atomic_writing(os_path: str, *args: Any, **keywords: Any) -> Iterator[Any]:
-        if is_shared(os_path) and manager.use_atomic_writing and replaceable(os_path):
-            try:
-                with manager.perm_to_403(os_path), replacing(os_path, *args, **keywords) as file:
-                    yield file
-            except SaveFailed as error:
-                raise HTTPError(409, str(error)) from error
+        place = find(os_path)
+        if place is None:
+            opened = write(os_path, *args, **keywords)
+        elif manager.use_atomic_writing and replaceable(place):
+            opened = replacing(place, *args, **keywords)
         else:
-            with write_in_place(os_path, *args, **keywords) as file:
-                yield file
+            opened = writing_in_place(
+                place, *args, **keywords, backup=bool(manager.use_atomic_writing)
+            )
+        with manager.perm_to_403(os_path), _told(), opened as file:
+            yield file
 
     manager.atomic_writing = atomic_writing
+
+
+def _read_in_place(manager: Any, find: Find) -> None:
+    """Jupyter reads through links."""
+    read = manager.open
+    if getattr(type(manager), "open", None) is not FileManagerMixin.open:
+        return
+
+    @contextlib.contextmanager
+    def opened(os_path: str, mode: str = "r", *args: Any, **keywords: Any) -> Iterator[Any]:
+        place = find(os_path) if mode == "rb" else None
+        if place is None:
+            with read(os_path, mode, *args, **keywords) as file:
+                yield file
+        else:
+            with manager.perm_to_403(os_path), _told(), reading(place) as file:
+                yield file
+
+    manager.open = opened
+
+
+def _copy_in_place(checkpoints: Any, folders: ShareFolders) -> None:
+    """Jupyter copies files to checkpoints and back through links."""
+    copy: Any = getattr(checkpoints, "_copy", None)
+    upstream = getattr(type(checkpoints), "_copy", None)
+    asynchronous = upstream is AsyncFileManagerMixin._copy
+    if not asynchronous and upstream is not FileManagerMixin._copy:
+        return
+
+    def copied(source: str, target: str) -> bool:
+        """Whether this was for us to do, and is done."""
+        if not folders.shared(target):
+            return False
+        with checkpoints.perm_to_403(target), _told():
+            there = folders.find(target)
+            if there is None:
+                raise LeavesShare(f"{target} leads, by a link, out of the folder of its share")
+            known = folders.find(source)
+            if known is None:
+                return False
+            with reading(known) as file, replacing(there, text=False) as copy:
+                shutil.copyfileobj(file, copy)
+            return True
+
+    def wait(source: str, target: str) -> None:
+        if not copied(source, target):
+            copy(source, target)
+
+    async def in_thread(source: str, target: str) -> None:
+        if not await asyncio.to_thread(copied, source, target):
+            await copy(source, target)
+
+    checkpoints._copy = in_thread if asynchronous else wait
 
 
 def _sign_in_thread(manager: Any, log: logging.Logger) -> Callable[[], None]:

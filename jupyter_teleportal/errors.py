@@ -11,6 +11,7 @@
     ├── OverLimits               a client does more than it may
     ├── SeamError                the installed Jupyter packages do not fit
     ├── SharePathMismatch        a share has another API path on another server
+    ├── LeavesShare              a path of a share leads out of the share's folder
     ├── SaveFailed               a document could not be written to its file
     ├── EmbeddedServerError      the embedded Valkey cannot be started (in ``valkey``)
     ├── DemoError, NotJoined     the demo cannot go on (in ``demo``)
@@ -58,6 +59,10 @@ class SeamError(TeleportalError):
 
 class SharePathMismatch(TeleportalError):
     """A share is mounted at another API path on another server."""
+
+
+class LeavesShare(TeleportalError):
+    """A path of a share leads, by a link, out of the share's real folder."""
 
 
 class SaveFailed(TeleportalError):

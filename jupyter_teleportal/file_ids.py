@@ -10,22 +10,30 @@ where a document was deleted or moved away, because a new file at an old path is
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from jupyter_server_fileid.manager import BaseFileIdManager
 
 from .codec import Notice, decode_envelope
-from .errors import CodecError, SharePathMismatch, TransportError
+from .errors import CodecError, LeavesShare, SharePathMismatch, TransportError
 from .model import Scope
+from .open_folders import Place
 from .replica import Replica
+from .share_folders import ShareFolders
 from .shares import SharedPath, Shares, clean_path, is_within
 from .transports.base import TransportState
 
 Changes = dict[str, str | None]
+
+_FILE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+ENTRIES_MAX = 100_000
+"""So many entries of a map from the transport are looked at."""
 
 
 class FileIds:
@@ -49,10 +57,11 @@ class FileIds:
     def path_of(self, file_id: str) -> str | None:
         return self.paths.get(file_id)
 
-    def learn(self, paths: Mapping[str, str], within: str) -> None:
+    def learn(self, paths: Mapping[str, str | None], within: str) -> None:
         """Take over where documents in the folder `within` are, as far as they are news."""
         self.update(
-            {}, {i: p for i, p in paths.items() if i not in self.paths and is_within(p, within)}
+            {},
+            {i: p for i, p in paths.items() if p and i not in self.paths and is_within(p, within)},
         )
 
     def moved(self, old: str, new: str) -> tuple[Changes, Changes]:
@@ -78,7 +87,9 @@ class FileIds:
         self.update(files, paths)
         return files, paths
 
-    def reconcile(self, files: Mapping[str, str], paths: Mapping[str, str]) -> list[str]:
+    def reconcile(
+        self, files: Mapping[str, str | None], paths: Mapping[str, str | None]
+    ) -> list[str]:
         """Take over the maps as they are in the transport after an absence; return the ids of
         documents that have ended meanwhile."""
         ended = [
@@ -90,16 +101,9 @@ class FileIds:
         return ended
 
     def update(self, files: Changes, paths: Changes) -> None:
-        """Take over changes of the maps. A path that leads out of the share is nobody's to set,
-        so it is passed over."""
-        for mine, theirs, path_is_key in (
-            (self.exceptions, files, True),
-            (self.paths, paths, False),
-        ):
+        """Take over changes of the maps."""
+        for mine, theirs in ((self.exceptions, files), (self.paths, paths)):
             for key, value in theirs.items():
-                path = key if path_is_key else value
-                if path is not None and ".." in path.split("/"):
-                    continue
                 if value is None:
                     mine.pop(key, None)
                 else:
@@ -135,6 +139,7 @@ class FileRegistry:
         self._notice_listeners: dict[str, Callable[[bytes], None]] = {}
         self._epochs: dict[str, str] = {}
         self.scope = Scope("", "files")
+        self.folders: ShareFolders | None = None
         self.refused: dict[str, SharePathMismatch] = {}
 
     def on_deletion(self, listener: Callable[[str], None]) -> None:
@@ -148,10 +153,37 @@ class FileRegistry:
     # -- what Jupyter asks, at once --------------------------------------------------------
 
     def locate(self, api_path: str) -> SharedPath | None:
-        return self._shares.locate(api_path)
+        """The identity of the document at `api_path`, None outside every share: also where its
+        path is in a share, and a link on it leads elsewhere."""
+        shared = self._shares.locate(api_path)
+        if shared is None or self.folders is None or self.folders.holds(shared):
+            return shared
+        self._replica.complain(
+            f"outside_share {api_path}",
+            f"{api_path}: a link on its path leads out of the folder of share {shared.share}, so "
+            "it is not shared; whoever opens it has it on this server alone",
+        )
+        return None
+
+    def place(self, share: str, api_path: str) -> Place | None:
+        """Where the file of a document of `share` is; None, where files are in no folders.
+
+        Raises:
+            LeavesShare: if it is not, or not any more, in the share's folder.
+        """
+        shared = self._shares.locate(api_path)
+        if shared is None or shared.share != share:
+            raise LeavesShare(f"{api_path!r} is not in share {share!r}")
+        return None if self.folders is None else self.folders.place(shared)
 
     def index(self, shared: SharedPath) -> str:
-        return self._ids[shared.share].index(shared.path)
+        file_id = self._ids[shared.share].index(shared.path)
+        for share, ids in self._ids.items():
+            if share != shared.share and ids.path_of(file_id) is not None:
+                # What this server sees for itself counts.
+                self._pass_over(share, f"it says where a document of share {shared.share} is")
+                ids.update({}, {file_id: None})
+        return file_id
 
     def get_id(self, shared: SharedPath) -> str | None:
         """The id of a document, None if nobody on this server has asked for it yet."""
@@ -225,7 +257,7 @@ class FileRegistry:
             )
             if there[file_id] != shared.path:
                 # It was renamed, and this server has not heard of it yet.
-                self._ids[shared.share].update({}, dict(there))
+                self._take(shared.share, {}, there)
             self._registered.add(file_id)
         except TransportError as error:
             self._replica.complain("files", f"The id of a document is known here only: {error}")
@@ -234,13 +266,13 @@ class FileRegistry:
         """Ask the others for the path of an id that another server has handed out."""
         if self.find(file_id) is not None:
             return
-        for share, ids in self._ids.items():
+        for share in self._ids:
             try:
                 found = await self._replica.transport.read_map(Scope(share), "paths", [file_id])
             except TransportError as error:
                 self._replica.complain("files", f"A document's path cannot be looked up: {error}")
                 return
-            ids.update({}, dict(found))
+            self._take(share, {}, found)
 
     def check(self, share: str) -> None:
         """Raise `SharePathMismatch` if the share is mounted elsewhere on other servers."""
@@ -257,8 +289,7 @@ class FileRegistry:
             if isinstance(envelope, Notice) and envelope.name == "files":
                 if envelope.replica != self._replica.id:
                     details = envelope.details
-                    self._ids[share].update(details["files"], details["paths"])
-                    self._ended([i for i, path in details["paths"].items() if path is None])
+                    self._take(share, details.get("files"), details.get("paths"))
             elif share in self._notice_listeners:
                 self._notice_listeners[share](message)
 
@@ -301,7 +332,7 @@ class FileRegistry:
                     # The transport knows nothing (any more), so it learns from here.
                     files = await transport.write_map(scope, "files", ids.exceptions, keep=True)
                     paths = await transport.write_map(scope, "paths", ids.paths, keep=True)
-                self._ended(ids.reconcile(files, paths))
+                self._ended(ids.reconcile(*self._sound(share, files, paths)))
             while unsent:
                 await self._send(unsent[0])
                 unsent.pop(0)
@@ -329,6 +360,51 @@ class FileRegistry:
         self._replica.log.error("%s", self.refused[share])
         return emptied
 
+    def _take(self, share: str, files: Any, paths: Any) -> None:
+        """Take over what the transport says of a share's maps, as far as it can be true."""
+        files, paths = self._sound(share, files, paths)
+        self._ids[share].update(files, paths)
+        self._ended([file_id for file_id, path in paths.items() if path is None])
+
+    def _sound(self, share: str, files: Any, paths: Any) -> tuple[Changes, Changes]:
+        """Those entries of the maps, as the transport has them, that a server of this share would
+        write: clean paths of this share, and ids that no other share has."""
+        sound: tuple[Changes, Changes] = {}, {}
+        for entries, taken, path_first in ((files, sound[0], True), (paths, sound[1], False)):
+            if entries is None:
+                continue
+            if not isinstance(entries, Mapping):
+                self._pass_over(share, "it is no map")
+                continue
+            for key, value in islice(entries.items(), ENTRIES_MAX):
+                path, file_id = (key, value) if path_first else (value, key)
+                if path is not None and not self._shares.owns(share, path):
+                    self._pass_over(share, f"{str(path)[:200]!r} is no path of this share")
+                elif file_id is not None and not self._may_bear(share, file_id):
+                    self._pass_over(share, f"{str(file_id)[:200]!r} is no id of this share")
+                else:
+                    taken[key] = value
+            if len(entries) > ENTRIES_MAX:
+                self._pass_over(share, f"it has more than {ENTRIES_MAX} entries")
+        return sound
+
+    def _may_bear(self, share: str, file_id: Any) -> bool:
+        """Whether a document of `share` may have this id."""
+        return (
+            isinstance(file_id, str)
+            and _FILE_ID.fullmatch(file_id) is not None
+            and all(
+                ids.path_of(file_id) is None for other, ids in self._ids.items() if other != share
+            )
+        )
+
+    def _pass_over(self, share: str, why: str) -> None:
+        self._replica.complain(
+            f"forged_paths {share}",
+            f"Share {share}: what another server says of the documents' paths is passed over, the "
+            f"rest is taken: {why}",
+        )
+
     def _ended(self, file_ids: list[str]) -> None:
         for file_id in file_ids:
             for listener in self._deletion_listeners:
@@ -355,7 +431,8 @@ class FileRegistry:
     async def _send(self, told: _Told) -> None:
         transport, scope, ids = self._replica.transport, Scope(told.share), self._ids[told.share]
         # Documents that only other servers have opened go along.
-        ids.learn(await transport.read_map(scope, "paths"), told.old)
+        _, there = self._sound(told.share, None, await transport.read_map(scope, "paths"))
+        ids.learn(there, told.old)
         if told.new is None:
             files, paths = ids.deleted(told.old)
         else:

@@ -13,8 +13,8 @@ import importlib.metadata
 import json
 import posixpath
 import time
-from collections.abc import Awaitable, Callable
-from functools import lru_cache, partial
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from inspect import isawaitable
 from pathlib import Path
 from typing import Any
@@ -59,10 +59,12 @@ from .fanout import Fanout, current_channel
 from .file_ids import FileRegistry
 from .model import Scope
 from .occupancy import Occupancy
+from .open_folders import Place, name_beside, open_folder, reading
 from .presence import PresenceLink
 from .protocol import EMPTY_UPDATE
 from .replica import Replica
 from .room_handlers import SETTINGS_KEY, TAKE, install_handlers, seams_in_use, upstream_handlers
+from .share_folders import folders_of, working_for
 from .shares import SharedPath, Shares
 from .store import RedisYStore
 from .watching import FileWatch
@@ -167,6 +169,7 @@ class Seam:
         self._watch = FileWatch(poll_interval_s) if poll_interval_s else None
         self._close_files: Callable[[], None] = lambda: None
         self._collections = ShortCollections()
+        registry.folders = folders_of(self._settings["contents_manager"], shares)
         registry.on_deletion(self._on_deletion)
         replica.on_session(self._on_session)
         self._on_session(replica.session)
@@ -190,7 +193,7 @@ class Seam:
             self._settings["collaborative_session_store_path"] = str(folder / "sessions.json")
         install_handlers()
         self._close_files = take_over_files(
-            self._settings["contents_manager"], self.shares, self.replica.log
+            self._settings["contents_manager"], self.registry.folders, self.replica.log
         )
         self._collections.start()
 
@@ -222,7 +225,7 @@ class Seam:
     async def before_session(self, api_path: str) -> None:
         """A client is about to be told a file id: see that every server can find its path."""
         await self._ready()
-        shared = self.shares.locate(api_path)
+        shared = self.registry.locate(api_path)
         if shared is not None and self.replica.connected:
             await self.registry.register(shared)
 
@@ -346,7 +349,7 @@ class Seam:
         _before_stop(room, close)
 
     async def _link_document(self, room: Any, shared: SharedPath, fanout: Fanout) -> DocumentLink:
-        file = LoadedFile(room)
+        file = LoadedFile(room, self.registry, shared.share)
         state = await file.stat()
         link = DocumentLink(
             self.replica,
@@ -361,7 +364,7 @@ class Seam:
             tell=partial(_tell, room),
         )
         room._file.observe(room.room_id, link.saver.file_changed, link.share_path)
-        self._watch_file(room)
+        self._watch_file(room, file)
         room._save_to_disc = partial(_save_to_disc, link)
         room.on_message = partial(_refuse, room, WeakSet(), writable=state.writable)
         if not state.writable:
@@ -375,30 +378,26 @@ class Seam:
             raise
         return link
 
-    def _watch_file(self, room: Any) -> None:
+    def _watch_file(self, room: Any, file: LoadedFile) -> None:
         """Take the file's watching over from upstream, which asks the contents manager for each
         file by itself."""
         loader: FileLoader = room._file
-        locate = getattr(loader._contents_manager, "_get_os_path", None)
-        if self._watch is None or locate is None:
+        if self._watch is None or self.registry.folders is None:
             return
         if loader._watcher is not None:
             loader._watcher.cancel()
             loader._watcher = None
         subject = f"watches {room.room_id}"
 
-        @lru_cache(1)
-        def located(path: str) -> str:
-            return str(locate(path))
-
         async def look_at_it() -> None:
-            await loader.maybe_notify()
+            with file.working():
+                await loader.maybe_notify()
             self.replica.settle(subject)
 
         self._watch.add(
             loader.file_id,
             room.room_id,
-            lambda: located(loader.path),
+            file.real_path,
             look_at_it,
             lambda error: self.replica.complain(
                 subject,
@@ -635,10 +634,12 @@ def _save_to_disc(link: DocumentLink) -> asyncio.Task[None] | None:
 
 
 class LoadedFile:
-    """A document's file through its room's file loader."""
+    """A document's file through its room's file loader; nothing of it lies outside its share."""
 
-    def __init__(self, room: DocumentRoom) -> None:
+    def __init__(self, room: DocumentRoom, registry: FileRegistry, share: str) -> None:
         self._room = room
+        self._registry = registry
+        self._share = share
         self._loader: FileLoader = room._file
         self._contents = room._file._contents_manager
         self._modified: Any = None
@@ -647,21 +648,46 @@ class LoadedFile:
     def path(self) -> str:
         return str(self._loader.path)
 
+    def _place(self) -> Place | None:
+        """Where the file really is; None, if the contents manager keeps no files in folders.
+
+        Raises:
+            LeavesShare: if it is not in the share's folder.
+        """
+        return self._registry.place(self._share, self.path)
+
+    def real_path(self) -> str:
+        """The file's path for the operating system, where there is one; raises `LeavesShare`."""
+        place = self._place()
+        return "" if place is None else place.path
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """A context in which no file outside the share is read or written; raises
+        `LeavesShare`."""
+        self._place()
+        with working_for(self._share):
+            yield
+
     @property
     def _type(self) -> str:
         known = {"directory", "file", "notebook"}
         return self._room.file_type if self._room.file_type in known else "file"
 
     async def stat(self) -> FileState:
-        model = await ensure_async(
-            self._contents.get(self.path, type=self._type, content=False, require_hash=True)
-        )
+        with self.working():
+            model = await ensure_async(
+                self._contents.get(self.path, type=self._type, content=False, require_hash=True)
+            )
         self._modified = model["last_modified"]
         return _state(model)
 
     async def load(self) -> tuple[Any, FileState]:
         while True:
-            model = await self._loader.load_content(self._room.file_format, self._room.file_type)
+            with self.working():
+                model = await self._loader.load_content(
+                    self._room.file_format, self._room.file_type
+                )
             state = await self.stat()
             if self._modified == model["last_modified"]:
                 return model["content"], state
@@ -670,10 +696,14 @@ class LoadedFile:
         if over.last_modified != str(self._modified):
             raise SaveFailed("the file was changed in the very moment of saving")
         self._loader.last_modified = self._modified
+        content = {
+            "format": self._room.file_format,
+            "type": self._room.file_type,
+            "content": content,
+        }
         try:
-            saved = await self._loader.maybe_save_content(
-                {"format": self._room.file_format, "type": self._room.file_type, "content": content}
-            )
+            with self.working():
+                saved = await self._loader.maybe_save_content(content)
         except OutOfBandChanges as error:
             raise SaveFailed("the file was changed in the very moment of saving") from error
         if saved is None:
@@ -682,40 +712,53 @@ class LoadedFile:
         return _state(saved)
 
     async def keep_copy(self, content: Any) -> str:
-        stem, extension = posixpath.splitext(self.path)
+        folder, name = posixpath.split(self.path)
+        stem, extension = posixpath.splitext(name)
         stamp = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S-%f")
-        path = f"{stem} (conflict {stamp}){extension}"
+        path = posixpath.join(folder, name_beside(stem, "", f" (conflict {stamp}){extension}"))
         model = {"format": self._room.file_format, "type": self._type, "content": content}
-        await ensure_async(self._contents.save(model, path))
+        with self.working():
+            await ensure_async(self._contents.save(model, path))
         return path
 
     async def write_note(self, note: bytes) -> None:
-        path = self._note_path()
-        if path is not None:
-            await asyncio.to_thread(_write_whole, path, note)
+        place = self._note()
+        if place is not None:
+            await asyncio.to_thread(_write_whole, place, note)
 
     async def read_note(self) -> bytes | None:
-        path = self._note_path()
-        if path is None or not path.exists():
-            return None
-        return await asyncio.to_thread(path.read_bytes)
+        place = self._note()
+        return None if place is None else await asyncio.to_thread(_read_whole, place)
 
     async def remove_note(self) -> None:
-        path = self._note_path()
-        if path is not None:
-            path.unlink(missing_ok=True)
+        place = self._note()
+        if place is not None:
+            await asyncio.to_thread(_remove, place)
 
-    def _note_path(self) -> Path | None:
-        os_path = getattr(self._contents, "_get_os_path", None)
-        if os_path is None:
+    def _note(self) -> Place | None:
+        place = self._place()
+        if place is None:
             return None  # no files in a folder
-        path = Path(os_path(self.path))
-        return path.with_name(f".{path.name}.teleportal")
+        return place.beside(name_beside(place.name, ".", ".teleportal"))
 
 
-def _write_whole(path: Path, data: bytes) -> None:
-    with replacing(str(path), text=False) as file:
+def _write_whole(place: Place, data: bytes) -> None:
+    with replacing(place, text=False) as file:
         file.write(data)
+
+
+def _read_whole(place: Place) -> bytes | None:
+    try:
+        with reading(place) as file:
+            data: bytes = file.read()
+            return data
+    except FileNotFoundError:
+        return None
+
+
+def _remove(place: Place) -> None:
+    with contextlib.suppress(FileNotFoundError), open_folder(place) as folder:
+        folder.unlink(place.name)
 
 
 def _state(model: dict[str, Any]) -> FileState:

@@ -24,6 +24,23 @@ def is_within(path: str, folder: str) -> bool:
     return not folder or path == folder or path.startswith(folder + "/")
 
 
+PATH_MAX_BYTES = 4096
+
+
+def is_clean(path: object) -> bool:
+    """Whether `path` is one that every server would write for a document in a share.
+
+    JupyterLab allows no backslash in a name; on Windows it would separate folders.
+    """
+    if not isinstance(path, str) or not path or "\0" in path or "\\" in path:
+        return False
+    try:
+        short = len(path.encode()) <= PATH_MAX_BYTES
+    except UnicodeEncodeError:
+        return False
+    return short and not {"", ".", ".."} & set(path.split("/"))
+
+
 @dataclass(frozen=True)
 class SharedPath:
     """A document's identity: its share's name and its path in that share."""
@@ -88,6 +105,14 @@ class Shares:
             if is_within(path, folder):
                 return SharedPath(self.folders[folder], clean_path(path[len(folder) :]))
         return None
+
+    def owns(self, share: str, path: object) -> bool:
+        """Whether `path`, as another server says it, names a document of `share`: it is clean, and
+        is in no share that lies in this one."""
+        if not is_clean(path):
+            return False
+        shared = SharedPath(share, str(path))
+        return self.locate(self.api_path(shared)) == shared
 
     def api_path(self, shared: SharedPath) -> str:
         """Return the API path of `shared` on this server.

@@ -21,6 +21,7 @@ from tornado.web import HTTPError
 
 from jupyter_teleportal import contents_files
 from jupyter_teleportal.contents_files import take_over_files
+from jupyter_teleportal.share_folders import folders_of
 from jupyter_teleportal.shares import Shares
 
 LOG = logging.getLogger("test")
@@ -43,12 +44,13 @@ class Writing:
 
         @contextlib.contextmanager
         def noted(*args: Any, **keywords: Any) -> Iterator[Any]:
-            self.thread = threading.current_thread()
+            if ".ipynb_checkpoints" not in args[0].folders:
+                self.thread = threading.current_thread()
             with replacing(*args, **keywords) as file:
                 yield file
 
         monkeypatch.setattr(contents_files, "replacing", noted)
-        self.close = take_over_files(manager, Shares({"shared": "team"}), LOG)
+        self.close = take_over_files(manager, folders_of(manager, Shares({"shared": "team"})), LOG)
 
 
 def made(kind: type[Any], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Writing:

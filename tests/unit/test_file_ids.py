@@ -58,13 +58,6 @@ def test_what_another_server_says_is_taken_over() -> None:
     assert here.id_at("a") == there.id_at("a")
 
 
-def test_a_path_out_of_the_share_is_not_taken_over() -> None:
-    ids = FileIds("team")
-    ids.update({"../outside": "id"}, {"id": "folder/../../outside"})
-    assert ids.path_of("id") is None
-    assert "../outside" not in ids.exceptions
-
-
 def test_what_was_deleted_and_made_again_during_an_absence() -> None:
     here, there = FileIds("team"), FileIds("team")
     before, kept = here.index("a"), here.index("kept")

@@ -46,7 +46,9 @@ FLOORS: dict[int, set[str]] = {
     1: {
         "collecting",
         "embedded",
+        "open_folders",
         "processes",
+        "share_folders",
         "signatures",
         "transports",
         "transports.base",
