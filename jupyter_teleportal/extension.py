@@ -209,6 +209,12 @@ class TeleportalExtension(ExtensionApp):
         "Most documents that one user has left which are kept open for jupyter_server_ydoc's "
         "document_cleanup_delay; more are closed at once.",
     )
+    recheck_interval_s = _timing(
+        Float,
+        "recheck_interval_s",
+        "Seconds after which Jupyter's identity provider and authorizer are asked again whether "
+        "somebody who has a document open is still known, and may still read and write it.",
+    )
 
     drain_s = Float(
         0.0,

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import inspect
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from jupyter_server.auth.decorator import authorized
+from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server_ydoc.utils import room_id_from_encoded_path
-from pycrdt import YMessageType
+from pycrdt import Decoder, YMessageType
+from tornado import web
 
-from .client_messages import check_message
+from .admission import admission_of
+from .authorization import READ, allows
+from .client_messages import RAW, check_message
 from .connections import in_bulk
 from .errors import CodecError
 
@@ -39,6 +45,28 @@ def seam_of(handler: Any) -> Seam | None:
     return found
 
 
+def may_send(handler: Any, message: bytes) -> bool:
+    """Whether the handler's client has the right that its message needs."""
+    admission = admission_of(handler)
+    if admission is None:
+        return False
+    if admission.rights.write or allows(admission.rights, message):
+        return True
+    admission.refused = True
+    return False
+
+
+async def refuse_save(handler: Any, message: bytes) -> None:
+    """Tell a client that waits for its document to be saved that it was not."""
+    if message[0] != RAW:
+        return
+    decoder = Decoder(message)
+    decoder.read_var_uint()
+    if decoder.read_var_string() == "save":
+        reply = {"type": "save", "responseTo": decoder.read_var_uint(), "status": "failed"}
+        await handler.send(handler._encode_json_message(reply))
+
+
 def install_handlers() -> None:
     """Let upstream's handlers ask the seam first, on servers that have one. Done once for the
     process; a server without a seam is served as ever."""
@@ -46,9 +74,11 @@ def install_handlers() -> None:
     room_handler = upstream_handlers.YDocWebSocketHandler
     if getattr(session_handler.put, "asks_seam", False):
         return
-    put, prepare, on_message, on_close, on_finish, protocol, check = (
+    put, prepare, open_room, check_origin, on_message, on_close, on_finish, protocol, check = (
         session_handler.put,
         room_handler.prepare,
+        room_handler.open,
+        room_handler.check_origin,
         room_handler.on_message,
         room_handler.on_close,
         room_handler.on_finish,
@@ -58,21 +88,38 @@ def install_handlers() -> None:
 
     async def put_registered(self: Any, path: str) -> Any:
         seam = seam_of(self)
-        if seam is not None and self.current_user:
-            await seam.before_session(path)
-        return await put(self, path)
+        assert seam is not None
+        await seam.before_session(path)
+        return await inspect.unwrap(put)(self, path)
 
-    async def prepare_resolved(self: Any) -> None:
+    # A PUT is a question for "write" by default, but whoever may read may open a document.
+    put_by_readers: Any = web.authenticated(authorized(READ)(put_registered))
+
+    async def put_asking(self: Any, path: str) -> Any:
+        return await (put if seam_of(self) is None else put_by_readers)(self, path)
+
+    async def prepare_admitted(self: Any) -> None:
         seam = seam_of(self)
         if seam is None:
             await prepare(self)
             return
-        room_id = room_id_from_encoded_path(self.request.path)
-        if not await seam.before_room(room_id):
+        self._room_id = room_id_from_encoded_path(self.request.path)
+        await seam.admissions.admit(self)
+        if not await seam.before_room(self._room_id):
             self.set_status(404)
             self.finish()
             return
-        await seam.occupancy.enter(self, room_id, prepare)
+        await seam.occupancy.enter(self, self._room_id, prepare)
+
+    async def open_admitted(self: Any, room_id: str) -> None:
+        seam = seam_of(self)
+        if seam is not None:
+            seam.admissions.opened(self)
+        await open_room(self, room_id)
+
+    def check_same_origin(self: Any, origin: str) -> bool:
+        checks = check_origin if seam_of(self) is None else JupyterHandler.check_origin
+        return bool(checks(self, origin))
 
     async def on_readable_message(self: Any, message: Any) -> None:
         seam = seam_of(self)
@@ -81,6 +128,9 @@ def install_handlers() -> None:
                 check_message(message)
             except CodecError as error:
                 seam.complain_of_client(self.room.room_id, error)
+                return
+            if not may_send(self, message):
+                await refuse_save(self, message)
                 return
             take = getattr(self, TAKE, None)
             if take is not None and message[0] in (YMessageType.SYNC, YMessageType.AWARENESS):
@@ -108,7 +158,8 @@ def install_handlers() -> None:
 
     def finished(self: Any) -> None:
         on_finish(self)
-        if (seam := seam_of(self)) is not None:
+        seam = seam_of(self)
+        if seam is not None and admission_of(self) is not None:
             seam.occupancy.finished(self)
 
     def check_known(root_dir: str, session: str, *args: Any, **keywords: Any) -> tuple[bool, str]:
@@ -121,9 +172,11 @@ def install_handlers() -> None:
         result: tuple[bool, str] = check(root_dir, session, *args, **keywords)
         return result
 
-    setattr(put_registered, "asks_seam", True)  # noqa: B010 (a function has no such attribute)
-    session_handler.put = put_registered
-    room_handler.prepare = prepare_resolved
+    setattr(put_asking, "asks_seam", True)  # noqa: B010 (a function has no such attribute)
+    session_handler.put = put_asking
+    room_handler.prepare = prepare_admitted
+    room_handler.open = open_admitted
+    room_handler.check_origin = check_same_origin
     room_handler.on_close = closed
     room_handler.on_finish = finished
     room_handler.on_message = on_readable_message

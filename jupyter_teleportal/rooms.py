@@ -42,7 +42,9 @@ from pycrdt import (
     read_message,
 )
 from pycrdt.websocket import YRoom
+from tornado.websocket import WebSocketClosedError
 
+from .admission import Admissions
 from .awareness import AwarenessBridge
 from .client_guard import ClientGuard, Cursors
 from .client_limits import ClientLimits
@@ -102,12 +104,16 @@ _RELIED_ON: dict[Any, tuple[str, ...]] = {
     upstream_handlers.YDocWebSocketHandler: (
         "prepare",
         "open",
+        "check_origin",
+        "get_websocket_protocol",
         "on_message",
         "on_close",
         "on_finish",
         "write_message",
+        "_encode_json_message",
         "_clean_room",
     ),
+    upstream_handlers.DocSessionHandler: ("put", "auth_resource"),
 }
 
 
@@ -170,6 +176,7 @@ class Seam:
         self._close_files: Callable[[], None] = lambda: None
         self._collections = ShortCollections()
         registry.folders = folders_of(self._settings["contents_manager"], shares)
+        self.admissions = Admissions(replica, resync=_resync)
         registry.on_deletion(self._on_deletion)
         replica.on_session(self._on_session)
         self._on_session(replica.session)
@@ -199,6 +206,7 @@ class Seam:
 
     def close(self) -> None:
         """Let go of what `install` has begun."""
+        self.admissions.close()
         self._close_files()
         self._collections.stop()
 
@@ -432,6 +440,11 @@ def _empty(room: Any) -> None:
     room.awareness = Awareness(room.ydoc)
     room.awareness.observe(room.send_server_awareness)
     room._document = type(room._document)(room.ydoc, room.awareness)
+
+
+def _resync(channel: Any) -> None:
+    with contextlib.suppress(WebSocketClosedError):
+        channel.write_message(create_sync_message(channel.room.ydoc), binary=True)
 
 
 def take_over(

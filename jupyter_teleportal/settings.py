@@ -31,6 +31,7 @@ class Timing:
     checkpoint_entries: int = 500
     checkpoint_bytes: int = 1024 * 1024
     client_queue_max_bytes: int = 64 * 1024 * 1024
+    recheck_interval_s: float = 3.0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

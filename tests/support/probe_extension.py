@@ -82,15 +82,19 @@ def _name(task: asyncio.Task[Any]) -> str:
 
 
 class LeftoversHandler(APIHandler):
-    """What is left when everything is closed: tasks by name, resident memory, descriptors."""
+    """What is left when everything is closed: tasks by name, resident memory, descriptors, and
+    how many rooms and files upstream holds."""
 
     @tornado.web.authenticated
     def get(self) -> None:
         gc.collect()
         _trim()
         process = psutil.Process()
+        collaboration = _collaboration(self.serverapp)
         self.finish(
             {
+                "rooms": len(collaboration.ywebsocket_server.rooms),
+                "loaders": len(vars(collaboration.file_loaders)["_FileLoaderMapping__dict"]),
                 "tasks": sorted(map(_name, asyncio.all_tasks())),
                 "rss": process.memory_info().rss,
                 "descriptors": process.num_fds(),

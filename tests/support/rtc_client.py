@@ -59,6 +59,8 @@ class RtcClient:
         name: the user's name in awareness.
         autosave: the user's setting, if the tab says anything about it.
         cookie: sent instead of the token, as a browser that has logged in does.
+        token: the user's, if it is not the server's own.
+        origin: whose page the tab shows, if it says so.
 
     Use as an async context manager: it is synced inside.
     """
@@ -72,6 +74,8 @@ class RtcClient:
         name: str = "user",
         autosave: bool | None = None,
         cookie: str | None = None,
+        token: str | None = None,
+        origin: str | None = None,
     ) -> None:
         self.servers = list(servers) if isinstance(servers, (list, tuple)) else [servers]
         self.session = session
@@ -80,6 +84,8 @@ class RtcClient:
             room_id = session.room_id
         self.room_id = room_id
         self.cookie = cookie
+        self.token = token
+        self.origin = origin
         self.name = name
         self.doc: Doc[Any] = Doc()
         self.awareness = Awareness(self.doc)
@@ -188,7 +194,7 @@ class RtcClient:
     # --- the connection
 
     def _address(self, server: JupyterProcess) -> str:
-        query = {} if self.cookie else {"token": server.token}
+        query = {} if self.cookie else {"token": self.token or server.token}
         if self.session is not None:
             query["sessionId"] = self.session.session_id
         room = quote(self.room_id, safe=":")
@@ -221,6 +227,7 @@ class RtcClient:
                     # As browsers do; JupyterHub takes no token from an address without it.
                     "Sec-Fetch-Mode": "websocket",
                     **({"Cookie": self.cookie} if self.cookie else {}),
+                    **({"Origin": self.origin} if self.origin else {}),
                 },
                 compression=None,
                 proxy=None,

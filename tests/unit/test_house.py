@@ -17,6 +17,7 @@ PACKAGE = Path(jupyter_teleportal.__file__).parent
 FLOORS: dict[int, set[str]] = {
     4: {"extension", "handlers", "cli", "demo", "doctor", "jupyterhub"},
     3: {
+        "admission",
         "occupancy",
         "awareness",
         "client_guard",
@@ -64,6 +65,7 @@ FLOORS: dict[int, set[str]] = {
         "workers",
     },
     0: {
+        "authorization",
         "client_limits",
         "client_messages",
         "codec",
