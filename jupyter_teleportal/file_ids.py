@@ -13,7 +13,7 @@ import asyncio
 import re
 import secrets
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -24,6 +24,7 @@ from .codec import Notice, decode_envelope
 from .errors import CodecError, LeavesShare, SharePathMismatch, TransportError
 from .model import Scope
 from .open_folders import Place
+from .path_claims import Claim, Claims, Look
 from .replica import Replica
 from .share_folders import ShareFolders
 from .shares import SharedPath, Shares, clean_path, is_within
@@ -87,18 +88,41 @@ class FileIds:
         self.update(files, paths)
         return files, paths
 
-    def reconcile(
-        self, files: Mapping[str, str | None], paths: Mapping[str, str | None]
-    ) -> list[str]:
-        """Take over the maps as they are in the transport after an absence; return the ids of
-        documents that have ended meanwhile."""
-        ended = [
+    def ended(self, files: Mapping[str, str | None], paths: Mapping[str, str | None]) -> list[str]:
+        """The documents known here that have ended meanwhile, by the maps as they are in the
+        transport after an absence."""
+        return [
             file_id
             for file_id, path in self.paths.items()
             if file_id not in paths and files.get(path, file_id) != file_id
         ]
-        self.update(dict(files), {**paths, **dict.fromkeys(ended)})
-        return ended
+
+    def split(
+        self, files: Changes, paths: Changes, *, replaced: bool = False
+    ) -> tuple[Changes, Changes, list[Claim]]:
+        """Part what others say of the maps into changes that contradict nothing known here, and
+        claims that documents known here are not where they were."""
+        at = {path: file_id for file_id, path in self.paths.items()} if files else {}
+        claimed: dict[str, tuple[str, str | None]] = {}
+        for file_id, new in paths.items():
+            old = self.paths.get(file_id)
+            if old is not None and old != new:
+                claimed[file_id] = old, new
+        for taken, by in files.items():
+            there = at.get(taken)
+            if there is not None and there != by and there not in claimed:
+                claimed[there] = taken, None
+        left, claims = dict(files), []
+        for file_id, (old, new) in claimed.items():
+            going = {
+                path: left.pop(path)
+                for path in (old, new)
+                if path is not None and path in left and (path == old or left[path] == file_id)
+            }
+            coming: Changes = {i: p for i, p in paths.items() if p == old and i not in claimed}
+            claims.append(Claim(self.share, file_id, old, new, going, coming, replaced))
+        waiting = {*claimed, *(file_id for claim in claims for file_id in claim.paths)}
+        return left, {i: p for i, p in paths.items() if i not in waiting}, claims
 
     def update(self, files: Changes, paths: Changes) -> None:
         """Take over changes of the maps."""
@@ -140,11 +164,21 @@ class FileRegistry:
         self._epochs: dict[str, str] = {}
         self.scope = Scope("", "files")
         self.folders: ShareFolders | None = None
+        self._claims: Claims | None = None
         self.refused: dict[str, SharePathMismatch] = {}
 
     def on_deletion(self, listener: Callable[[str], None]) -> None:
         """Call `listener` with the file id of a document that was deleted, on whatever server."""
         self._deletion_listeners.append(listener)
+
+    def look_with(self, look: Callable[[str, str, str], Awaitable[Look]]) -> None:
+        """Believe others' renames and deletions only where the folder shows them. Without this
+        they are believed at once.
+
+        Args:
+            look: returns what is at a path, given the share, the document's id and the path.
+        """
+        self._claims = Claims(look, self._believe, self._doubt)
 
     def on_other(self, share: str, listener: Callable[[bytes], None]) -> None:
         """Call `listener` with the messages on the channel of `share` that are not about files."""
@@ -207,16 +241,22 @@ class FileRegistry:
         """Note a rename within a share; return the file id."""
         ids = self._ids[old.share]
         ids.index(old.path)
-        self._tell(_Told(old.share, old.path, new.path, *ids.moved(old.path, new.path)))
+        self._tell(self._seen(_Told(old.share, old.path, new.path, *ids.moved(old.path, new.path))))
         return self.index(new)
 
     def delete(self, shared: SharedPath) -> None:
         """Note that a file or folder was deleted, or moved out of its share."""
         ids = self._ids[shared.share]
         ids.index(shared.path)
-        told = _Told(shared.share, shared.path, None, *ids.deleted(shared.path))
+        told = self._seen(_Told(shared.share, shared.path, None, *ids.deleted(shared.path)))
         self._ended(told.ended)
         self._tell(told)
+
+    def _seen(self, told: _Told) -> _Told:
+        """What this server has seen for itself goes before what others say."""
+        if self._claims is not None:
+            self._claims.drop(told.share, told.paths)
+        return told
 
     # -- in step with the others -----------------------------------------------------------
 
@@ -237,6 +277,8 @@ class FileRegistry:
 
     async def aclose(self) -> None:
         self._replica.links.pop(self.scope, None)
+        if self._claims is not None:
+            self._claims.close()
         await self.flush()
         for task in self._tasks:
             task.cancel()
@@ -255,9 +297,11 @@ class FileRegistry:
             there = await self._replica.transport.write_map(
                 Scope(shared.share), "paths", {file_id: shared.path}, keep=True
             )
-            if there[file_id] != shared.path:
+            if there.get(file_id) != shared.path:
                 # It was renamed, and this server has not heard of it yet.
-                self._take(shared.share, {}, there)
+                await self._take_found(shared.share, there, shared.path)
+                if self._claims is not None:
+                    await self._claims.look_once()
             self._registered.add(file_id)
         except TransportError as error:
             self._replica.complain("files", f"The id of a document is known here only: {error}")
@@ -269,10 +313,19 @@ class FileRegistry:
         for share in self._ids:
             try:
                 found = await self._replica.transport.read_map(Scope(share), "paths", [file_id])
+                await self._take_found(share, found)
             except TransportError as error:
                 self._replica.complain("files", f"A document's path cannot be looked up: {error}")
                 return
-            self._take(share, {}, found)
+
+    async def _take_found(self, share: str, paths: Mapping[str, str], *more: str) -> None:
+        """Take over where documents are said to be, and whose paths these and `more` are."""
+        if paths:
+            files = await self._replica.transport.read_map(
+                Scope(share), "files", {*paths.values(), *more}
+            )
+            # Where the map names another document at its path, that one's file may be there now.
+            self._take(share, files, paths, replaced=bool(more and more[0] in files))
 
     def check(self, share: str) -> None:
         """Raise `SharePathMismatch` if the share is mounted elsewhere on other servers."""
@@ -332,7 +385,8 @@ class FileRegistry:
                     # The transport knows nothing (any more), so it learns from here.
                     files = await transport.write_map(scope, "files", ids.exceptions, keep=True)
                     paths = await transport.write_map(scope, "paths", ids.paths, keep=True)
-                self._ended(ids.reconcile(*self._sound(share, files, paths)))
+                ended = ids.ended(files, paths)
+                self._take(share, files, {**paths, **dict.fromkeys(ended)}, replaced=True)
             while unsent:
                 await self._send(unsent[0])
                 unsent.pop(0)
@@ -360,11 +414,42 @@ class FileRegistry:
         self._replica.log.error("%s", self.refused[share])
         return emptied
 
-    def _take(self, share: str, files: Any, paths: Any) -> None:
+    def _take(self, share: str, files: Any, paths: Any, *, replaced: bool = False) -> None:
         """Take over what the transport says of a share's maps, as far as it can be true."""
+        ids = self._ids[share]
         files, paths = self._sound(share, files, paths)
-        self._ids[share].update(files, paths)
+        for file_id, path in list(paths.items()):
+            if path is not None and (files.get(path) or ids.id_at(path)) != file_id:
+                self._pass_over(share, f"{path!r} is not the path of {file_id} alone")
+                del paths[file_id]
+        files, paths, claims = ids.split(files, paths, replaced=replaced)
+        ids.update(files, paths)
         self._ended([file_id for file_id, path in paths.items() if path is None])
+        if self._claims is not None:
+            self._claims.add(claims)
+        else:
+            for claim in claims:
+                self._believe(claim)
+
+    def _believe(self, claim: Claim) -> None:
+        ids = self._ids[claim.share]
+        if ids.path_of(claim.file_id) != claim.old:
+            return
+        # Where it is now, no other document is any more.
+        displaced = [i for i, path in ids.paths.items() if path == claim.new]
+        changes = {**claim.paths, **dict.fromkeys(displaced), claim.file_id: claim.new}
+        ids.update(claim.files, changes)
+        if self._claims is not None:
+            self._claims.drop(claim.share, displaced)
+        self._ended([file_id for file_id, path in changes.items() if path is None])
+
+    def _doubt(self, claim: Claim) -> None:
+        done = "deleted" if claim.new is None else f"renamed to {claim.new!r}"
+        self._replica.complain(
+            f"forged_moves {claim.share}",
+            f"Share {claim.share}: another server says that {claim.old!r} was {done}, which the "
+            "folder does not show here; people go on working on it where it is",
+        )
 
     def _sound(self, share: str, files: Any, paths: Any) -> tuple[Changes, Changes]:
         """Those entries of the maps, as the transport has them, that a server of this share would

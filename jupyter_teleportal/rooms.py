@@ -11,6 +11,7 @@ import contextlib
 import datetime
 import importlib.metadata
 import json
+import os
 import posixpath
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -62,6 +63,7 @@ from .file_ids import FileRegistry
 from .model import Scope
 from .occupancy import Occupancy
 from .open_folders import Place, name_beside, open_folder, reading
+from .path_claims import Look
 from .presence import PresenceLink
 from .protocol import EMPTY_UPDATE
 from .replica import Replica
@@ -177,6 +179,7 @@ class Seam:
         self._collections = ShortCollections()
         registry.folders = folders_of(self._settings["contents_manager"], shares)
         self.admissions = Admissions(replica, resync=_resync)
+        registry.look_with(self._look)
         registry.on_deletion(self._on_deletion)
         replica.on_session(self._on_session)
         self._on_session(replica.session)
@@ -414,11 +417,33 @@ class Seam:
             ),
         )
 
+    def _links(self, file_id: str) -> list[DocumentLink]:
+        """The links of the document's open rooms."""
+        return [
+            link
+            for scope, link in list(self.replica.links.items())
+            if isinstance(link, DocumentLink)
+            and scope.room
+            and decode_file_path(scope.room)[2] == file_id
+        ]
+
     def _on_deletion(self, file_id: str) -> None:
-        for link in list(self.replica.links.values()):
-            room = link.scope.room
-            if isinstance(link, DocumentLink) and room and decode_file_path(room)[2] == file_id:
-                link.spawn(link.deleted())
+        for link in self._links(file_id):
+            link.spawn(link.deleted())
+
+    async def _look(self, share: str, file_id: str, path: str) -> Look:
+        """What is where the document was, as this server sees it now."""
+        api_path = self.shares.api_path(SharedPath(share, path))
+        contents, folders = self._settings["contents_manager"], self.registry.folders
+        if folders is not None:
+            there = await asyncio.to_thread(os.path.lexists, contents._get_os_path(api_path))
+        else:
+            there = await ensure_async(contents.file_exists(api_path))
+        if not there:
+            return Look.GONE
+        files = [link.file for link in self._links(file_id)]
+        known = [await file.is_as_known() for file in files if isinstance(file, LoadedFile)]
+        return Look.THERE if any(known) else Look.OTHER
 
     # -- status ----------------------------------------------------------------------------
 
@@ -694,6 +719,14 @@ class LoadedFile:
             )
         self._modified = model["last_modified"]
         return _state(model)
+
+    async def is_as_known(self) -> bool:
+        """Whether the file is, as far as its time says, as it was when it was looked at last."""
+        try:
+            model = await ensure_async(self._contents.get(self.path, content=False))
+        except Exception:  # noqa: BLE001 (whoever needs the file meets it again)
+            return False
+        return bool(model["last_modified"] == self._modified)
 
     async def load(self) -> tuple[Any, FileState]:
         while True:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
-from support.waiting import until
+import pytest
+from support.waiting import holds, until
 
+from jupyter_teleportal.codec import Notice
 from jupyter_teleportal.file_ids import FileRegistry
 from jupyter_teleportal.model import Scope
+from jupyter_teleportal.path_claims import Look
 from jupyter_teleportal.replica import Replica
 from jupyter_teleportal.shares import SharedPath, Shares
 from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
@@ -21,13 +25,24 @@ def at(path: str) -> SharedPath:
 class Site:
     transport: MemorySyncTransport
     ids: FileRegistry
+    replica: Replica
     ended: list[str] = field(default_factory=list)
 
 
-async def join(hub: MemoryHub) -> Site:
+async def join(
+    hub: MemoryHub, there: dict[str, Look] | None = None, shares: dict[str, str] | None = None
+) -> Site:
+    """A server; `there`: what its folder shows, which it looks at before it believes others."""
     transport = MemorySyncTransport(hub)
-    site = Site(transport, FileRegistry(Replica(transport), Shares({"": "default"})))
+    replica = Replica(transport)
+    site = Site(transport, FileRegistry(replica, Shares(shares or {"": "default"})), replica)
     site.ids.on_deletion(site.ended.append)
+    if there is not None:
+
+        async def look(share: str, file_id: str, path: str) -> Look:
+            return there.get(path, Look.GONE)
+
+        site.ids.look_with(look)
     await transport.start()
     await site.ids.start()
     return site
@@ -115,3 +130,137 @@ async def test_ids_are_put_back_when_the_hub_forgets_them_without_a_disconnect(
     assert b.ids.api_path(file_id) == "new"
     c = await join(hub)
     assert c.ids.index(at("new")) == file_id
+
+
+async def tell(hub: MemoryHub, files: Any, paths: Any, share: str = "default") -> None:
+    """What a member of the share can write and say."""
+    forger = MemorySyncTransport(hub)
+    await forger.start()
+    details = {"files": files, "paths": paths}
+    await forger.publish(Scope(share), Notice("forger", "files", details).encode())
+    await forger.aclose()
+
+
+async def test_a_rename_is_believed_once_the_folder_shows_it(hub: MemoryHub) -> None:
+    there = {"a": Look.THERE}
+    site = await join(hub, there)
+    file_id = site.ids.index(at("a"))
+    await tell(hub, {"b": file_id, "a": "x"}, {file_id: "b"})
+    await holds(lambda: site.ids.api_path(file_id) == "a", seconds=0.5, what="the old path")
+    there["b"] = there.pop("a")
+    await until(lambda: site.ids.api_path(file_id) == "b", what="the rename")
+    assert site.ids.index(at("a")) == "x"
+
+
+async def test_a_deletion_is_believed_once_the_folder_shows_it(hub: MemoryHub) -> None:
+    there = {"a": Look.THERE}
+    site = await join(hub, there)
+    file_id = site.ids.index(at("a"))
+    await tell(hub, {"a": "x"}, {file_id: None})
+    await holds(lambda: not site.ended, seconds=0.5, what="the document")
+    assert site.ids.index(at("a")) == file_id
+    del there["a"]
+    await until(lambda: site.ended == [file_id], what="the end")
+
+
+async def test_what_the_folder_never_shows_is_said_and_counted(
+    hub: MemoryHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jupyter_teleportal.path_claims.DOUBTED_AFTER_S", 0.2)
+    site = await join(hub, {"a": Look.THERE, "b": Look.THERE})
+    file_id = site.ids.index(at("a"))
+    await tell(hub, {"b": file_id}, {file_id: "b"})
+    await until(lambda: "forged_moves default" in site.replica.complaints, what="a complaint")
+    assert site.ids.api_path(file_id) == "a"
+
+
+async def test_a_file_made_anew_during_an_absence_is_another_document(hub: MemoryHub) -> None:
+    there = {"doc": Look.THERE}
+    a, b = await join(hub, there), await join(hub)
+    file_id = a.ids.index(at("doc"))
+    await a.ids.register(at("doc"))
+    b.ids.index(at("doc"))
+    a.transport.disconnect()
+    b.ids.delete(at("doc"))
+    await b.ids.flush()
+    again = b.ids.index(at("doc"))
+    await b.ids.register(at("doc"))
+    there["doc"] = Look.OTHER
+    a.transport.reconnect()
+    await until(lambda: a.ended == [file_id], what="the end")
+    assert a.ids.index(at("doc")) == again
+
+
+async def test_a_document_renamed_to_where_one_was_deleted(hub: MemoryHub) -> None:
+    """And the folder shows both at once, as a network file system may."""
+    there = {"a": Look.THERE, "b": Look.THERE}
+    site = await join(hub, there)
+    a, b = site.ids.index(at("a")), site.ids.index(at("b"))
+    await tell(hub, {"b": "x"}, {b: None})
+    await tell(hub, {"b": a, "a": "y"}, {a: "b"})
+    await holds(lambda: not site.ended, seconds=0.3, what="both documents")
+    del there["a"]
+    await until(lambda: site.ids.api_path(a) == "b", what="the rename")
+    assert site.ended == [b]
+    assert site.ids.index(at("b")) == a
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "inner/x",
+        "../x",
+        "/x",
+        "x/",
+        "a//b",
+        "./x",
+        "x/.",
+        "a\\b",
+        "x\0",
+        "\ud800",
+        "x" * 5000,
+        7,
+        ["x"],
+    ],
+)
+async def test_a_path_that_no_server_would_write_is_passed_over(hub: MemoryHub, path: Any) -> None:
+    site = await join(hub, shares={"": "default", "inner": "inner"})
+    known = site.ids.index(at("known"))
+    files = {path: "id"} if isinstance(path, str) else {}
+    await tell(hub, {**files, "good": "good"}, {"id": path, "good": "good"})
+    await until(lambda: site.ids.api_path("good") == "good", what="the rest")
+    assert site.ids.find("id") is None
+    assert site.ids.api_path(known) == "known"
+    assert site.replica.counters["forged_paths"]
+
+
+@pytest.mark.parametrize("wrong", [None, 7, [], "x", {"a": {}}, {"": ""}])
+async def test_a_notice_of_another_shape_stops_nothing(hub: MemoryHub, wrong: Any) -> None:
+    site = await join(hub)
+    await tell(hub, wrong, wrong)
+    await tell(hub, {"good": "good"}, {"good": "good"})
+    await until(lambda: site.ids.api_path("good") == "good", what="the next notice")
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_share_says_nothing_of_another_shares_documents(
+    hub: MemoryHub, first: bool
+) -> None:
+    site = await join(hub, shares={"evil": "evil", "team": "team"})
+    document = SharedPath("team", "doc")
+    file_id = document.default_file_id()
+    if first:
+        site.ids.index(document)
+    await tell(hub, {"trap": file_id}, {file_id: "trap"}, share="evil")
+    assert site.ids.index(document) == file_id
+    assert site.ids.api_path(file_id) == "team/doc"
+    assert site.replica.counters["forged_paths"]
+
+
+async def test_an_id_in_the_map_takes_no_documents_path(hub: MemoryHub) -> None:
+    site = await join(hub)
+    file_id = site.ids.index(at("doc"))
+    await site.transport.write_map(Scope("default"), "paths", {"forged": "doc"})
+    await site.ids.resolve("forged")
+    assert site.ids.find("forged") is None
+    assert site.ids.index(at("doc")) == file_id

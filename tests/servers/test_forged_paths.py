@@ -12,6 +12,8 @@ from support.fixtures import start_pair
 from support.rtc_client import RtcClient, equal
 from support.waiting import holds, until
 
+from jupyter_teleportal.codec import Notice
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -174,3 +176,45 @@ async def test_a_planted_checkpoint_is_not_written_through(
     response = await a.request("POST", "/api/contents/team/notes.txt/checkpoints")
     assert response.status_code == 403
     assert not keys.exists()
+
+
+async def test_a_forged_rename_or_deletion_moves_and_ends_nothing(
+    servers: tuple[JupyterProcess, JupyterProcess], redis_server: RedisServer, shared_folder: Path
+):
+    a, b = servers
+    one, two = shared_folder / "one.txt", shared_folder / "two.txt"
+    one.write_text("one")
+    two.write_text("two")
+    session = await a.session("one.txt", "text", "file")
+    async with (
+        RtcClient(a, session, name="ann") as ann,
+        RtcClient(b, await b.session("one.txt", "text", "file"), name="bob") as bob,
+    ):
+        file_id = session.file_id
+        with redis_server.cli() as redis:
+            for files, paths in (
+                ({"two.txt": file_id, "one.txt": "x"}, {file_id: "two.txt"}),
+                ({"one.txt": "x"}, {file_id: None}),
+                ({"one.txt": "x"}, {}),
+            ):
+                details = {"files": files, "paths": paths}
+                redis.publish(f"{PREFIX}default:all", Notice("x", "files", details).encode())
+                for name, changes in details.items():
+                    for field, value in changes.items():
+                        key = f"{PREFIX}default:{name}"
+                        redis.hdel(key, field) if value is None else redis.hset(key, field, value)
+            # Servers look at the maps again when the share seems to be another one.
+            redis.hset(f"{PREFIX}default:about", "epoch", "forged")
+        for client, text in ((ann, "1"), (bob, "2")):
+            client.write(text)
+        await equal([ann, bob])
+        await until(lambda: one.read_text() == ann.text, what="the save")
+        await holds(lambda: two.read_text() == "two", seconds=6, what="the other file")
+        ann.write("3")
+        await equal([ann, bob])
+        await until(lambda: one.read_text() == ann.text, what="a later save")
+        for client in (ann, bob):
+            client.assert_undisturbed()
+        for server in servers:
+            assert "forged_moves default" in await subjects(server)
+            assert (await server.session("one.txt", "text", "file")).file_id == file_id

@@ -65,10 +65,36 @@ def test_what_was_deleted_and_made_again_during_an_absence() -> None:
     there.index("kept")
     there.deleted("a")
     there.index("a")
-    assert here.reconcile(there.exceptions, there.paths) == [before]
-    assert here.path_of(before) is None
+    ended = here.ended(there.exceptions, there.paths)
+    assert ended == [before]
+    files, paths, claims = here.split(
+        dict(there.exceptions), {**there.paths, **dict.fromkeys(ended)}
+    )
+    here.update(files, paths)
     assert here.path_of(kept) == "kept"
+    (claim,) = claims
+    assert (claim.file_id, claim.old, claim.new) == (before, "a", None)
+    here.update(claim.files, {before: None, **claim.paths})
     assert here.id_at("a") == there.id_at("a")
+    assert here.path_of(here.id_at("a")) == "a"
+
+
+def test_what_contradicts_what_is_known_is_a_claim() -> None:
+    ids = FileIds("team")
+    a, b = ids.index("a"), ids.index("b")
+    files, paths, claims = ids.split({"b": a, "a": "x", "new": "y"}, {a: "b", "y": "new"})
+    assert (files, paths) == ({"new": "y"}, {"y": "new"})
+    told = {(claim.file_id, claim.old, claim.new) for claim in claims}
+    assert told == {(a, "a", "b"), (b, "b", None)}
+
+
+def test_an_id_that_nobody_knows_takes_no_known_documents_path() -> None:
+    ids = FileIds("team")
+    a = ids.index("a")
+    files, paths, (claim,) = ids.split({"a": "x"}, {"x": "a"})
+    assert not files
+    assert not paths
+    assert (claim.file_id, claim.new, claim.files, claim.paths) == (a, None, {"a": "x"}, {"x": "a"})
 
 
 def test_documents_that_others_have_opened_are_learned_within_the_folder_only() -> None:

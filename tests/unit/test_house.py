@@ -19,6 +19,7 @@ FLOORS: dict[int, set[str]] = {
     3: {
         "admission",
         "occupancy",
+        "path_claims",
         "awareness",
         "client_guard",
         "client_turns",
