@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .client_messages import AWARENESS, STEP1, STEP2, SYNC, UPDATE
-from .protocol import EMPTY_UPDATE
+from .crdt import EMPTY_UPDATE
+from .update_walk import AWARENESS, STEP1, STEP2, SYNC, UPDATE
 
 READ, WRITE = "read", "write"
 """The actions that an Authorizer is asked for, as Jupyter names them."""

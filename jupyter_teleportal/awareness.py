@@ -9,9 +9,8 @@ from typing import Any
 
 from pycrdt import Awareness, create_awareness_message
 
-from .client_messages import check_awareness
 from .codec import AwarenessEnvelope, AwarenessQuery, Envelope
-from .errors import CodecError
+from .crdt import apply_awareness
 
 State = dict[str, Any]
 
@@ -76,7 +75,7 @@ class AwarenessBridge:
         """Take a message of another replica.
 
         Raises:
-            CodecError: if its update cannot be read.
+            ForeignBytes: if its update cannot be read.
         """
         if envelope.replica == self._replica:
             return
@@ -84,11 +83,7 @@ class AwarenessBridge:
             self._publish_states(self._own_clients())
             return
         before = set(self._awareness.states)
-        try:
-            changed = check_awareness(envelope.update)
-            self._awareness.apply_awareness_update(envelope.update, self)
-        except (ValueError, IndexError, RuntimeError) as error:
-            raise CodecError(f"an awareness update cannot be read: {error}") from error
+        changed = set(apply_awareness(self._awareness, envelope.update, self))
         for client in changed:
             if client in self._awareness.states:
                 self._owners[client] = envelope.replica

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 from .client_limits import Allowance, ClientLimits
-from .client_messages import check_awareness
 from .client_turns import ClientTurns
 from .errors import OverLimits
 from .replica import Replica
+from .update_walk import read_awareness
 
 NAP_S = 1.0
 REMEMBERED = 1000
@@ -143,8 +143,9 @@ class Cursors:
             del self._owners[client]
         return gone
 
-    def check(self, channel: Any, update: bytes, known: Any) -> None:
+    def check(self, channel: Any, update: bytes, known: Any) -> dict[int, Any]:
         """Make sure that an awareness update that has come over a connection is within the limits.
+        Return the states in it.
 
         Args:
             channel: the connection.
@@ -152,10 +153,11 @@ class Cursors:
             known: whose states the room has; a browser repeats these to everybody.
 
         Raises:
-            OverLimits: if it is not.
+            ForeignBytes: if it cannot be read.
+            OverLimits: if it is not within the limits.
         """
         most, most_bytes = self._limits.client_cursors_max, self._limits.client_cursor_max_bytes
-        clients = check_awareness(update)
+        clients = read_awareness(update)
         brought = self._brought.get(channel, set())
         new = {client for client in clients if client not in known and client not in brought}
         if len(brought) + len(new) > most:
@@ -163,6 +165,7 @@ class Cursors:
         # Of one state only the whole is known, which is enough for all that a person does.
         if len(update) > most_bytes * max(1, len(clients)):
             raise OverLimits(f"a cursor has more than {most_bytes} bytes (client_cursor_max_bytes)")
+        return clients
 
 
 def user_of(client: Any) -> str:

@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from isal import isal_zlib
-from pycrdt import get_state
 
-from .errors import CodecError, NewerFormat
+from .crdt import check_update
+from .errors import CodecError, ForeignBytes, NewerFormat
 from .model import offset_key
 
 VERSION = 1
@@ -152,9 +152,9 @@ def decode_crossing(text: str) -> tuple[bytes, bytes]:
 def _decode_update(payload: bytes, where: str) -> bytes:
     update = decode_payload(payload)
     try:
-        get_state(update)
-    except ValueError as error:
-        raise CodecError(f"the update in {where} is damaged: {error}") from error
+        check_update(update)
+    except ForeignBytes as error:
+        raise CodecError(f"the update in {where} is refused: {error}") from error
     return update
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-
-from pycrdt import get_state
+from collections.abc import Iterable, Sequence
 
 from .codec import decode_payload, encode_payload
+from .crdt import Door, merge
 from .errors import CodecError
 from .model import Entry, LogRead, Scope, offset_key
-from .protocol import merged
 from .settings import Timing
 from .transports.base import SyncTransport
 
@@ -77,10 +75,10 @@ class Compactor:
 
 def _fold(payloads: Sequence[bytes]) -> bytes | None:
     """One payload that stands for all of these; None if there is nothing in them."""
-    updates = [update for payload in payloads if (update := readable(payload)) is not None]
+    updates = readable_updates(payloads)
     if not updates:
         return None
-    return encode_payload(merged(updates))
+    return encode_payload(merge(updates))
 
 
 def excess(entries: Sequence[Entry], checkpoint: str, timing: Timing) -> int:
@@ -108,11 +106,18 @@ def excess(entries: Sequence[Entry], checkpoint: str, timing: Timing) -> int:
     return min(too_old, covered, len(entries) - 1)
 
 
-def readable(payload: bytes) -> bytes | None:
-    """The update in `payload`; None if it is none, which was reported when it was read first."""
+def readable(payload: bytes, door: Door | None = None) -> bytes | None:
+    """The update in `payload`, if it may come in at `door`; None otherwise, which was reported
+    when it was read first."""
     try:
         update = decode_payload(payload)
-        get_state(update)
-    except (CodecError, ValueError):
+        (door or Door()).check(update)
+    except CodecError:
         return None
     return update
+
+
+def readable_updates(payloads: Iterable[bytes]) -> list[bytes]:
+    """Those of the updates in `payloads` that may come into one document, in their order."""
+    door = Door()
+    return [update for payload in payloads if (update := readable(payload, door)) is not None]

@@ -22,8 +22,9 @@ from tornado.util import _websocket_mask
 from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol13
 
 from .client_guard import NAP_S, ClientGuard
-from .client_messages import RAW, together
+from .client_messages import together
 from .frames import binary_frame, frame_head, take_messages
+from .update_walk import RAW
 from .workers import LARGE_BYTES
 
 _READ_BYTES = 256 * 1024
@@ -139,7 +140,7 @@ class BulkWebSocketProtocol(WebSocketProtocol13):
             return
         await turns.enter(client)
         began = time.perf_counter()
-        for message in together(messages):
+        for message in together(messages, foreign=True):
             if self.is_closing():
                 break
             if message[:1] == _RAW_PREFIX:

@@ -21,9 +21,11 @@ from jupyter_ydoc import YNotebook, ydocs
 from jupyter_ydoc import __version__ as ydoc_version
 from jupyter_ydoc.utils import cast_all
 from jupyter_ydoc.ybasedoc import YBaseDoc
-from pycrdt import Decoder, Doc, Map, Text, UndoManager
+from pycrdt import Doc, Map, Text, UndoManager
 
+from . import crdt
 from .stepwise import canonical, with_sorted_keys
+from .update_walk import read_state
 
 # How much of a text, and of one run of changed lines in it, is compared word by word.
 _WORDWISE_MAX_CHARACTERS = 20_000
@@ -75,10 +77,13 @@ def make_document(file_type: str, doc: Doc[Any] | None = None) -> YBaseDoc:
 
 
 def document_of(file_type: str, *updates: bytes) -> YBaseDoc:
-    """Return a document of its own that holds these updates."""
+    """Return a document of its own that holds these updates.
+
+    Raises:
+        ForeignBytes: if it cannot hold one of them.
+    """
     document = make_document(file_type)
-    for update in updates:
-        document.ydoc.apply_update(update)
+    crdt.document(*updates, doc=document.ydoc)
     return document
 
 
@@ -153,7 +158,7 @@ def seed(file_type: str, content: Any) -> SeedContent:
         document.set(content)
     except BaseException as error:
         # What pycrdt cannot hold, such as an integer of more than 64 bits, is a panic there.
-        if type(error).__name__ != "PanicException":
+        if not crdt.is_panic(error):
             raise
         raise ValueError(f"the file holds a value that cannot be shared: {error}") from error
     content = document.get()
@@ -165,19 +170,12 @@ def foreign_seeds(state: bytes, own_state: bytes) -> set[int]:
 
     A document that has any was seeded otherwise: it has another lineage, and merged with this one
     it would stand beside it.
+
+    Raises:
+        ForeignBytes: if `state` is none.
     """
-    own = _clients(own_state)
-    return {client for client in _clients(state) if client & ~0xFFFFFFFF == _SEED_MARK} - own
-
-
-def _clients(state: bytes) -> set[int]:
-    """The client ids in a state vector: a count, then an id and a clock for each."""
-    decoder = Decoder(state)
-    clients = set()
-    for _ in range(decoder.read_var_uint()):
-        clients.add(decoder.read_var_uint())
-        decoder.read_var_uint()
-    return clients
+    clients = read_state(state).keys() - read_state(own_state).keys()
+    return {client for client in clients if client & ~0xFFFFFFFF == _SEED_MARK}
 
 
 def _with_cells(notebook: dict[str, Any], namespace: uuid.UUID) -> dict[str, Any]:
@@ -378,5 +376,5 @@ def _merge_edits(file_type: str, base: Any, ours: Any, theirs: Any) -> Any:
         apply_content(branch, copy.deepcopy(side))
         branches.append(branch)
     merged, other = branches
-    merged.ydoc.apply_update(other.ydoc.get_update())
+    crdt.apply(merged.ydoc, other.ydoc.get_update())
     return merged.get()

@@ -19,7 +19,7 @@ from pycrdt import Awareness, Doc
 
 from .errors import DocumentBroken, ForeignBytes
 from .places import Places
-from .update_walk import read_awareness, read_update
+from .update_walk import Block, read_awareness, read_update
 
 EMPTY_UPDATE = b"\x00\x00"
 NOTHING = b"\x00"
@@ -34,20 +34,58 @@ _panicked: OrderedDict[bytes, None] = OrderedDict()
 
 
 class Door:
-    """What comes into one document: it knows where that has its items."""
+    """What comes into one document: it knows where that has its items.
+
+    Attributes:
+        broken: whether the library has panicked in the document, which is not touched any more.
+    """
 
     def __init__(self) -> None:
+        self.broken = False
         self._places = Places()
 
-    def check(self, update: bytes) -> None:
+    def check(self, update: bytes, blocks: Sequence[Block] | None = None) -> None:
         """Make sure that a foreign update can be applied to the document, which is then expected.
+
+        Args:
+            update: the update.
+            blocks: its blocks, if it was read already.
 
         Raises:
             ForeignBytes: saying what is wrong with it.
+            DocumentBroken: if nothing is applied to the document any more.
         """
+        if self.broken:
+            raise DocumentBroken("the CRDT library has failed in this document before")
         if _panicked and _digest(update) in _panicked:
             raise ForeignBytes("the CRDT library has failed on this update before")
-        self._places.admit(read_update(update))
+        self._places.admit(read_update(update) if blocks is None else blocks)
+
+    def learn(self, blocks: Sequence[Block]) -> None:
+        """Note what the document holds that is this server's own.
+
+        Raises:
+            ForeignBytes: if nobody else would let it in.
+        """
+        self._places.admit(blocks)
+
+    def apply(self, doc: Doc[Any], update: bytes) -> None:
+        """Apply an update that was checked to the document.
+
+        Raises:
+            ForeignBytes: if the library refuses it; what it has taken before stays.
+            DocumentBroken: if the library has panicked.
+        """
+        guarded(self._apply, doc, update)
+
+    def _apply(self, doc: Doc[Any], update: bytes) -> None:
+        # The document's observers are told at the end of the transaction, and must know by then.
+        with doc.transaction():
+            try:
+                apply(doc, update)
+            except DocumentBroken:
+                self.broken = True
+                raise
 
 
 def check_update(update: bytes) -> None:
@@ -74,17 +112,27 @@ def apply(doc: Doc[Any], update: bytes) -> None:
 
 
 def document(*updates: bytes, doc: Doc[Any] | None = None) -> Doc[Any]:
-    """Return a document that holds these foreign updates; `doc`, if it is given.
+    """Return a document that holds these foreign updates; `doc`, if it is given. What the library
+    refuses of an update that may come in is left out, as in a room.
 
     Raises:
-        ForeignBytes: if it cannot hold one of them.
+        ForeignBytes: if one of them may not come in, or the library has panicked.
     """
     made: Doc[Any] = Doc() if doc is None else doc
     door = Door()
     for update in updates:
         door.check(update)
-        apply(made, update)
+        _apply_as_far_as_possible(made, update)
     return made
+
+
+def _apply_as_far_as_possible(doc: Doc[Any], update: bytes) -> None:
+    try:
+        apply(doc, update)
+    except DocumentBroken:
+        raise
+    except ForeignBytes:
+        pass  # what a room says of it, it says when it reads it
 
 
 def merge(updates: Sequence[bytes]) -> bytes:
@@ -114,15 +162,27 @@ def beyond(update: bytes, state: bytes) -> bytes:
     return guarded(pycrdt.get_update, update, state)
 
 
-def apply_awareness(awareness: Awareness, update: bytes, origin: Any) -> set[int]:
-    """Apply a foreign awareness update; return the clients that it is about.
+def apply_awareness(
+    awareness: Awareness, update: bytes, origin: Any, states: dict[int, Any] | None = None
+) -> dict[int, Any]:
+    """Apply a foreign awareness update.
+
+    Args:
+        awareness: what it is applied to.
+        update: the update.
+        origin: what observers are told that it comes from.
+        states: what is in it, if it was read already.
+
+    Returns:
+        The states in it by client, None for who has left.
 
     Raises:
         ForeignBytes: saying what is wrong with it.
     """
-    clients = set(read_awareness(update))
+    if states is None:
+        states = read_awareness(update)
     guarded(awareness.apply_awareness_update, update, origin)
-    return clients
+    return states
 
 
 def guarded(
@@ -136,8 +196,10 @@ def guarded(
     """
     try:
         return call(*args, **keywords)
+    except ForeignBytes:
+        raise
     except (ValueError, RuntimeError, IndexError) as error:
-        raise ForeignBytes(str(error)) from None
+        raise ForeignBytes(str(error)) from error
     except BaseException as error:
         if not is_panic(error):
             raise

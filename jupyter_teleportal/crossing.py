@@ -20,9 +20,9 @@ from typing import Any
 
 from .codec import decode_crossing, encode_crossing
 from .content import document_of, edit_between
+from .crdt import EMPTY_UPDATE
 from .errors import CodecError
 from .model import Scope
-from .protocol import EMPTY_UPDATE
 from .transports.base import SyncTransport
 
 MAP = "saved"

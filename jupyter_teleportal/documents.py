@@ -93,6 +93,11 @@ class DocumentLink(RoomLink):
     async def aclose(self) -> None:
         if self._closed:
             return
+        if self.broken:
+            if self._saving is not None:
+                self._saving.cancel()
+            await super().aclose()
+            return
         if self.replica.connected:
             # If the log was lost just now, this replica may be the only one that can put it back.
             looking = self.spawn(self.tick())
@@ -215,10 +220,10 @@ class DocumentLink(RoomLink):
             with self.doc.transaction():
                 self._clear()
                 for update in updates:
-                    self.doc.apply_update(update)
+                    self._apply_one(update, None)
                 theirs = self.document.get()
                 for update in self._crossing:
-                    self.doc.apply_update(update)
+                    self.take_in(update)
                 now = self.document.get()
                 if changed and base is not None:
                     now = merge(self._file_type, base, ours, now)

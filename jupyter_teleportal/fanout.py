@@ -15,9 +15,10 @@ from weakref import WeakSet
 
 from pycrdt import Channel, TransactionEvent
 
-from .client_messages import UPDATE, sync_message, together
+from .client_messages import sync_message, together
 from .client_turns import ClientTurns
-from .protocol import EMPTY_UPDATE
+from .crdt import EMPTY_UPDATE
+from .update_walk import UPDATE
 
 MERGE_ABOVE_MESSAGES = 8
 ANSWER_KEPT_S = 1.0

@@ -9,7 +9,8 @@ type its items lie. Most follow on one in the same, so what is remembered is a r
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -117,6 +118,14 @@ def _restore(runs: _Runs, starts: list[int], places: list[_Place | None]) -> Non
     runs.starts[:], runs.places[:] = starts, places
 
 
+class _Awaited(NamedTuple):
+    """What is known of an item that has not come: the place that it has to be in, if anything is,
+    and how many levels of shared types wait to lie below it."""
+
+    place: _Place | None = None
+    levels: int = 0
+
+
 class Places:
     """The places of one document's items."""
 
@@ -124,10 +133,9 @@ class Places:
         self._runs: dict[int, _Runs] = {}
         self._places: dict[_In, _In] = {}
         self._levels: dict[_In, int] = {}
-        # How many levels of shared types wait to lie below items that have not come.
-        self._awaited: dict[int, dict[int, int]] = {}
+        self._awaited: dict[int, dict[int, _Awaited]] = {}
 
-    def admit(self, blocks: Iterable[Block]) -> None:
+    def admit(self, blocks: Sequence[Block]) -> None:
         """Note where the items of an update lie; if it is refused, nothing of it is noted.
 
         Raises:
@@ -136,12 +144,44 @@ class Places:
         """
         undo = _Undo()
         try:
-            for block in blocks:
+            for block in self._in_order(blocks):
                 self._note(block, undo)
         except ForeignBytes:
             undo.run()
             self._levels.clear()  # they may come from what was taken back
             raise
+
+    def _in_order(self, blocks: Sequence[Block]) -> Iterable[Block]:
+        """The blocks, those first that others refer to. An update has them client by client."""
+        if not blocks or blocks[0].client == blocks[-1].client:
+            yield from blocks
+            return
+        waiting: dict[int, deque[Block]] = {}
+        ends: dict[int, int] = {}
+        for block in blocks:
+            waiting.setdefault(block.client, deque()).append(block)
+            ends[block.client] = block.clock + block.length
+        for first in list(waiting):
+            clients = [first]
+            while clients:
+                mine = waiting[clients[-1]]
+                if not mine:
+                    clients.pop()
+                    continue
+                block = mine[0]
+                for item in (block.left, block.right, block.parent):
+                    # One that waits for itself, in a circle, goes first.
+                    if (
+                        isinstance(item, tuple)
+                        and item[1] < ends.get(item[0], 0)
+                        and waiting[item[0]]
+                        and item[0] not in clients
+                        and self._at(item) is None
+                    ):
+                        clients.append(item[0])
+                        break
+                else:
+                    yield mine.popleft()
 
     def _note(self, block: Block, undo: _Undo) -> None:
         client, start, length, is_type, left, right, parent, keyed = block
@@ -165,8 +205,7 @@ class Places:
         else:
             for first, last, known in runs.between(start, end):
                 if known is not None:
-                    if known != place and self._known(known) != self._known(place):
-                        raise ForeignBytes("an item lies in two places")
+                    self._same(known, place, undo)
                     continue
                 if first >= runs.end:
                     undo.appending(runs)
@@ -175,6 +214,8 @@ class Places:
                     undo.filling(runs)
                     runs.fill(first, last, place)
                 self._arrived(client, first, last, place, undo)
+        if right is not None and left is not None:
+            self._same(self._of(right), place, undo)
         if is_type:
             self._limit(place, 1, undo)
 
@@ -182,8 +223,7 @@ class Places:
         """The place of an item, as far as it is known."""
         client, clock = item
         for _ in range(_MAX_STEPS):
-            runs = self._runs.get(client)
-            known = None if runs is None else runs.at(clock)
+            known = self._at((client, clock))
             if known is None:
                 return _Beside(client, clock)
             if isinstance(known, _In):
@@ -191,8 +231,28 @@ class Places:
             client, clock = known
         raise ForeignBytes("items lie beside each other in a circle, or nearly so")
 
-    def _known(self, place: _Place) -> _Place:
-        return self._of(place) if isinstance(place, _Beside) else place
+    def _at(self, item: Id) -> _Place | None:
+        runs = self._runs.get(item[0])
+        return None if runs is None else runs.at(item[1])
+
+    def _same(self, one: _Place, other: _Place, undo: _Undo) -> None:
+        """Two places are the same one, or the update is refused."""
+        for _ in range(_MAX_STEPS):
+            if one is other:
+                return
+            one = self._of(one) if isinstance(one, _Beside) else one
+            other = self._of(other) if isinstance(other, _Beside) else other
+            if one == other:
+                return
+            if isinstance(other, _Beside):
+                one, other = other, one
+            if not isinstance(one, _Beside):
+                raise ForeignBytes("an item lies in two places")
+            before = self._await(one, _Awaited(place=other), undo)
+            if before is None:
+                return
+            one = before
+        raise ForeignBytes("items lie beside each other in a circle, or nearly so")
 
     def _limit(self, place: _Place, levels: int, undo: _Undo) -> None:
         """So many levels of shared types lie in a place; there may not be too many above."""
@@ -210,18 +270,20 @@ class Places:
                 raise _too_deep()
             assert not isinstance(place.parent, str)
             place = self._of(place.parent)
-        self._await(place, levels + len(passed), undo)
+        self._await(place, _Awaited(levels=levels + len(passed)), undo)
 
-    def _await(self, item: _Beside, levels: int, undo: _Undo) -> None:
+    def _await(self, item: _Beside, more: _Awaited, undo: _Undo) -> _Place | None:
+        """Note what is known of an item that has not come; return where it was known to be."""
         awaited = self._awaited.setdefault(item.client, {})
         before = awaited.get(item.clock)
         if before is None:
             undo.steps.append(partial(awaited.pop, item.clock, None))
-        elif before < levels:
-            undo.steps.append(partial(awaited.__setitem__, item.clock, before))
-        else:
-            return
-        awaited[item.clock] = levels
+            awaited[item.clock] = more
+            return None
+        undo.steps.append(partial(awaited.__setitem__, item.clock, before))
+        place = before.place or more.place
+        awaited[item.clock] = _Awaited(place, max(before.levels, more.levels))
+        return before.place
 
     def _arrived(self, client: int, start: int, end: int, place: _Place, undo: _Undo) -> None:
         """Items have come that others may have waited for."""
@@ -233,9 +295,12 @@ class Places:
         else:
             clocks = [clock for clock in range(start, end) if clock in awaited]
         for clock in clocks:
-            levels = awaited.pop(clock)
-            undo.steps.append(partial(awaited.__setitem__, clock, levels))
-            self._limit(place, levels, undo)
+            known = awaited.pop(clock)
+            undo.steps.append(partial(awaited.__setitem__, clock, known))
+            if known.place is not None:
+                self._same(known.place, place, undo)
+            if known.levels:
+                self._limit(place, known.levels, undo)
 
 
 def _too_deep() -> ForeignBytes:

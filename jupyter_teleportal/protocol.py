@@ -22,24 +22,22 @@ effect         ends with
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import count
 
-from pycrdt import get_state, merge_updates
-
 from .codec import EntryEnvelope, decode_payload
-from .errors import CodecError, NewerFormat
+from .crdt import EMPTY_UPDATE, NOTHING, Door, merge, state_of
+from .errors import CodecError, ForeignBytes, NewerFormat
 from .model import ZERO_OFFSET, Appended, LogRead, Seeded, offset_key
+from .update_walk import Block, read_update
 
 OUTBOX_MAX_BYTES = 1024 * 1024
 OUTBOX_MAX_UPDATES = 10_000
 EARLY_MAX_ENTRIES = 1000
-
-EMPTY_UPDATE = b"\x00\x00"
-NOTHING = b"\x00"
-"""The state vector of an empty document."""
+QUARANTINED_MAX = 100
 
 
 class Phase(Enum):
@@ -100,9 +98,11 @@ class LoadContent(Effect):
 
 @dataclass(frozen=True)
 class Apply(Effect):
-    """Apply these updates to the document. They are everybody's, so they are not appended."""
+    """Apply these updates to the document. They are everybody's, so they are not appended.
+    `offsets` says where they are in the log, if they come from there."""
 
     updates: tuple[bytes, ...]
+    offsets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,14 +137,16 @@ class Problem(Effect):
     message: str
 
 
+@dataclass(frozen=True)
+class Quarantined(Effect):
+    """Something to tell the log about: an entry that the document goes on without."""
+
+    message: str
+
+
 def lineage_of(log: str) -> str:
     """The lineage in the log id ``lineage/epoch``."""
     return log.split("/", 1)[0]
-
-
-def merged(updates: Sequence[bytes]) -> bytes:
-    """Return one update that stands for all of these, of which there is at least one."""
-    return updates[0] if len(updates) == 1 else merge_updates(*updates)
 
 
 @dataclass
@@ -165,6 +167,12 @@ class Replicator:
     outdated: bool = field(default=False, init=False)
     """Whether the log holds something that only a newer version reads, so that this document is
     not all of it."""
+    door: Door = field(default_factory=Door, init=False)
+    """What comes into the document passes it."""
+    quarantined: deque[str] = field(
+        default_factory=lambda: deque(maxlen=QUARANTINED_MAX), init=False
+    )
+    """Offsets of the latest entries of the log without which the document goes on."""
     _outbox: list[bytes] = field(default_factory=list, init=False)
     _outbox_bytes: int = field(default=0, init=False)
     _sending: Effect | None = field(default=None, init=False)
@@ -293,25 +301,45 @@ class Replicator:
             return False
         return not read.gapless_after(self.offset if read.log == self.log else ZERO_OFFSET)
 
-    def read_done(self, effect: Read, read: LogRead) -> list[Effect]:
+    def read_done(
+        self,
+        effect: Read,
+        read: LogRead,
+        entries: Sequence[Decoded] | None = None,
+        door: Door | None = None,
+    ) -> list[Effect]:
+        """The log was read.
+
+        Args:
+            effect: what asked for it.
+            read: what it holds.
+            entries: the same, decoded, if that was done already.
+            door: the door that the entries have passed, if they have passed one. It has to be one
+                that nothing else has passed, and the room one that has no lineage.
+        """
         if self._reading is not effect:
             return []
         self._reading = None
         if read.log is None:
             return self._vanished()
-        updates, effects = self._decode(read)
+        if not read.contiguous:
+            self.outdated = False
+            self.quarantined.clear()
+        if entries is None:
+            entries = decoded_log(read)
+        updates, offsets, effects = self._take_all(entries, door)
         if read.contiguous:
-            return [*effects, *self._catch_up(read, updates)]
+            return [*effects, *self._catch_up(read, updates, offsets)]
         lineage, fresh = lineage_of(read.log), self.lineage is None
-        if not read.gapless and lineage != self.lineage:
+        if lineage != self.lineage and not (read.gapless and self._begins(read)):
             # Taken for the whole document, it would be saved as such.
             self._looking = True
-            return [Gapped(updates, read.log, read.tail)]
+            return [*effects, Gapped(updates, read.log, read.tail)]
         if fresh and self.writable:
             # What the room itself wrote before it had any content.
             effects += self._begin(AppendState(read.log, NOTHING))
         if fresh or self.lineage == lineage:
-            effects.append(Apply(updates))
+            effects.append(Apply(updates, offsets))
         else:
             effects.append(Convert(updates, lineage))
         self.log, self.lineage, self.offset = read.log, lineage, read.tail
@@ -391,8 +419,17 @@ class Replicator:
             return []
         return self._begin(Seed(self.lineage, None)) if self._sending is None else []
 
-    def _catch_up(self, read: LogRead, updates: tuple[bytes, ...]) -> list[Effect]:
-        effects: list[Effect] = [Apply(updates)] if updates else []
+    def _begins(self, read: LogRead) -> bool:
+        """Whether the beginning of the document, or what stands for it, is not quarantined."""
+        if read.checkpoint is not None:
+            return read.checkpoint_offset not in self.quarantined
+        first = read.entries[0]
+        return first.previous not in (None, ZERO_OFFSET) or first.offset not in self.quarantined
+
+    def _catch_up(
+        self, read: LogRead, updates: tuple[bytes, ...], offsets: tuple[str, ...]
+    ) -> list[Effect]:
+        effects: list[Effect] = [Apply(updates, offsets)] if updates else []
         if offset_key(read.tail) > offset_key(self.offset):
             self.offset = read.tail
         self.phase = Phase.LIVE
@@ -401,6 +438,7 @@ class Replicator:
     def _advance(self) -> list[Effect]:
         """Apply what follows on the offset, as far as it is there, and send what waits."""
         updates: list[bytes] = []
+        offsets: list[str] = []
         effects: list[Effect] = []
         while (envelope := self._early.get(self.offset)) is not None:
             if envelope.log != self.log:
@@ -412,11 +450,14 @@ class Replicator:
             del self._early[self.offset]
             self.offset = envelope.offset
             if not own and envelope.payload is not None:
-                update, problem = self._try_decode(envelope.offset, envelope.payload)
-                updates += [update] if update is not None else []
-                effects += [problem] if problem is not None else []
+                update, problem = self._take(decoded(envelope.offset, envelope.payload))
+                if update is not None:
+                    updates.append(update)
+                    offsets.append(envelope.offset)
+                if problem is not None:
+                    effects.append(problem)
         if updates:
-            effects.insert(0, Apply(tuple(updates)))
+            effects.insert(0, Apply(tuple(updates), tuple(offsets)))
         effects += self._clean_early()
         return [*effects, *self._send()]
 
@@ -467,39 +508,100 @@ class Replicator:
         self._outbox.clear()
         self._outbox_bytes = 0
 
-    def _try_decode(self, offset: str, payload: bytes) -> tuple[bytes | None, Problem | None]:
-        """The update in `payload`, if it is one."""
-        try:
-            update = decode_payload(payload)
-            get_state(update)
-        except NewerFormat as error:
+    def _take(self, entry: Decoded, *, checked: bool = False) -> tuple[bytes | None, Effect | None]:
+        """The update of an entry, if it may come into the document."""
+        error = entry.error
+        if error is None and not checked:
+            try:
+                self.door.check(entry.update, entry.blocks)
+            except ForeignBytes as refused:
+                error = refused
+        if error is not None:
+            return None, self.quarantine(entry.offset, error)
+        return (None if entry.update == EMPTY_UPDATE else entry.update), None
+
+    def quarantine(self, offset: str, error: CodecError) -> Problem | Quarantined:
+        """An entry is passed over, because it cannot be read or applied; the document goes on
+        without it."""
+        if isinstance(error, NewerFormat):
             self.outdated = True
-            return None, Problem(
+            return Problem(
                 f"entry {offset} of the log cannot be read, so this server does not save the "
                 f"document: {error}"
             )
-        except (CodecError, ValueError) as error:
-            return None, Problem(
-                f"entry {offset} of the log is not readable and passed over: {error}"
-            )
-        return (None if update == EMPTY_UPDATE else update), None
+        if offset not in self.quarantined:
+            self.quarantined.append(offset)
+        return Quarantined(
+            f"entry {offset} of the log is passed over, and the document goes on without it: "
+            f"{error}"
+        )
 
-    def _decode(self, read: LogRead) -> tuple[tuple[bytes, ...], list[Effect]]:
-        if not read.contiguous:
-            self.outdated = False
-        offsets = [entry.offset for entry in read.entries]
-        if read.checkpoint is not None:
-            offsets.insert(0, read.checkpoint_offset)
+    def _take_all(
+        self, entries: Sequence[Decoded], door: Door | None
+    ) -> tuple[tuple[bytes, ...], tuple[str, ...], list[Effect]]:
+        """The updates that may come into the document, their offsets, and what is wrong with the
+        others."""
+        if door is not None:
+            self.door = door
         updates: list[bytes] = []
+        offsets: list[str] = []
         problems: list[Effect] = []
-        for offset, payload in zip(offsets, read.payloads, strict=True):
-            update, problem = self._try_decode(offset, payload)
+        for entry in entries:
+            update, problem = self._take(entry, checked=door is not None)
             if update is not None:
                 updates.append(update)
+                offsets.append(entry.offset)
             if problem is not None:
                 problems.append(problem)
-        return tuple(updates), problems
+        return tuple(updates), tuple(offsets), problems
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An entry of a log, as far as it can be read.
+
+    Attributes:
+        offset: where it is in the log.
+        update: its update.
+        blocks: the update's blocks.
+        error: why it cannot be read; then there is no update.
+    """
+
+    offset: str
+    update: bytes = b""
+    blocks: Sequence[Block] = ()
+    error: CodecError | None = None
+
+
+def decoded(offset: str, payload: bytes) -> Decoded:
+    """Read an entry of a log."""
+    try:
+        update = decode_payload(payload)
+        return Decoded(offset, update, read_update(update))
+    except CodecError as error:
+        return Decoded(offset, error=error)
+
+
+def decoded_log(read: LogRead) -> list[Decoded]:
+    """Read the checkpoint, if there is one, and the entries of a log."""
+    offsets = [entry.offset for entry in read.entries]
+    if read.checkpoint is not None:
+        offsets.insert(0, read.checkpoint_offset)
+    return [decoded(*entry) for entry in zip(offsets, read.payloads, strict=True)]
+
+
+def admitted(entries: Sequence[Decoded], door: Door) -> list[Decoded]:
+    """The entries of a log, checked at the door of a document that has nothing else."""
+    found = []
+    for entry in entries:
+        if entry.error is None:
+            try:
+                door.check(entry.update, entry.blocks)
+            except ForeignBytes as error:
+                entry = Decoded(entry.offset, error=error)
+        found.append(entry)
+    return found
 
 
 def _state_of(updates: tuple[bytes, ...]) -> bytes:
-    return get_state(merged(updates)) if updates else NOTHING
+    return state_of(merge(updates)) if updates else NOTHING

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
-from pycrdt import Awareness, Doc, TransactionEvent, get_update
+from pycrdt import Awareness, Doc, TransactionEvent
 
 from . import protocol
 from .awareness import AwarenessBridge, Sink
-from .client_messages import STEP2, UPDATE, sync_message
+from .client_messages import sync_message
 from .codec import (
     AwarenessEnvelope,
     AwarenessQuery,
@@ -21,19 +21,23 @@ from .codec import (
     Notice,
     decode_envelope,
     encode_payload,
-    inflated,
 )
-from .compaction import Compactor, readable
+from .compaction import Compactor
 from .content import SeedContent
-from .errors import CodecError, LogChanged, TransportError
-from .fanout import nobodys_message
+from .crdt import EMPTY_UPDATE, NOTHING, Door, beyond, merge
+from .errors import CodecError, DocumentBroken, ForeignBytes, LogChanged, TransportError
+from .fanout import current_channel, nobodys_message
 from .membership import Lease
 from .model import Appended, LeaseView, LeaseWish, LogRead, Scope, offset_key
-from .protocol import EMPTY_UPDATE, NOTHING, Effect, Phase, Replicator, merged
+from .protocol import Decoded, Effect, Phase, Replicator, admitted, decoded_log
 from .replica import LeaseQuestion, Replica
 from .transports.base import TransportState, loop_time
+from .update_walk import STEP2, UPDATE, read_update
 from .workers import LARGE_BYTES, off_loop
 
+WALK_ALONE_BYTES = 64 * 1024
+"""From so many bytes on foreign updates are walked over in a thread."""
+LEARN_BLOCKS = 2000
 LINGER_S = 0.05
 MEND_S = 0.5
 ANSWER_S = 0.5
@@ -51,6 +55,7 @@ class RoomLink:
 
     Attributes:
         content_bytes: bytes of all updates that the document has taken: it is no larger than that.
+        on_broken: called once when the document cannot be used any more and has to be opened anew.
     """
 
     def __init__(
@@ -97,6 +102,8 @@ class RoomLink:
         self._gapped_since: float | None = None
         self._holder_answered = False
         self._lacking: set[str] = set()
+        self._told_broken = False
+        self.on_broken: Callable[[], object] = lambda: None
         self._subscription = doc.observe(self._on_update)
         self.awareness: AwarenessBridge | None = None
         if awareness is not None and broadcast is not None:
@@ -139,7 +146,7 @@ class RoomLink:
     def wants_lease(self) -> bool:
         """Whoever held the lease before comes first: it may have written the file, and knows."""
         replicator = self.replicator
-        if not replicator.writable or replicator.outdated:
+        if self.broken or not replicator.writable or replicator.outdated:
             return False
         if self.claims_first:
             return True
@@ -227,7 +234,8 @@ class RoomLink:
         if self.awareness is not None:
             self.awareness.close()
         if self.replica.connected and self.replicator.log is not None:
-            await self.flush(self.replica.timing.stop_timeout_s / 2)
+            if not self.broken:
+                await self.flush(self.replica.timing.stop_timeout_s / 2)
             await self._release()
         if self.replica.links.get(self.scope) is self:
             del self.replica.links[self.scope]
@@ -255,12 +263,31 @@ class RoomLink:
 
     def _on_update(self, event: TransactionEvent) -> None:
         # Of what comes from the log no bytes are made here: that takes as long as applying it.
-        if self._applying:
+        if self._applying or self.broken:
             return
         update = event.update
         if update != EMPTY_UPDATE:
             self.content_bytes += len(update)
+            if current_channel.get() is None and len(update) < WALK_ALONE_BYTES:
+                self._learn_own(update)
             self._perform(self.replicator.local_update(update))
+
+    def _learn_own(self, update: bytes) -> None:
+        """Note what the server itself has changed, on which clients' updates may build."""
+        try:
+            self.replicator.door.check(update)
+        except ForeignBytes as error:
+            self.complain(f"This server has made a change that the others do not take: {error}")
+
+    async def _learn_seed(self, update: bytes) -> None:
+        blocks = await off_loop(len(update), read_update, update)
+        for first in range(0, len(blocks), LEARN_BLOCKS):
+            try:
+                self.replicator.door.learn(blocks[first : first + LEARN_BLOCKS])
+            except ForeignBytes as error:
+                self.complain(f"The file holds what other servers do not take: {error}")
+                return
+            await asyncio.sleep(0)
 
     def _on_message(self, message: bytes) -> None:
         try:
@@ -420,7 +447,12 @@ class RoomLink:
     async def checkpoint(self) -> None:
         """Let one update stand for the whole log as it is now."""
         log, offset = self.replicator.log, self.replicator.offset
-        if log is None or self.replicator.phase is not Phase.LIVE or self.replicator.outdated:
+        if (
+            self.broken
+            or log is None
+            or self.replicator.phase is not Phase.LIVE
+            or self.replicator.outdated
+        ):
             return
         try:
             await self.compactor.compact(log, offset, self.doc.get_update())
@@ -430,18 +462,26 @@ class RoomLink:
     # -- effects ---------------------------------------------------------------------------
 
     def _perform(self, effects: list[Effect]) -> None:
+        if self.broken:
+            return
+        try:
+            self._carry_out(effects)
+        except DocumentBroken as error:
+            self.broke(error)
+
+    def _carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:
             match effect:
-                case protocol.Apply(updates):
+                case protocol.Apply(updates, offsets):
                     with nobodys_message():
-                        self.apply(updates)
+                        self.apply(updates, offsets)
                 case protocol.Convert(updates, _):
                     with nobodys_message():
                         self.convert(updates)
                 case protocol.Read():
                     self.spawn(self._read(effect))
                 case protocol.Append(log, updates):
-                    self._append(effect, log, merged(updates))
+                    self._append(effect, log, merge(updates))
                 case protocol.AppendState(log, since):
                     self._append_state(effect, log, self.doc.get_update(since))
                 case protocol.Seed(_, update):
@@ -452,9 +492,37 @@ class RoomLink:
                     self.spawn(self._mend(effect))
                 case protocol.Linger():
                     self.spawn(self._linger())
-                case protocol.Problem(message):
-                    self.complain(message)
+                case protocol.Problem() | protocol.Quarantined():
+                    self._tell_problem(effect)
         self._changed.set()
+
+    def _tell_problem(self, problem: protocol.Problem | protocol.Quarantined) -> None:
+        if isinstance(problem, protocol.Problem):
+            self.complain(problem.message)
+        else:
+            subject = f"quarantined {self.scope.room}"
+            self.replica.complain(subject, f"Room {self.scope.room}: {problem.message}")
+
+    @property
+    def broken(self) -> bool:
+        """Whether the CRDT library has panicked in the document, which nothing touches any more."""
+        return self.replicator.door.broken
+
+    def broke(self, error: DocumentBroken) -> None:
+        """The CRDT library has panicked in the document: let whoever has made the room see that it
+        is opened anew. What made it panic is not let in again."""
+        if self._told_broken:
+            return
+        self._told_broken = True
+        self.replica.complain(
+            f"errors {self.scope.room}",
+            f"Room {self.scope.room}: the document is closed on this server and read again from "
+            f"its log when a browser connects, without what has caused this: {error}",
+            error,
+        )
+        self.replicator.disconnected()
+        self._changed.set()
+        self.on_broken()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` in the background, for as long as the link lives."""
@@ -478,8 +546,12 @@ class RoomLink:
         # Whichever effect it was about is over; the next tick begins anew.
         self._perform(self.replicator.disconnected())
 
-    def apply(self, updates: tuple[bytes, ...]) -> None:
-        """Apply updates that are in the log already."""
+    def apply(self, updates: tuple[bytes, ...], offsets: tuple[str, ...] = ()) -> None:
+        """Apply updates that were checked and are in the log already, where `offsets` says.
+
+        Raises:
+            DocumentBroken: if the CRDT library has panicked.
+        """
         opening = not self._opened and sum(map(len, updates)) >= LARGE_BYTES
         empty = opening and self.doc.get_state() == NOTHING
         if opening:
@@ -489,25 +561,56 @@ class RoomLink:
         self._applying = True
         try:
             with self.doc.transaction():
-                for update in updates:
+                for update, offset in zip_longest(updates, offsets):
                     if len(update) > LARGE_UPDATE_BYTES:
                         self.log.warning(
                             "Room %s: applying an update of %.0f MB",
                             self.scope.room,
                             len(update) / 1e6,
                         )
-                    try:
-                        self.doc.apply_update(update)
+                    if self._apply_one(update, offset):
                         taken.append(update)
-                    except (ValueError, RuntimeError) as error:
-                        self.complain(f"An update of {len(update)} bytes is passed over: {error}")
         finally:
             self._applying = False
-            if opening:
+            if opening and not self.broken:
                 self._subscription = self.doc.observe(self._on_update)
         self.content_bytes += sum(map(len, taken))
         if empty:
             self._begun = taken, self.doc.get_state()
+
+    def _apply_one(self, update: bytes, offset: str | None) -> bool:
+        """Apply an update; return whether the document took it."""
+        try:
+            self.replicator.door.apply(self.doc, update)
+        except DocumentBroken:
+            raise
+        except ForeignBytes as error:
+            if offset is None:
+                self.complain(f"An update of {len(update)} bytes is passed over: {error}")
+            else:
+                self._tell_problem(self.replicator.quarantine(offset, error))
+            return False
+        return True
+
+    def take_in(self, update: bytes) -> bool:
+        """Apply a foreign update that is in no log yet, as a change made here; return whether the
+        document took it. If not, that is said.
+
+        Raises:
+            DocumentBroken: if the CRDT library has panicked.
+        """
+        try:
+            self.replicator.door.check(update)
+        except DocumentBroken:
+            raise
+        except ForeignBytes as error:
+            self.complain(f"An update of {len(update)} bytes is passed over: {error}")
+            return False
+        try:
+            return self._apply_one(update, None)
+        except DocumentBroken as error:
+            self.broke(error)
+            raise
 
     def admits(self, size: int, most: int) -> bool:
         """Whether a client's update of `size` bytes leaves the document within `most` bytes. One
@@ -540,18 +643,18 @@ class RoomLink:
             return
         if self._closed:
             return
-        if sum(map(len, read.payloads)) >= LARGE_BYTES:
-            read = await asyncio.to_thread(_inflated, read)
-            if self._closed:
-                return
+        decoded = await self._decoded(read)
+        if decoded is None:
+            return
+        entries, door = decoded
         if not read.contiguous:
             self.compactor.read(read)
         if self.replicator.converts(read):
-            updates = [readable(payload) for payload in read.payloads]
+            known = admitted(entries, Door())
             try:
                 await self.before_convert(
                     protocol.lineage_of(read.log or ""),
-                    tuple(update for update in updates if update is not None),
+                    tuple(entry.update for entry in known if entry.error is None),
                 )
             except TransportError as error:
                 self._failed(effect, error)
@@ -559,12 +662,32 @@ class RoomLink:
             if self._closed:
                 return
         misses = self.replicator.misses(read)
-        effects = self.replicator.read_done(effect, read)
+        effects = self.replicator.read_done(effect, read, entries, door)
         self._perform(effects)
         misses = misses or (not read.contiguous and await self._waits_for_more(effects))
         if misses and not self._closed:
             self.complain("The log has lost entries; the other servers are asked to put them back")
             self.publish(Notice(self.replica.id, "incomplete", {}))
+
+    async def _decoded(self, read: LogRead) -> tuple[list[Decoded], Door | None] | None:
+        """The entries of a log; and the door that they have passed, if they are the first that come
+        into the document. None if the room is closed meanwhile."""
+        fresh = self.replicator.lineage is None and not read.contiguous
+
+        def decode() -> tuple[list[Decoded], Door | None]:
+            entries = decoded_log(read)
+            if not fresh:
+                return entries, None
+            door = Door()
+            return admitted(entries, door), door
+
+        if sum(map(len, read.payloads)) < WALK_ALONE_BYTES:
+            return decode()
+        found = await asyncio.to_thread(decode)
+        fresh_still = self.replicator.lineage is None
+        if self._closed or (fresh and not fresh_still):
+            return None
+        return found
 
     async def _waits_for_more(self, effects: list[Effect]) -> bool:
         """Whether anything that was applied builds on what the document lacks."""
@@ -643,6 +766,8 @@ class RoomLink:
         if effects:
             self.provided(seed)
         self._perform(effects)
+        if effects:
+            self.spawn(self._learn_seed(seed.update))
 
     async def _held_elsewhere(self) -> bool:
         """Whether another replica holds this document, whose log was lost. It puts that back when
@@ -719,15 +844,6 @@ class RoomLink:
         self.replica.complain(f"rooms {self.scope.room}", f"Room {self.scope.room}: {message}")
 
 
-def _inflated(read: LogRead) -> LogRead:
-    """The same, with payloads that are quickly decoded."""
-    return replace(
-        read,
-        checkpoint=None if read.checkpoint is None else inflated(read.checkpoint),
-        entries=[replace(entry, payload=inflated(entry.payload)) for entry in read.entries],
-    )
-
-
 def _missing(update: bytes, state: bytes) -> bool:
     """Whether `update` has items beyond `state`: it is applied, so they wait for others."""
-    return get_update(update, state)[:1] != b"\x00"
+    return beyond(update, state)[:1] != b"\x00"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from jupyter_ydoc.ybasedoc import YBaseDoc
 
 from .codec import decode_note, encode_note
-from .compaction import readable
+from .compaction import readable, readable_updates
 from .content import (
     SeedContent,
     apply_content,
@@ -18,9 +19,10 @@ from .content import (
     merge,
     seed,
 )
+from .crdt import Door
 from .crossing import MAP, agree, cross
 from .document_file import DocumentFile, FileState
-from .errors import CodecError, LogChanged, SaveFailed, TransportError
+from .errors import CodecError, ForeignBytes, LogChanged, SaveFailed, TransportError
 from .model import ZERO_OFFSET, offset_key
 from .provider import RoomLink
 from .workers import LARGE_BYTES, off_loop
@@ -291,20 +293,19 @@ class Reconciler:
             TransportError: if the log cannot be read, which it takes for another lineage.
         """
         if noted.lineage == self._link.replicator.lineage:
-            self._link.doc.apply_update(noted.update)
-            return True
+            return self._link.take_in(noted.update)
         if noted.base is None or not self._replica.connected:
             return False
         log = await self._read_log()
         for update in await self.crossing(self._link.replicator.lineage or "", log, noted):
-            self._link.doc.apply_update(update)
+            self._link.take_in(update)
         return True
 
     async def _read_log(self) -> list[bytes]:
         read = await self._replica.transport.read_log(self._link.scope, None, ZERO_OFFSET)
         if read.log is None or read.log != self._link.replicator.log:
             raise LogChanged(f"the log is {read.log}, not {self._link.replicator.log}")
-        return [update for p in read.payloads if (update := readable(p)) is not None]
+        return await off_loop(sum(map(len, read.payloads)), readable_updates, read.payloads)
 
     async def crossing(self, into: str, log: list[bytes], document: SeedContent) -> list[bytes]:
         """The updates that bring the edits of `document` into the log of the lineage `into`, which
@@ -427,15 +428,16 @@ class Reconciler:
         if self._base is not None and self._base_digest == wanted:
             return self._base
         history = await self._replica.transport.read_history(self._link.scope)
-        document = document_of(self._file_type)
-        if history.base is not None and (update := readable(history.base)) is not None:
-            document.ydoc.apply_update(update)
+        document, door = document_of(self._file_type), Door()
+        if history.base is not None and (update := readable(history.base, door)) is not None:
+            door.apply(document.ydoc, update)
         until = offset_key(saved.get("offset", ZERO_OFFSET))
         later = 0
         for entry in history.entries:
-            update = readable(entry.payload)
+            update = readable(entry.payload, door)
             if update is not None:
-                document.ydoc.apply_update(update)
+                with contextlib.suppress(ForeignBytes):
+                    door.apply(document.ydoc, update)
             if offset_key(entry.offset) < until:
                 continue
             # What was typed while it was being saved may be in it, but has a later offset.
@@ -506,7 +508,7 @@ class Reconciler:
         unsaved = digest(current) not in known
         offset = self._link.replicator.offset
         if update is not None:
-            self._link.doc.apply_update(update)
+            self._link.take_in(update)
         elif theirs != current:
             merged = theirs if base is None else merge(self._file_type, base, current, theirs)
             apply_content(self._document, merged)

@@ -15,14 +15,13 @@ from weakref import WeakSet
 from jupyter_server.auth.decorator import authorized
 from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server_ydoc.utils import room_id_from_encoded_path
-from pycrdt import Decoder, YMessageType
 from tornado import web
 
 from .admission import admission_of
 from .authorization import READ, allows
-from .client_messages import RAW, check_message
 from .connections import in_bulk
-from .errors import CodecError
+from .errors import ForeignBytes
+from .update_walk import AWARENESS, SYNC, read_message, read_save_request
 
 if TYPE_CHECKING:
     from .rooms import Seam
@@ -58,12 +57,9 @@ def may_send(handler: Any, message: bytes) -> bool:
 
 async def refuse_save(handler: Any, message: bytes) -> None:
     """Tell a client that waits for its document to be saved that it was not."""
-    if message[0] != RAW:
-        return
-    decoder = Decoder(message)
-    decoder.read_var_uint()
-    if decoder.read_var_string() == "save":
-        reply = {"type": "save", "responseTo": decoder.read_var_uint(), "status": "failed"}
+    request = read_save_request(message)
+    if request is not None:
+        reply = {"type": "save", "responseTo": request, "status": "failed"}
         await handler.send(handler._encode_json_message(reply))
 
 
@@ -125,16 +121,16 @@ def install_handlers() -> None:
         seam = seam_of(self)
         if seam is not None:
             try:
-                check_message(message)
-            except CodecError as error:
-                seam.complain_of_client(self.room.room_id, error)
+                read = read_message(message)
+            except ForeignBytes as error:
+                seam.refused(self, self.room.room_id, error)
                 return
             if not may_send(self, message):
                 await refuse_save(self, message)
                 return
             take = getattr(self, TAKE, None)
-            if take is not None and message[0] in (YMessageType.SYNC, YMessageType.AWARENESS):
-                await take(message)
+            if take is not None and read.kind in (SYNC, AWARENESS):
+                await take(message, read)
                 return
         await on_message(self, message)
         for _ in range(TURNS_TO_SERVE):

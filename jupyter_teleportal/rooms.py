@@ -19,7 +19,7 @@ from functools import partial
 from inspect import isawaitable
 from pathlib import Path
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from jupyter_core.paths import jupyter_data_dir
 from jupyter_server.utils import ensure_async
@@ -31,17 +31,7 @@ from jupyter_server_ydoc.utils import (
     decode_file_path,
 )
 from jupyter_server_ydoc.websocketserver import JupyterWebsocketServer
-from pycrdt import (
-    Awareness,
-    Channel,
-    Doc,
-    YMessageType,
-    YSyncMessageType,
-    create_sync_message,
-    handle_sync_message,
-    is_awareness_disconnect_message,
-    read_message,
-)
+from pycrdt import Awareness, Channel, Doc, create_sync_message
 from pycrdt.websocket import YRoom
 from tornado.websocket import WebSocketClosedError
 
@@ -49,15 +39,16 @@ from .admission import Admissions
 from .awareness import AwarenessBridge
 from .client_guard import ClientGuard, Cursors
 from .client_limits import ClientLimits
-from .client_messages import STEP2, sync_message, update_in
+from .client_messages import sync_message
 from .collecting import ShortCollections
 from .connections import RELIED_ON as RELIED_ON_IN_TORNADO
 from .connections import FrameWriter
 from .content import foreign_seeds
 from .contents_files import take_over_files
+from .crdt import EMPTY_UPDATE, Door, apply_awareness
 from .document_file import FileState
 from .documents import DocumentLink
-from .errors import SaveFailed, SeamError
+from .errors import DocumentBroken, ForeignBytes, SaveFailed, SeamError
 from .fanout import Fanout, current_channel
 from .file_ids import FileRegistry
 from .model import Scope
@@ -65,20 +56,33 @@ from .occupancy import Occupancy
 from .open_folders import Place, name_beside, open_folder, reading
 from .path_claims import Look
 from .presence import PresenceLink
-from .protocol import EMPTY_UPDATE
+from .provider import WALK_ALONE_BYTES
 from .replica import Replica
 from .room_handlers import SETTINGS_KEY, TAKE, install_handlers, seams_in_use, upstream_handlers
 from .share_folders import folders_of, working_for
 from .shares import SharedPath, Shares
 from .store import RedisYStore
+from .update_walk import (
+    AWARENESS,
+    STEP1,
+    STEP2,
+    SYNC,
+    Message,
+    read_message,
+    read_state,
+    read_update,
+)
 from .watching import FileWatch
 from .whole_files import replacing
 
 SUPPORTED = {"jupyter-server-ydoc": ((3, 0, 4), (3, 1)), "pycrdt-websocket": ((0, 16, 5), (0, 17))}
 GLOBAL_AWARENESS = "JupyterLab:globalAwareness"
-_QUESTION = bytes((YMessageType.SYNC, YSyncMessageType.SYNC_STEP1))
 OVER_LIMITS, INTERNAL_ERROR = 1008, 1011
 """Close codes at which JupyterLab connects again, and shows nothing."""
+BROKEN = 1012
+"""The same: the service restarts."""
+REFUSED_MAX = 20
+"""So many messages of one client are passed over before it is disconnected."""
 REASON_BYTES = 123
 """The longest reason that a close frame holds."""
 SESSION_EXPIRED = 1003
@@ -180,6 +184,8 @@ class Seam:
         registry.folders = folders_of(self._settings["contents_manager"], shares)
         self.admissions = Admissions(replica, resync=_resync)
         registry.look_with(self._look)
+        self._closing: dict[str, asyncio.Task[None]] = {}
+        self._refused: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         registry.on_deletion(self._on_deletion)
         replica.on_session(self._on_session)
         self._on_session(replica.session)
@@ -244,6 +250,8 @@ class Seam:
         """A client is about to open a room: see that its path is known, and return whether it can
         be opened."""
         await self._ready()
+        if (closing := self._closing.get(room_id)) is not None:
+            await asyncio.wait({closing})
         # Upstream's first connections each start the server, and all but one of them in vain.
         if self._serving is None and not self._server.started.is_set():
             self._serving = asyncio.create_task(self._server.start())
@@ -264,6 +272,14 @@ class Seam:
         )
         return False
 
+    def refused(self, client: Any, room_id: str, error: Exception) -> None:
+        """A client's message is passed over; one that sends such messages again and again is
+        disconnected."""
+        self.complain_of_client(room_id, error)
+        count = self._refused[client] = self._refused.get(client, 0) + 1
+        if count == REFUSED_MAX:
+            self.guard.disconnect(client, f"has sent {count} messages that are passed over")
+
     def complain_of_client(self, room_id: str, error: Exception) -> None:
         """A client's message is passed over."""
         self.replica.complain(
@@ -281,12 +297,14 @@ class Seam:
             link = PresenceLink(
                 self.replica, self.shares, self.registry, room.awareness, fanout.broadcast
             )
+            presence_door = Door()
             take_over(
                 room,
                 fanout,
                 lambda: link.awareness,
                 answer=lambda state: [sync_message(STEP2, room.ydoc.get_update(state))],
                 guard=self.guard,
+                door=lambda: presence_door,
             )
             _before_stop(room, link.aclose)
 
@@ -327,6 +345,14 @@ class Seam:
             assert link is not None
             return link.answer(state)
 
+        def door() -> Door:
+            assert link is not None
+            return link.replicator.door
+
+        def broke(error: DocumentBroken) -> None:
+            assert link is not None
+            link.broke(error)
+
         def admits(size: int) -> bool:
             return link is None or link.admits(size, self.guard.limits.document_max_bytes)
 
@@ -336,6 +362,8 @@ class Seam:
             lambda: link.awareness if link else None,
             answer=answer,
             guard=self.guard,
+            door=door,
+            broke=broke,
             admits=admits,
             entered=lambda client: self.occupancy.entered(client, room.room_id),
             left=partial(self.occupancy.clean_up_after, room),
@@ -343,8 +371,11 @@ class Seam:
         handle_error = room.on_message_error
 
         async def on_message_error(error: Exception, message: bytes, channel: Channel) -> bool:
-            if not await handle_error(error, message, channel):
-                self.complain_of_client(room.room_id, error)
+            # Upstream's knows errors of the library.
+            cause = error.__cause__ if isinstance(error, ForeignBytes) else None
+            known = cause if isinstance(cause, Exception) else error
+            if not await handle_error(known, message, channel):
+                self.refused(channel, room.room_id, error)
             return True
 
         room.on_message_error = on_message_error
@@ -374,6 +405,7 @@ class Seam:
             save_delay_s=room._save_delay,
             tell=partial(_tell, room),
         )
+        link.on_broken = partial(self._close_broken, room)
         room._file.observe(room.room_id, link.saver.file_changed, link.share_path)
         self._watch_file(room, file)
         room._save_to_disc = partial(_save_to_disc, link)
@@ -388,6 +420,26 @@ class Seam:
             await link.aclose()
             raise
         return link
+
+    def _close_broken(self, room: Any) -> None:
+        """The room's document cannot be used any more: its clients connect again, and the first of
+        them opens it anew."""
+        if self._server.rooms.get(room.room_id) is not room:
+            return
+        del self._server.rooms[room.room_id]
+
+        async def close() -> None:
+            for client in list(room.clients):
+                client._cleanup_delay = None  # upstream's cleaning is about rooms that are there
+                client.close(BROKEN, "The document is opened anew")
+            if room.cleaner is not None:
+                room.cleaner.cancel()
+            try:
+                await room.stop()
+            finally:
+                del self._closing[room.room_id]
+
+        self._closing[room.room_id] = asyncio.create_task(close())
 
     def _watch_file(self, room: Any, file: LoadedFile) -> None:
         """Take the file's watching over from upstream, which asks the contents manager for each
@@ -479,6 +531,8 @@ def take_over(
     *,
     answer: Callable[[bytes], list[bytes]],
     guard: ClientGuard,
+    door: Callable[[], Door],
+    broke: Callable[[DocumentBroken], object] = lambda error: None,
     paced: bool = True,
     admits: Callable[[int], bool] = lambda size: True,
     entered: Callable[[Channel], None] = lambda client: None,
@@ -492,6 +546,8 @@ def take_over(
         bridge: knows which clients' awareness came over which channel, once there is one.
         answer: returns what brings a client with a state vector what it lacks.
         guard: holds the clients to their limits.
+        door: what clients send into the document passes it.
+        broke: is told that the document cannot be used any more.
         paced: whether whoever reads from the clients sees that they do not send too much.
         admits: whether the document may take an update of so many bytes.
         entered: is told that a client is in the room.
@@ -504,13 +560,11 @@ def take_over(
         if topic == "update" and change[1] is room and channel is not None:
             cursors.bring(channel, [*change[0]["added"], *change[0]["updated"]])
 
-    def within_limits(channel: Channel, message: bytes) -> bool:
-        """Raises: OverLimits."""
-        if message[:2] == _QUESTION:
+    def within_limits(channel: Channel, message: bytes, read: Message) -> bool:
+        """Raises: OverLimits, ForeignBytes."""
+        if read.kind == SYNC and read.step == STEP1:
             guard.check_question(message)
-        elif message[0] == YMessageType.AWARENESS:
-            cursors.check(channel, read_message(message[1:]), room.awareness.meta)
-        elif message[0] == YMessageType.SYNC and not admits(len(message)):
+        elif read.kind == SYNC and not admits(len(message)):
             most = guard.limits.document_max_bytes
             guard.disconnect(channel, f"makes the document larger than {most} bytes")
             return False
@@ -524,26 +578,47 @@ def take_over(
         if not await failed(channel, message, error):
             room._handle_exception(error)
 
-    async def handle(channel: Channel, message: bytes) -> None:
+    async def handle(channel: Channel, message: bytes, read: Message | None = None) -> None:
         token = current_channel.set(channel)
         try:
-            if not within_limits(channel, message):
+            if read is None:
+                read = read_message(message)
+            if not within_limits(channel, message, read):
                 return
             skip = room.on_message is not None and room.on_message(message)
             if isawaitable(skip):
                 skip = await skip
             if skip:
                 return
-            if message[:2] == _QUESTION:
-                state = read_message(message[2:])
-                fanout.ask(channel, state, answer, partial(no_answer, channel, message))
-            else:
-                _take_message(room, fanout, channel, message)
+            if read.kind == AWARENESS:
+                take_awareness(channel, message, read.payload)
+            elif read.kind == SYNC and read.step == STEP1:
+                read_state(read.payload)
+                fanout.ask(channel, read.payload, answer, partial(no_answer, channel, message))
+            elif read.kind == SYNC and read.payload != EMPTY_UPDATE:
+                await take_update(read.payload)
+        except DocumentBroken as error:
+            broke(error)
         except Exception as error:
             if not await failed(channel, message, error):
                 raise
         finally:
             current_channel.reset(token)
+
+    def take_awareness(channel: Channel, message: bytes, update: bytes) -> None:
+        states = cursors.check(channel, update, room.awareness.meta)
+        # It goes back to its author too, who takes it for a sign of life; but not its farewell.
+        left = len(states) == 1 and None in states.values()
+        fanout.broadcast(message, channel if left else None)
+        apply_awareness(room.awareness, update, room, states)
+
+    async def take_update(update: bytes) -> None:
+        if len(update) < WALK_ALONE_BYTES:
+            blocks = read_update(update)
+        else:
+            blocks = await asyncio.to_thread(read_update, update)
+        door().check(update, blocks)
+        door().apply(room.ydoc, update)
 
     async def serve(channel: Any) -> None:
         room.clients.add(channel)
@@ -584,7 +659,9 @@ def take_over(
 
     async def watch_ready() -> None:
         await room.ready_event.wait()
-        room._subscription = room.ydoc.observe(fanout.on_update)
+        room._subscription = room.ydoc.observe(
+            lambda event: None if door().broken else fanout.on_update(event)
+        )
         room.ydoc_observed.set()
 
     async def broadcast_updates() -> None:
@@ -596,21 +673,6 @@ def take_over(
     room.serve = serve
     room._watch_ready = watch_ready
     room._broadcast_updates = broadcast_updates
-
-
-def _take_message(room: Any, fanout: Fanout, channel: Channel, message: bytes) -> None:
-    """Do what upstream's `serve` does with a client's message that is no question."""
-    if message[0] == YMessageType.SYNC:
-        update = update_in(message)
-        if update is None:
-            handle_sync_message(message[1:], room.ydoc)
-        elif update != EMPTY_UPDATE:
-            room.ydoc.apply_update(update)
-    elif message[0] == YMessageType.AWARENESS:
-        # It goes back to its author too, who takes it for a sign of life; but not its farewell.
-        left = is_awareness_disconnect_message(message[1:])
-        fanout.broadcast(message, channel if left else None)
-        room.awareness.apply_awareness_update(read_message(message[1:]), room)
 
 
 def _close(channel: Any, reason: str) -> None:
@@ -637,15 +699,16 @@ def _before_stop(room: Any, close: Callable[[], Awaitable[None]]) -> None:
 
 def _refuse(room: Any, refused: WeakSet[Any], message: bytes, *, writable: bool) -> bool:
     """Whether a client's message must not reach the document."""
-    if message[0] != YMessageType.SYNC:
+    if message[0] != SYNC:
         return False
     channel: Any = current_channel.get()
     if channel in refused:
         # What was on its way when the connection was closed.
         return True
-    if message[1] != YSyncMessageType.SYNC_STEP1:
+    read = read_message(message)
+    if read.step != STEP1:
         return not writable
-    if not foreign_seeds(read_message(message[2:]), room.ydoc.get_state()):
+    if not foreign_seeds(read.payload, room.ydoc.get_state()):
         return False
     # The client has slept longer than its document's log was kept: this is another document now.
     refused.add(channel)

@@ -80,7 +80,7 @@ class Saver:
         """Whether this replica is the one that writes the file."""
         link = self._link
         replicator = link.replicator
-        if self._ended or not replicator.writable or replicator.outdated:
+        if self._ended or link.broken or not replicator.writable or replicator.outdated:
             return False
         if self.reconciler.stepped_down:
             return False
@@ -221,6 +221,8 @@ class Saver:
             Exception: what the contents manager raises.
         """
         async with self._lock:
+            if self._link.broken:
+                raise NotTheSaver("the document is being opened anew")
             if self.reconciler.disk is None:
                 await self._take_over()
             self._schedule.taken()

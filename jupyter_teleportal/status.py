@@ -81,5 +81,6 @@ def _room(
         "clients": clients(room),
         "replicas": sorted({link.replica.id, *link.peers}),
         "unacknowledged": replicator.unacknowledged,
+        "quarantined": list(replicator.quarantined),
         "last_save": link.saver.last_save if isinstance(link, DocumentLink) else None,
     }

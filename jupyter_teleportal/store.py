@@ -8,6 +8,7 @@ from logging import Logger, getLogger
 from pycrdt.store import BaseYStore, YDocNotFound
 
 from .codec import decode_payload, encode_payload
+from .crdt import check_update
 from .errors import CodecError
 from .model import Scope
 from .transports.base import SyncTransport
@@ -75,6 +76,7 @@ class RedisYStore(BaseYStore):
         for payload, time in found:
             try:
                 update = decode_payload(payload)
+                check_update(update)
             except CodecError as error:
                 self.log.warning("The history of room %s has a gap: %s", self.path, error)
                 continue

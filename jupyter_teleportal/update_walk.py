@@ -166,13 +166,16 @@ def read_message(message: object) -> Message:
     try:
         kind, position = _number(message, 0)
         step = -1
+        if kind < 0x80 and position > 1:
+            # Who looks at the first byte alone must not take it for another kind.
+            raise ForeignBytes("its kind is written in more bytes than it needs")
         if kind == SYNC:
-            step, position = _number(message, position)
+            step = message[position]
+            position += 1
             if step > UPDATE:
                 raise ForeignBytes(f"it is of the unknown sync step {step}")
         elif kind == RAW:
-            size, position = _number(message, position)
-            _text(message, position, position + size)
+            _save_request(message, position)
             return Message(kind, step, b"")
         elif kind != AWARENESS:
             return Message(kind, step, b"")
@@ -183,6 +186,26 @@ def read_message(message: object) -> Message:
     if size != left:
         raise ForeignBytes("it is cut off" if size > left else f"{left - size} bytes follow on it")
     return Message(kind, step, message[position:])
+
+
+def read_save_request(message: bytes) -> int | None:
+    """Return the number under which a client's message asks for the document to be saved; None if
+    it asks for something else.
+
+    Raises:
+        ForeignBytes: saying what is wrong with it.
+    """
+    if message[:1] != bytes((RAW,)):
+        return None
+    try:
+        return _save_request(message, 1)
+    except IndexError:
+        raise ForeignBytes("it is cut off") from None
+
+
+def _save_request(message: bytes, position: int) -> int | None:
+    wish, position = _read_text(message, position)
+    return _number(message, position)[0] if wish == "save" else None
 
 
 def _number(data: bytes, position: int) -> tuple[int, int]:

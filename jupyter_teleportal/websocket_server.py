@@ -88,6 +88,13 @@ class WebsocketServer(_WebsocketServer):
         if websocket in self._serving:
             self._serving[websocket].cancel()
 
+    def _close_broken(self, room: YRoom) -> None:
+        """The room's document cannot be used any more: its clients connect again, and the first of
+        them opens it anew."""
+        for websocket in list(room.clients):
+            self._drop(websocket)
+        self.replica.spawn(self.delete_room(room=room))
+
     async def start_room(self, room: YRoom) -> None:
         """Start `room` and join it to the rooms of the same name in other processes."""
         if room not in self._links and not room.started.is_set():
@@ -106,6 +113,7 @@ class WebsocketServer(_WebsocketServer):
                 awareness=room.awareness,
                 broadcast=fanout.broadcast,
             )
+            link.on_broken = partial(self._close_broken, room)
             self._links[room] = link
             take_over(
                 room,
@@ -113,6 +121,8 @@ class WebsocketServer(_WebsocketServer):
                 lambda: link.awareness,
                 answer=link.answer,
                 guard=self._guard,
+                door=lambda: link.replicator.door,
+                broke=link.broke,
                 paced=False,
                 admits=lambda size: link.admits(size, self._guard.limits.document_max_bytes),
             )

@@ -12,13 +12,13 @@ import pytest
 from pycrdt import Doc, handle_sync_message
 from support.waiting import until
 
-from jupyter_teleportal import provider, reconciling
-from jupyter_teleportal.client_messages import STEP2, SYNC, UPDATE
+from jupyter_teleportal import protocol, provider, reconciling
 from jupyter_teleportal.content import make_document
-from jupyter_teleportal.protocol import NOTHING
+from jupyter_teleportal.crdt import NOTHING
 from jupyter_teleportal.provider import RoomLink
 from jupyter_teleportal.replica import Replica
 from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
+from jupyter_teleportal.update_walk import STEP2, SYNC, UPDATE
 from jupyter_teleportal.workers import LARGE_BYTES
 from rooms.sites import ROOM, TIMING, Disk, Start, same
 
@@ -46,7 +46,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[threading.Thread]]
         monkeypatch.setattr(module, name, noted)
 
     note(provider, "encode_payload")
-    note(provider, "inflated")
+    note(protocol, "read_update")
     note(reconciling, "seed")
     note(reconciling, "digest")
     note(reconciling, "encode_note")
@@ -63,7 +63,7 @@ async def test_a_large_document_is_opened_edited_and_saved(
     disk.content = LARGE
     a, b = await start("a"), await start("b")
     assert a.text == b.text == LARGE
-    assert off_loop(threads, "seed", "encode_payload", "inflated")
+    assert off_loop(threads, "seed", "encode_payload", "read_update")
     a.write(" of a")
     b.write(" of b")
     await until(same(a, b), what="both edits on both")

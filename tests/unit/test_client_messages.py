@@ -1,79 +1,22 @@
-"""What a browser sends is whole, or it is refused with the reason."""
+"""What a browser is sent is as pycrdt has it, and what it has sent is made fewer only where it can
+be read. What it may send is tested with the door (`test_crdt.py`)."""
 
 from __future__ import annotations
 
-import contextlib
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pycrdt import (
-    Awareness,
     Doc,
-    Encoder,
     Text,
     create_awareness_message,
     create_sync_message,
     create_update_message,
     handle_sync_message,
 )
+from support.yjs_bytes import HOSTILE, edits
 
-from jupyter_teleportal.client_messages import STEP2, UPDATE, check_message, sync_message
-from jupyter_teleportal.errors import CodecError
-
-
-def good_messages() -> list[bytes]:
-    doc: Doc = Doc(client_id=7)
-    doc["text"] = Text("hello")
-    awareness = Awareness(doc)
-    awareness.set_local_state({"user": {"name": "Zoë"}})
-    raw = Encoder()
-    raw.write_var_uint(2)
-    raw.write_var_string("save")
-    return [
-        create_sync_message(doc),
-        create_update_message(doc.get_update()),
-        create_awareness_message(awareness.encode_awareness_update([doc.client_id])),
-        raw.to_bytes() + b"\x01",
-        b"\x7d\x03abc",
-        b"\x03",
-    ]
-
-
-@pytest.mark.parametrize("message", good_messages())
-def test_what_a_browser_sends_is_let_through(message: bytes) -> None:
-    check_message(message)
-
-
-@pytest.mark.parametrize("message", good_messages()[:3])
-def test_what_is_cut_off_is_refused(message: bytes) -> None:
-    for end in range(len(message)):
-        with pytest.raises(CodecError):
-            check_message(message[:end])
-
-
-@pytest.mark.parametrize(
-    ("message", "reason"),
-    [
-        (b"", "empty"),
-        ("text", "text"),
-        (b"\x00", "cut off"),
-        (b"\x00\x02\xff\xff\xff\xff\x0f", "cut off"),
-        (b"\x00\x07x", "sync step 7"),
-        (b"\x01\x04\x01\x01\x01\x00", "cannot be read"),
-        (b"\x01\x05\x01\x01\x01\x01\xff", "cannot be read"),
-        (b"\x01\x02\x05\x01", "cut off"),
-    ],
-)
-def test_the_reason_is_named(message: object, reason: str) -> None:
-    with pytest.raises(CodecError, match=reason):
-        check_message(message)
-
-
-@given(st.binary())
-def test_anything_else_raises_nothing_else(message: bytes) -> None:
-    with contextlib.suppress(CodecError):
-        check_message(message)
+from jupyter_teleportal.client_messages import sync_message, together, update_in
+from jupyter_teleportal.crdt import document
+from jupyter_teleportal.update_walk import STEP2, UPDATE, read_state
 
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 20_000])
@@ -84,3 +27,22 @@ def test_a_message_of_a_sync_step_is_pycrdts(size: int) -> None:
     assert sync_message(UPDATE, update) == create_update_message(update)
     question = create_sync_message(Doc())
     assert sync_message(STEP2, update) == handle_sync_message(question[1:], doc)
+
+
+def test_a_clients_updates_become_one() -> None:
+    sent = list(edits(1, 9))
+    messages = [create_update_message(update) for update in sent]
+    awareness = create_awareness_message(b"\0")
+    first, other, last = together([*messages[:5], awareness, *messages[5:]], foreign=True)
+    assert other == awareness
+    updates = [update_in(first), update_in(last)]
+    one, all_of_them = document(*filter(None, updates)), document(*sent)
+    assert str(one.get("source", type=Text)) == str(all_of_them.get("source", type=Text))
+    assert read_state(one.get_state()) == read_state(all_of_them.get_state())
+
+
+@pytest.mark.parametrize("name", [name for name in HOSTILE if name != "20,000 nested arrays"])
+def test_what_nobody_should_send_is_merged_with_nothing(name: str) -> None:
+    good = create_update_message(Doc({"text": Text("x")}, client_id=5).get_update())
+    messages = [good, create_update_message(HOSTILE[name]), good]
+    assert together(messages, foreign=True) == messages

@@ -50,12 +50,13 @@ from jupyter_teleportal.update_walk import (
     MAX_VALUE_NESTING,
     read_awareness,
     read_message,
+    read_save_request,
     read_state,
     read_update,
 )
 
-FAR_TOO_LONG_S = 0.25
-"""What takes so long is not walked over once. A walk over the largest takes some 50 ms."""
+FAR_TOO_LONG_S = 1.0
+"""What takes so long is not walked over once. A walk over the largest takes some 0.1 s."""
 
 
 # -- updates -------------------------------------------------------------------------------
@@ -334,7 +335,7 @@ def test_awareness_comes_back() -> None:
     state = {"user": {"name": "Zoë"}, "cursors": [{"head": {"a": "[[[["}}]}
     assert read_awareness(an_awareness_update(json.dumps(state), "null")) == {7: state, 8: None}
     awareness = Awareness(Doc(client_id=7))
-    assert crdt.apply_awareness(awareness, an_awareness_update('{"a":1}'), "me") == {7}
+    assert crdt.apply_awareness(awareness, an_awareness_update('{"a":1}'), "me") == {7: {"a": 1}}
 
 
 @pytest.mark.parametrize(
@@ -366,7 +367,9 @@ def test_a_message_is_taken_apart() -> None:
     assert read_message(create_sync_message(doc)) == (0, 0, doc.get_state())
     assert read_message(create_update_message(doc.get_update())) == (0, 2, doc.get_update())
     assert read_message(create_awareness_message(b"\0")) == (1, -1, b"\0")
-    assert read_message(b"\x02\x04save") == (2, -1, b"")
+    assert read_message(b"\x02\x04save\x81\x01") == (2, -1, b"")
+    assert read_save_request(b"\x02\x04save\x81\x01") == 129
+    assert read_save_request(b"\x02\x01x") is None
     assert read_message(b"\x7d\x03abc") == (125, -1, b"")
 
 
@@ -379,9 +382,13 @@ def test_a_message_is_taken_apart() -> None:
         (b"\0\x02\x05abc", "cut off"),
         (b"\0\x02\x02abc", "1 bytes follow"),
         (b"\0\x03\0", "unknown sync step 3"),
+        (b"\x80\0\x02\x02\0\0", "more bytes than it needs"),
+        (b"\0\x82\0\x02\0\0", "unknown sync step"),
         (b"\x01\x05a", "cut off"),
         (b"\x02\x05a", "cut off"),
         (b"\x02\x01\xff", "UTF-8"),
+        (b"\x02\x04save", "cut off"),
+        (b"\x02\x04save" + b"\xff" * 160_000, "ten bytes"),
         (b"\xff" * 160_000, "ten bytes"),
         (b"\0\x02" + b"\xff" * 160_000, "ten bytes"),
     ],

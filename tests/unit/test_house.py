@@ -177,6 +177,35 @@ def test_redis_is_imported_in_one_module() -> None:
     assert importers == {"transports.redis_client"}
 
 
+DECODES = {
+    "Decoder",
+    "apply_awareness_update",
+    "apply_update",
+    "get_update",
+    "handle_sync_message",
+    "is_awareness_disconnect_message",
+    "merge_updates",
+    "read_message",
+}
+"""What in pycrdt reads bytes. Methods of documents among them go by these names too."""
+
+
+def test_one_module_lets_pycrdt_read_foreign_bytes() -> None:
+    found = set()
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pycrdt"):
+                names = {alias.name for alias in node.names}
+                found |= {(module, name) for name in names & DECODES | names & {"get_state"}}
+            elif isinstance(node, ast.Import):
+                assert "pycrdt" not in {alias.name for alias in node.names} or module == "crdt"
+            elif isinstance(node, ast.Attribute) and node.attr in DECODES:
+                found.add((module, node.attr))
+    # What a document gives out for a state vector that was read before; a connection's messages.
+    harmless = {(module, "get_update") for module in MODULES} | {("doctor", "read_message")}
+    assert {module for module, _ in found - harmless} == {"crdt"}
+
+
 def test_the_redis_transport_is_imported_on_use_only() -> None:
     importers = {
         module for module in MODULES if "transports.redis" in own_imports(module, everywhere=False)
