@@ -76,7 +76,7 @@ class DocumentLink(RoomLink):
         # This takes the place of upstream's observers, which save on every replica.
         observe(document, self.saver.changed, self._on_state)
         self._saving: asyncio.Task[None] | None = None
-        self._degraded = False
+        self._degraded = ""
         self._crossing: list[bytes] = []
         self._crossed: Any = None
 
@@ -109,7 +109,7 @@ class DocumentLink(RoomLink):
                 with contextlib.suppress(asyncio.CancelledError):
                     await self._saving
             await self.saver.close()
-        if self.replica.connected and self.lease.own_last and self.compactor.has_entries:
+        if self.shared and self.lease.own_last and self.compactor.has_entries:
             await self.flush(self.replica.timing.stop_timeout_s / 2)
             await self.checkpoint()
         await super().aclose()
@@ -138,28 +138,37 @@ class DocumentLink(RoomLink):
             super().transport_changed(state)
             self.saver.look_again()
         else:
-            if self.replicator.phase is Phase.LIVE:
+            if self.replicator.phase is Phase.LIVE and not self.refused:
                 self.reconciler.outage_begins()
             super().transport_changed(state)
             if state is TransportState.DEGRADED:
                 self.saver.cut_off()
-                self._tell_degraded()
+                self._tell_degraded("Redis is away", "is back")
 
-    def _tell_degraded(self) -> None:
+    def cut_off(self) -> None:
+        if self.replicator.phase is Phase.LIVE:
+            self.reconciler.outage_begins()
+        self.saver.cut_off()
+        self._tell_degraded(f"Redis refuses this document ({self.refused})", "takes it again")
+
+    def taken_again(self) -> None:
+        self.saver.look_again()
+
+    def _tell_degraded(self, what: str, cured: str) -> None:
         if self._degraded:
             return
-        self._degraded = True
+        self._degraded = cured
         saved = "they are" if self.saver.may_save else "the file is not"
         self._tell(
             "WARNING",
-            f"Redis is away: edits stay on this server until it is back; {saved} saved from here "
+            f"{what}: edits stay on this server until it {cured}; {saved} saved from here "
             "meanwhile.",
         )
 
     def _recovered(self) -> None:
         if self._degraded:
-            self._degraded = False
-            self._tell("INFO", "Redis is back: edits are shared again.")
+            self._tell("INFO", f"Redis {self._degraded}: edits are shared again.")
+            self._degraded = ""
 
     @property
     def claims_first(self) -> bool:
@@ -169,7 +178,7 @@ class DocumentLink(RoomLink):
         self, offset_then: str, outcome: LeaseView | TransportError, asked_at: float
     ) -> None:
         super().lease_answered(offset_then, outcome, asked_at)
-        if self.replicator.settled:
+        if self.replicator.settled and self.shared:
             self.reconciler.outage_ended()
             self._recovered()
         self.saver.poke()

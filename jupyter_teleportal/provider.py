@@ -25,7 +25,14 @@ from .codec import (
 from .compaction import Compactor
 from .content import SeedContent
 from .crdt import EMPTY_UPDATE, NOTHING, Door, beyond, merge
-from .errors import CodecError, DocumentBroken, ForeignBytes, LogChanged, TransportError
+from .errors import (
+    CodecError,
+    DocumentBroken,
+    ForeignBytes,
+    LogChanged,
+    TransportError,
+    TransportRefused,
+)
 from .fanout import current_channel, nobodys_message
 from .membership import Lease
 from .model import Appended, LeaseView, LeaseWish, LogRead, Scope, offset_key
@@ -100,6 +107,9 @@ class RoomLink:
         self._changed = asyncio.Event()
         self._load_error: Exception | None = None
         self._gapped_since: float | None = None
+        self._refusals: dict[str, str] = {}
+        self._vacant_since: float | None = None
+        self._others_append = False
         self._holder_answered = False
         self._lacking: set[str] = set()
         self._told_broken = False
@@ -134,6 +144,12 @@ class RoomLink:
     def lease_changed(self) -> None:
         """The lease is held by somebody else than before."""
 
+    def cut_off(self) -> None:
+        """The transport refuses the room from now on, as if it were away."""
+
+    def taken_again(self) -> None:
+        """The transport does not refuse the room any more."""
+
     def received(self, envelope: Envelope) -> None:
         """Take a message that is neither an entry nor about awareness."""
 
@@ -148,10 +164,69 @@ class RoomLink:
         replicator = self.replicator
         if self.broken or not replicator.writable or replicator.outdated:
             return False
+        if "log" in self._refusals:
+            # Whoever cannot follow the document does not begin to save it for the others, and
+            # leaves that to them, if they can follow it.
+            return self.lease.own_last and not self._others_append
         if self.claims_first:
             return True
         # Where the lease is gone because the transport was emptied, its holder renews it first.
         return self.lease.holder is None and loop_time() >= self._hold_off_until
+
+    # -- whether the transport takes the room ----------------------------------------------
+
+    @property
+    def refused(self) -> str:
+        """Why the transport refuses this room although it can be reached; empty, if it does
+        not."""
+        return next(iter(self._refusals.values()), "")
+
+    @property
+    def shared(self) -> bool:
+        """Whether the transport can be reached and takes what is asked of it for this room.
+        Otherwise the room has an outage, be it one of its own."""
+        return self.replica.connected and not self._refusals
+
+    def _refuse(self, what: str, reason: str) -> None:
+        """The transport refuses the room: `what` is "lease" or "log"."""
+        was_shared = self.shared
+        self._refusals[what] = reason
+        if self._closed:
+            return
+        self.complain(
+            "The transport refuses it, so edits stay on this server; it is saved as in an outage, "
+            f"and sharing is tried again: {reason}"
+        )
+        if was_shared:
+            self._others_append = False
+            self.cut_off()
+            self._changed.set()
+
+    def _take(self, what: str) -> None:
+        """The transport has taken what it had refused before."""
+        if self._refusals.pop(what, None) is None or not self.shared or self._closed:
+            return
+        self._vacant_since = None
+        self._hold_off()
+        self.taken_again()
+
+    def _hold_off(self) -> None:
+        """Leave the lease to whoever may have saved meanwhile."""
+        if self.replicator.lineage is not None and not self.claims_first:
+            self._hold_off_until = loop_time() + self.replica.timing.lease_ttl_s
+
+    def _look_for_holder(self, view: LeaseView) -> None:
+        """While no lease can be had, whoever held it last is gone if it does not renew it."""
+        if not self._refusals or view.holder is not None or self.lease.own_last:
+            self._vacant_since = None
+        elif self._vacant_since is None:
+            self._vacant_since = loop_time()
+        elif (
+            self.lease.last_holder is not None
+            and loop_time() - self._vacant_since > self.replica.timing.lease_ttl_s
+        ):
+            self.lease.last_holder = None
+            self.lease_changed()
 
     # -- life ------------------------------------------------------------------------------
 
@@ -183,8 +258,9 @@ class RoomLink:
                 self._perform(self.replicator.disconnected())
                 self._provide(seed)
                 self.log.warning(
-                    "Room %s is open on this server alone; it is shared when the transport is back",
+                    "Room %s is open on this server alone; it is shared when the transport %s",
                     self.scope.room,
+                    "takes it" if self.refused else "is back",
                 )
         self._opened = True
         self._begun_bytes = self.content_bytes
@@ -206,7 +282,7 @@ class RoomLink:
         Without the transport there is nothing to wait for."""
         replicator = self.replicator
         await self._wait(
-            lambda: replicator.settled or not replicator.writable or not self.replica.connected,
+            lambda: replicator.settled or not replicator.writable or not self.shared,
             timeout_s,
         )
         return replicator.settled or not replicator.writable
@@ -355,8 +431,7 @@ class RoomLink:
 
     def transport_changed(self, state: TransportState) -> None:
         if state is TransportState.CONNECTED:
-            if self.replicator.lineage is not None and not self.claims_first:
-                self._hold_off_until = loop_time() + self.replica.timing.lease_ttl_s
+            self._hold_off()
             self._perform(self.replicator.connected())
             if self.awareness is not None:
                 self.awareness.announce()
@@ -400,18 +475,24 @@ class RoomLink:
         """Take the answer to a question that was asked when the room's offset was
         `offset_then`."""
         if isinstance(outcome, TransportError):
-            if self.replica.connected:
+            if isinstance(outcome, TransportRefused):
+                self._refuse("lease", str(outcome))
+            elif self.replica.connected:
                 self.complain(f"The room cannot be followed: {outcome}")
-                if self.replicator.phase is Phase.AWAY:
-                    self._perform(self.replicator.connected())
+            if self.replica.connected and self.replicator.phase is Phase.AWAY:
+                self._perform(self.replicator.connected())
             return
-        if self.lease.observed(outcome, asked_at) and not self._closed:
-            self.lease_changed()
+        self._observed(outcome, asked_at)
         if self._closed:
             return
+        self._look_for_holder(outcome)
+        if "log" in self._refusals and offset_key(outcome.tail) > offset_key(offset_then):
+            self._others_append = True
         if effects := self.replicator.observed(outcome.log, outcome.tail, offset_then):
             self._perform(effects)
-        if self.replicator.settled and not self.replicator.outdated:
+        if self.replicator.settled:
+            self._take("log")
+        if self.replicator.settled and not self.replicator.outdated and self.shared:
             self._gapped_since = None
             self.replica.settle(f"rooms {self.scope.room}")
         if self.lease.held(loop_time()) and self.compactor.due and self.replicator.settled:
@@ -433,16 +514,27 @@ class RoomLink:
 
     async def _hold_lease(self, *, want: bool) -> Any:
         asked_at = loop_time()
-        view = await self.replica.transport.hold_lease(
-            self.scope,
-            self.replica.id,
-            want=want,
-            ttl_s=self.replica.timing.lease_ttl_s,
-            keep_s=self.replica.timing.history_keep_s,
-        )
+        try:
+            view = await self.replica.transport.hold_lease(
+                self.scope,
+                self.replica.id,
+                want=want,
+                ttl_s=self.replica.timing.lease_ttl_s,
+                keep_s=self.replica.timing.history_keep_s,
+            )
+        except TransportRefused as error:
+            self._refuse("lease", str(error))
+            raise
+        self._observed(view, asked_at)
+        return view
+
+    def _observed(self, view: LeaseView, asked_at: float) -> None:
+        if view.refused:
+            self._refuse("lease", view.refused)
+        else:
+            self._take("lease")
         if self.lease.observed(view, asked_at) and not self._closed:
             self.lease_changed()
-        return view
 
     async def checkpoint(self) -> None:
         """Let one update stand for the whole log as it is now."""
@@ -785,7 +877,7 @@ class RoomLink:
 
     async def _answer_holder(self) -> None:
         """Another replica looks for this document: put its log back, if it is lost."""
-        if self.replicator.lineage is None or not self.replicator.writable:
+        if self.replicator.lineage is None or not self.replicator.writable or not self.shared:
             self.publish(Notice(self.replica.id, "lacking", {}))
             return
         self.publish(Notice(self.replica.id, "holding", {}))
@@ -823,7 +915,9 @@ class RoomLink:
         self._perform(self.replicator.lingered())
 
     def _failed(self, effect: Effect, error: TransportError) -> None:
-        if self.replica.connected and not isinstance(error, LogChanged):
+        if isinstance(error, TransportRefused):
+            self._refuse("log", str(error))
+        elif self.replica.connected and not isinstance(error, LogChanged):
             self.complain(f"Sharing is interrupted and tried again: {error}")
         self._perform(self.replicator.failed(effect, changed=isinstance(error, LogChanged)))
 

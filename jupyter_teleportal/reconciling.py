@@ -22,7 +22,14 @@ from .content import (
 from .crdt import Door
 from .crossing import MAP, agree, cross
 from .document_file import DocumentFile, FileState
-from .errors import CodecError, ForeignBytes, LogChanged, SaveFailed, TransportError
+from .errors import (
+    CodecError,
+    ForeignBytes,
+    LogChanged,
+    SaveFailed,
+    TransportError,
+    TransportRefused,
+)
 from .model import ZERO_OFFSET, offset_key
 from .provider import RoomLink
 from .workers import LARGE_BYTES, off_loop
@@ -265,7 +272,7 @@ class Reconciler:
     async def mark(self, offset: str) -> None:
         """Note in the transport what the file holds: all of the log up to `offset`."""
         log = self._link.replicator.log
-        if log is None or self.disk is None or not self._replica.connected:
+        if log is None or self.disk is None or not self._link.shared:
             return
         record = {
             "hash": self.disk.hash,
@@ -294,7 +301,7 @@ class Reconciler:
         """
         if noted.lineage == self._link.replicator.lineage:
             return self._link.take_in(noted.update)
-        if noted.base is None or not self._replica.connected:
+        if noted.base is None or not self._link.shared:
             return False
         log = await self._read_log()
         for update in await self.crossing(self._link.replicator.lineage or "", log, noted):
@@ -329,8 +336,10 @@ class Reconciler:
         Raises:
             NotTheSaver: if another replica is the saver.
         """
-        if self._replica.connected:
-            await self._link.catch_up(REQUEST_TIMEOUT_S)
+        if self._link.shared:
+            # Where it is refused, this is an outage from now on, in which this may be the saver.
+            with contextlib.suppress(TransportRefused):
+                await self._link.catch_up(REQUEST_TIMEOUT_S)
             if not self._may_save():
                 raise NotTheSaver("another server saves this document now")
         saved, noted = await self._what_is_said()
@@ -361,7 +370,7 @@ class Reconciler:
             NotTheSaver: if it cannot be told who has written it, or another replica is the saver.
         """
         while (state := await self._file.stat()).hash != (self.disk and self.disk.hash):
-            if not self._replica.connected:
+            if not self._link.shared:
                 self._step_down()
             # A saver that was frozen may have had a successor, which has written the file.
             self.disk = None
@@ -374,7 +383,13 @@ class Reconciler:
         if not self._replica.connected:
             return {}, noted
         fields = ("hash", "digest", "pending", "offset")
-        return await self._replica.transport.read_map(self._link.scope, "saved", fields), noted
+        try:
+            said = await self._replica.transport.read_map(self._link.scope, "saved", fields)
+        except TransportRefused:
+            if self._link.shared:
+                raise
+            return {}, noted
+        return said, noted
 
     def _is_own(self, state: FileState, saved: dict[str, str]) -> bool:
         """Whether the file holds what this replica has written or taken over, and the document all
@@ -398,7 +413,7 @@ class Reconciler:
             if noted.digest == on_disk.digest:
                 self.settle(on_disk.content, on_disk.digest, state)
                 return False
-            if not self._replica.connected:
+            if not self._link.shared:
                 self._step_down()
             theirs = on_disk.content
             await self._take_from_file(theirs, on_disk, state, {noted.digest}, noted.content, saved)
@@ -414,6 +429,8 @@ class Reconciler:
             if digest(theirs) in (saved.get("digest"), saved.get("pending")):
                 self.settle(on_disk.content, on_disk.digest, state)
                 return False
+        if "hash" in saved and not self._link.shared:
+            self._step_down()
         if "hash" in saved:
             last_saved = await self._last_saved(saved)
             await self._take_from_file(theirs, on_disk, state, known, last_saved, saved)
@@ -460,7 +477,7 @@ class Reconciler:
             seeded = on_disk.lineage == lineage
         else:
             seeded = seed(self._file_type, theirs).lineage == lineage
-        if not seeded and not self._replica.connected:
+        if not seeded and not self._link.shared:
             self._step_down()
         if not seeded:
             await self._link.gather(lambda: self._document.get() == theirs)
@@ -501,7 +518,7 @@ class Reconciler:
         `base` is not known, `theirs` becomes the document's content. What was not saved, unless the
         document's digest is one of the `known`, is kept beside the file too."""
         update = None
-        if base is not None and self._replica.connected:
+        if base is not None and self._link.shared:
             update = await self._change(base, theirs, state, saved)
         # Nothing may come between looking at the document and changing it.
         current = self._document.get()

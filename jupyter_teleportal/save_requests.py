@@ -38,12 +38,21 @@ class SaveRequests:
                 except NotTheSaver:
                     continue
                 return
-            if not self._replica.connected:
-                raise SaveFailed("the server that saves this document cannot be reached")
+            if not self._link.shared:
+                raise SaveFailed(self._why_not())
             if await self._ask_saver():
                 return
             await self._link.tick()
         raise SaveFailed("no server has saved the document in time")
+
+    def _why_not(self) -> str:
+        """Why nobody saves what is in this document, in an outage."""
+        refused = self._link.refused
+        away = f"refuses this document ({refused})" if refused else "is away"
+        return (
+            f"not saved: another server saves this document, or has, and Redis {away}. What is "
+            "written here stays on this server, and is saved by itself when Redis is back"
+        )
 
     async def _ask_saver(self) -> bool:
         """Ask whoever is the saver; return whether it has saved."""
@@ -68,6 +77,11 @@ class SaveRequests:
             return
         problem = ""
         try:
+            if not self._link.shared:
+                raise SaveFailed(
+                    "the server that saves this document cannot read what others write, because "
+                    f"Redis refuses it: {self._link.refused}"
+                )
             # Whoever asks has shared all edits, but a large one may not have been read here yet.
             await self._link.catch_up(REQUEST_TIMEOUT_S)
             await self._saver.save()

@@ -24,8 +24,8 @@ DELETED_KEEP_S = 60 * 60
 class Saver:
     """Writes one document's file while this replica holds the room's lease.
 
-    Without the transport the last saver goes on saving as long as nobody else has written the
-    file; so does a replica that never knew of another saver.
+    Without the transport, or while it refuses the room, the last saver goes on saving as long as
+    nobody else has written the file; so does a replica that never knew of another saver.
     """
 
     def __init__(
@@ -84,18 +84,20 @@ class Saver:
             return False
         if self.reconciler.stepped_down:
             return False
-        if self._replica.connected:
+        if link.shared:
             return link.lease.held(loop_time())
         known_last = link.lease.last_holder in (None, self._replica.id)
         return known_last and loop_time() >= self._alone_from
 
     def cut_off(self) -> None:
-        """The transport is gone. A replica whose lease has run out before it noticed, because it
-        was frozen or heard nothing, may have a successor, so it waits before it saves alone."""
+        """The transport is gone, or refuses the room. A replica whose lease has run out before it
+        noticed, because it was frozen or heard nothing, may have a successor, so it waits before it
+        saves alone."""
         if self._link.lease.own_last and not self._link.lease.held(loop_time()):
             wait_s = self._replica.timing.lease_ttl_s
             self._alone_from = loop_time() + wait_s
             asyncio.get_running_loop().call_later(wait_s, self._wake.set)
+        self._wake.set()
 
     def changed(self) -> None:
         """The document's content has changed, here or elsewhere."""
@@ -148,7 +150,7 @@ class Saver:
         """Save when it is due, for as long as the room is open."""
         while True:
             due = self._schedule.due()
-            if due is not None and not self._replica.connected:
+            if due is not None and not self._link.shared:
                 # If the others can reach the transport, one of them saves first, and is seen.
                 due += OUTAGE_DELAY_S
             if not self.may_save or (due is None and self.reconciler.disk is not None):
@@ -196,10 +198,11 @@ class Saver:
     async def close(self) -> None:
         """Write what is not written yet, if this replica is the saver, and note that all of it
         is."""
-        if self.reconciler.disk is None or not self.may_save:
+        unsaved = self._schedule.due() is not None
+        if not self.may_save or (self.reconciler.disk is None and not unsaved):
             return
         try:
-            if self._schedule.due() is not None and self._autosaves():
+            if unsaved and self._autosaves():
                 await self.save()
             elif await self.reconciler.holds_document():
                 await self._link.flush(REQUEST_TIMEOUT_S)
@@ -276,7 +279,7 @@ class Saver:
             await self._link.tick()
         if not self.may_save or self.reconciler.disk is None:
             raise NotTheSaver("another server saves this document now")
-        if self._replica.connected:
+        if self._link.shared:
             try:
                 await self._replica.transport.write_map(
                     self._link.scope, "saved", {"pending": fingerprint}

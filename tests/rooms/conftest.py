@@ -25,18 +25,25 @@ async def hub() -> MemoryHub:
 
 @pytest.fixture
 async def start(hub: MemoryHub, disk: Disk) -> AsyncIterator[Start]:
-    """Starts a server that opens the document; `away`: while the hub cannot be reached."""
+    """Starts a server that opens the document, unless it is to be `opened` later; `away`: while
+    the hub cannot be reached."""
     running: list[Server] = []
 
     async def start_server(
-        name: str, *, away: bool = False, file_type: str = "file", **timing: float
+        name: str,
+        *,
+        away: bool = False,
+        opened: bool = True,
+        file_type: str = "file",
+        **timing: float,
     ) -> Server:
         server = Server(hub, disk, name, file_type, **timing)
         running.append(server)
         await server.replica.start()
         if away:
             server.transport.disconnect()
-        await server.link.open()
+        if opened:
+            await server.link.open()
         return server
 
     yield start_server
