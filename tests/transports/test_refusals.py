@@ -50,7 +50,7 @@ async def everything(
         "write a map": lambda: transport.write_map(HELD, "saved", {"k": "v"}),
         "write what is there": lambda: transport.write_map(HELD, "saved", {"k": "v"}, keep=True),
         "remove from a map": lambda: transport.write_map(HELD, "saved", {"k": None}),
-        "expire": lambda: transport.expire_room(THIRD, 100),
+        "expire": lambda: transport.expire_room(HELD, log, 1000),
         "publish": lambda: transport.publish(HELD, b"\x01"),
         "heartbeat": lambda: transport.heartbeat("a", "session", forget_s=60, keep_s=100),
         "farewell": lambda: transport.farewell("nobody"),
@@ -198,7 +198,8 @@ async def test_a_right_that_is_missing_for_one_share(backend: Backend) -> None:
                 *("ACL", "SETUSER", "team", "reset", "on", ">secret", "+@all"),
                 *("~teleportal:sync:mine:*", "&teleportal:sync:*"),
             )
-        transport = await backend.make(username="team", password="secret")
+        backend.server.url_at = lambda port: f"redis://team:secret@127.0.0.1:{port}/0"  # type: ignore[method-assign]
+        transport = await backend.make()
     for scope, expected in ((mine, "taken"), (theirs, "NOPERM")):
         for ask in (
             lambda scope=scope: transport.seed_log(scope, "lineage", "a", b"x"),
