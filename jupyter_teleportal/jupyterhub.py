@@ -12,8 +12,9 @@ and where Redis is, with an account that may do everything, in the hub's environ
 ``hiredis`` and ``anyio``.
 
 An account is made anew, with a new password, at each start of its server, with the rights that
-the user's groups give at that moment, and is removed when the server has stopped. What the hub's
-database keeps of it is a hash. Redis forgets accounts when it restarts, unless it has an
+the user's groups give at that moment, and is removed when the server has stopped. Somebody who is
+taken out of a group meanwhile loses the share at once. What the hub's database keeps of an account
+is a hash. Redis forgets accounts when it restarts, unless it has an
 ``aclfile``, and does not replicate them: the hub puts them back.
 """
 
@@ -25,19 +26,22 @@ import logging
 import os
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from importlib.metadata import entry_points
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
+from jupyterhub import orm
 from jupyterhub.spawner import Spawner
 from jupyterhub.utils import maybe_future
-from traitlets import Dict, Unicode, default, validate
-from traitlets.config import LoggingConfigurable
+from traitlets import Callable, Dict, Float, TraitError, Unicode, Union, default, validate
+from traitlets.config import Config, LoggingConfigurable
 from traitlets.utils.importstring import import_item
 
 from .errors import SettingsError, TransportError, TransportUnavailable
+from .hub_groups import GroupShares, usable_shares
 from .settings import check_key_prefix
 from .shares import Shares
 from .transports.base import TransportState
@@ -68,7 +72,38 @@ def sharing(spawner_class: str | type[Spawner]) -> type[Spawner]:
             raise SettingsError(f"There is no spawner {spawner_class!r}: {error}") from error
     if not (isinstance(base, type) and issubclass(base, Spawner)):
         raise SettingsError(f"{spawner_class!r} is no spawner")
-    return type(f"Sharing{base.__name__}", (GroupSharing, base), {"__module__": __name__})
+    made = type(f"Sharing{base.__name__}", (GroupSharing, base), {"__module__": __name__})
+    _check_when_configured(made)
+    return made
+
+
+def _check_when_configured(spawner_class: type[Spawner]) -> None:
+    """Stop the hub that is just reading its configuration if that cannot be used.
+
+    JupyterHub looks at a spawner's settings only when it makes one: at somebody's login.
+    """
+    from jupyterhub.app import JupyterHub
+
+    if not JupyterHub.initialized():
+        return
+    hub: Any = JupyterHub.instance()
+    take_over = hub.update_config
+
+    def update_config(config: Config) -> None:
+        take_over(config)
+        settings = Config()
+        for section in spawner_class.section_names():
+            for name, value in hub.config.get(section, {}).items():
+                if name in GroupSharing.class_own_traits(config=True):
+                    settings.GroupSharing[name] = value
+        try:
+            GroupSharing(config=settings).check()
+        except SettingsError as error:
+            # This is what JupyterHub shows without a traceback before it exits.
+            raise TraitError(str(error)) from error
+
+    # The configuration file calls this, and JupyterHub that when it has read the file.
+    hub.update_config = update_config
 
 
 # JupyterHub wants every subclass of Spawner to start and stop something.
@@ -81,13 +116,22 @@ else:
 class GroupSharing(_Part):
     """A spawner's part that hands each server its shares and its account; see `sharing`."""
 
-    groups = Dict(
-        key_trait=Unicode(),
-        value_trait=Unicode(),
+    groups = Union(
+        [Dict(), Callable()],
+        default_value={},
         config=True,
         help="""Which groups of the hub share something: name of the group to name of the share.
         A share has the same name for all its members, and what is in no group here is shared by
-        nobody.""",
+        nobody. With one * in it, a group's name is a pattern; {group} in the share's name is the
+        group's name, and {rest} what the * stands for: {"team-*": "{group}"}. Or a function that
+        takes the spawner and returns the names of the shares of its user.""",
+    )
+
+    follow_groups_s = Float(
+        2.0,
+        config=True,
+        help="""Seconds between two looks at the groups of those whose servers run. Who is in a
+        group no more loses its share then.""",
     )
 
     folder = Unicode(
@@ -126,7 +170,15 @@ class GroupSharing(_Part):
     accounts: ClassVar[Accounts | None] = None
     """Those of all servers of this hub."""
 
+    _running: ClassVar[dict[str, GroupSharing]] = {}
+    """The spawners of all servers that have an account, by its name."""
+    _following: ClassVar[asyncio.Task[None] | None] = None
+
+    _said: ClassVar[set[str]] = set()
+    """What was said of groups that share nothing although they should."""
+
     _account: Account | None = None
+    _started_with: tuple[str, ...] = ()
     _url: str = ""
 
     @default("redis_url")
@@ -137,12 +189,12 @@ class GroupSharing(_Part):
     def _default_server_redis_url(self) -> str:
         return self.redis_url
 
-    @validate("redis_url")
+    @validate("redis_url", "server_redis_url")
     def _check_redis_url(self, proposal: Any) -> str:
         if urlsplit(proposal.value).scheme not in ("redis", "rediss", "unix", ""):
             raise SettingsError(
-                "GroupSharing.redis_url has to begin with redis://, rediss:// or unix:// (an "
-                "embedded server has no accounts)"
+                f"GroupSharing.{proposal.trait.name} has to begin with redis://, rediss:// or "
+                "unix:// (an embedded server has no accounts)"
             )
         return str(proposal.value)
 
@@ -151,20 +203,51 @@ class GroupSharing(_Part):
         return check_key_prefix(proposal.value)
 
     @validate("groups")
-    def _check_groups(self, proposal: Any) -> dict[str, str]:
+    def _check_groups(self, proposal: Any) -> Any:
+        if not callable(proposal.value):
+            try:
+                GroupShares(proposal.value)
+            except SettingsError as error:
+                raise SettingsError(f"GroupSharing.groups: {error}") from error
+        return proposal.value
+
+    @validate("folder")
+    def _check_folder(self, proposal: Any) -> str:
         try:
-            for share in proposal.value.values():
-                Shares({"": share})
+            Shares({proposal.value.replace("{share}", "x"): "x"})
         except SettingsError as error:
-            raise SettingsError(f"GroupSharing.groups: {error}") from error
-        return dict(proposal.value)
+            raise SettingsError(f"GroupSharing.folder: {error}") from error
+        return str(proposal.value)
+
+    @validate("follow_groups_s")
+    def _check_follow_groups(self, proposal: Any) -> float:
+        if not 0 < proposal.value < float("inf"):
+            raise SettingsError(
+                f"GroupSharing.follow_groups_s is {proposal.value!r}, not a number of seconds "
+                "above 0"
+            )
+        return float(proposal.value)
+
+    def check(self) -> None:
+        """Check what only comes together here: the URL with its options, and what comes from the
+        environment.
+
+        Raises:
+            SettingsError: if they cannot be used.
+        """
+        if self.redis_url:
+            self.redis_url = self.redis_url  # the environment's has not been checked
+            self._make_client()
 
     def shares(self) -> dict[str, str]:
         """What this server's user shares by the groups that the user is in now: API path of a
         folder to name of the share, as ``JUPYTER_TELEPORTAL_SHARES``. For hooks that mount or
-        link these folders."""
-        member_of = {group.name for group in self.user.groups}
-        shares = sorted({share for group, share in self.groups.items() if group in member_of})
+        link these folders.
+
+        Raises:
+            SettingsError: if `folder` is one folder for several of them.
+        """
+        shares = self._share_names() or []
         folders = [self.folder.replace("{share}", share) for share in shares]
         if len(set(folders)) < len(shares):
             raise SettingsError(
@@ -172,6 +255,28 @@ class GroupSharing(_Part):
                 f'{", ".join(shares)}; it has to have "{{share}}" in it'
             )
         return Shares(dict(zip(folders, shares, strict=True))).folders
+
+    def _share_names(self) -> list[str] | None:
+        """What cannot be used is said and passed over: the server starts with the rest. None if
+        nobody knows, because the function `groups` fails."""
+        if callable(self.groups):
+            try:
+                shares, problems = usable_shares(self.groups(self))
+            except Exception:
+                self.log.exception(
+                    "The function GroupSharing.groups has failed for %s, whose server shares "
+                    "nothing if it starts now, and what it shared if it runs",
+                    self.user.name,
+                )
+                return None
+        else:
+            shares, problems = _parsed(tuple(self.groups.items())).shares(self._groups())
+        for problem in problems:
+            said = f"GroupSharing.groups, for {self.user.name}: {problem}"
+            if said not in self._said:
+                self._said.add(said)
+                self.log.error("%s", said)
+        return shares
 
     # -- what JupyterHub calls -------------------------------------------------------------
 
@@ -183,7 +288,7 @@ class GroupSharing(_Part):
     async def run_post_stop_hook(self) -> None:
         """Run the hook, then remove the account."""
         await maybe_future(super().run_post_stop_hook())
-        self._url, self._account = "", None
+        self._forget_account()
         if self.redis_url:
             await self._all_accounts().remove(self._account_name())
 
@@ -207,22 +312,26 @@ class GroupSharing(_Part):
         """What has to be known of a running server when the hub restarts."""
         state: dict[str, Any] = super().get_state()
         if self._account is not None:
-            state[_STATE] = asdict(self._account)
+            state[_STATE] = {**asdict(self._account), "started_with": self._started_with}
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take over the account of a server that ran on without the hub."""
         super().load_state(state)
         if _STATE in state and self.redis_url:
-            self._account = Account(**{**state[_STATE], "shares": tuple(state[_STATE]["shares"])})
-            self._all_accounts().keep(self._account)
+            kept = dict(state[_STATE])
+            shares = tuple(kept.pop("shares"))
+            started_with = tuple(kept.pop("started_with", shares))
+            self._use(Account(**kept, shares=shares), started_with)
+            self._all_accounts().keep(Account(**kept, shares=shares))
 
     # -- the account -----------------------------------------------------------------------
 
     async def _make_account(self) -> None:
+        self._refresh_groups()
         shares = self.shares()
         name = self._account_name()
-        self._url, self._account = "", None
+        self._forget_account()
         if not self.redis_url:
             self.log.warning("No GroupSharing.redis_url is set: %s shares nothing", name)
             return
@@ -230,9 +339,20 @@ class GroupSharing(_Part):
             await self._all_accounts().remove(name)
             return
         password = secrets.token_urlsafe(32)
-        self._account = Account(name, tuple(shares.values()), hash_password(password))
+        account = Account(name, tuple(shares.values()), hash_password(password))
         self._url = with_credentials(self.server_redis_url, name, password)
-        await self._all_accounts().create(self._account)
+        self._use(account, account.shares)
+        await self._all_accounts().create(account)
+
+    def _use(self, account: Account, started_with: tuple[str, ...]) -> None:
+        self._account, self._started_with = account, started_with
+        self._running[account.name] = self
+        if GroupSharing._following is None:
+            GroupSharing._following = asyncio.ensure_future(self._follow_all(self.follow_groups_s))
+
+    def _forget_account(self) -> None:
+        self._url, self._account, self._started_with = "", None, ()
+        self._running.pop(self._account_name(), None)
 
     def _account_name(self) -> str:
         """Without blanks, and another one for each of a user's named servers."""
@@ -241,14 +361,82 @@ class GroupSharing(_Part):
 
     def _all_accounts(self) -> Accounts:
         if GroupSharing.accounts is None:
-            client = RedisClient(
-                url=self.redis_url,
-                key_prefix=self.key_prefix,
-                log=self.log,
-                options=self.redis_options,
-            )
-            GroupSharing.accounts = Accounts(client, log=self.log)
+            GroupSharing.accounts = Accounts(self._make_client(), log=self.log)
         return GroupSharing.accounts
+
+    def _make_client(self) -> RedisClient:
+        return RedisClient(
+            url=self.redis_url,
+            key_prefix=self.key_prefix,
+            log=self.log,
+            options=self.redis_options,
+        )
+
+    # -- who is in which group while servers run -------------------------------------------
+
+    @classmethod
+    async def _follow_all(cls, interval_s: float) -> None:
+        """Look at the groups of all whose servers run, for as long as the hub runs."""
+        while True:
+            await asyncio.sleep(interval_s)
+            running = list(cls._running.values())
+            if not running:
+                continue
+            log = running[0].log
+            try:
+                members = _members(running[0].db)
+                for spawner in running:
+                    if members.get(spawner.user.name, set()) != spawner._groups():
+                        spawner._refresh_groups()
+                    await spawner._follow()
+            except Exception:
+                log.exception(
+                    "The groups of users whose servers run could not be looked at; who has left "
+                    "one keeps its share until that succeeds"
+                )
+
+    async def _follow(self) -> None:
+        """Give the account the shares that the server was started with and the user still has.
+
+        A share that came later needs its folder in the server as well, and so a new start.
+        """
+        account = self._account
+        if account is None:
+            return
+        now = self._share_names()
+        if now is None:
+            return
+        shares = tuple(share for share in self._started_with if share in now)
+        if shares == account.shares:
+            return
+        lost = sorted(set(account.shares) - set(shares))
+        self.log.info("%s reaches the shares %s from now on", account.name, list(shares))
+        if lost:
+            self.log.info("%s has lost the shares %s", account.name, lost)
+        self._account = replace(account, shares=shares)
+        self.orm_spawner.state = self.get_state()
+        self.db.commit()
+        await self._all_accounts().change(self._account)
+
+    def _groups(self) -> set[str]:
+        return {group.name for group in self.user.groups}
+
+    def _refresh_groups(self) -> None:
+        """A group that was deleted stays among a user's groups until they are read again."""
+        self.db.refresh(self.user.orm_user, ["groups"])
+
+
+@lru_cache(maxsize=8)
+def _parsed(groups: tuple[tuple[str, str], ...]) -> GroupShares:
+    return GroupShares(dict(groups))
+
+
+def _members(db: Any) -> dict[str, set[str]]:
+    """The groups of all users of the hub that are in any, with one question to its database."""
+    groups: dict[str, set[str]] = {}
+    for user, group in db.query(orm.User.name, orm.Group.name).join(orm.User.groups):
+        groups.setdefault(user, set()).add(group)
+    return groups
 
 
 @dataclass(frozen=True)

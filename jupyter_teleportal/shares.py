@@ -14,6 +14,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FILE_ID_NAMESPACE = uuid.UUID("6e2ff57a-65a5-5bb0-a0b5-0cf9c84f5f2d")
 
 
+def is_share_name(name: str) -> bool:
+    """Whether a share may have this name."""
+    return _NAME.fullmatch(name) is not None
+
+
 def clean_path(path: str) -> str:
     """Return the API path `path` without the slashes around it and without empty parts."""
     return "/".join(part for part in path.split("/") if part not in ("", "."))
@@ -77,7 +82,7 @@ class Shares:
             folder = clean_path(raw_folder)
             if ".." in folder.split("/"):
                 raise SettingsError(f"shares: the folder {raw_folder!r} leaves the server's root")
-            if not isinstance(name, str) or not _NAME.fullmatch(name):
+            if not isinstance(name, str) or not is_share_name(name):
                 raise SettingsError(
                     f"shares: the name {name!r} of {raw_folder!r} is not made of 1 to 64 letters, "
                     'digits, ".", "_" and "-" (a letter or digit first)'

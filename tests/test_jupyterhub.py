@@ -29,12 +29,15 @@ from support.waiting import until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from support.redis_server import RedisServer
+
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "jupyterhub"
 PASSWORD = "a password for tests"
 OPERATOR_TOKEN = "operator-token-for-tests"
 PREFIX = "teleportal:sync:"
 START_SECONDS = 60.0
+LOST_SECONDS = 5.0
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -62,9 +65,13 @@ class UserServer(JupyterProcess):
 
 
 class Hub:
-    """The example's hub in a folder of its own, on free ports."""
+    """The example's hub in a folder of its own, on free ports.
 
-    def __init__(self, folder: Path, redis_url: str | None) -> None:
+    Args:
+        settings: lines of configuration in addition to the example's.
+    """
+
+    def __init__(self, folder: Path, redis_url: str | None = None, settings: str = "") -> None:
         proxy = Path(require_jupyterhub())
         self.folder = folder
         self.port = free_port()
@@ -74,14 +81,14 @@ class Hub:
         env = {name: value for name, value in os.environ.items() if not name.startswith("JUPYTER")}
         if redis_url is not None:
             env["JUPYTER_TELEPORTAL_HUB_REDIS_URL"] = redis_url
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         self._config = folder / "test_config.py"
         self._config.write_text(
             f"load_subconfig({str(EXAMPLE / 'jupyterhub_config.py')!r})\n"
-            "c.JupyterHub.services = [*c.JupyterHub.services, "
+            "c.JupyterHub.services = [*(c.JupyterHub.get('services') or []), "
             f"{{'name': 'operator', 'api_token': {OPERATOR_TOKEN!r}}}]\n"
             "c.JupyterHub.load_roles = [{'name': 'operator', 'services': ['operator'], "
-            "'scopes': ['groups', 'list:groups']}]\n"
+            "'scopes': ['admin:groups']}]\n" + settings
         )
         self.process = ChildProcess(
             [
@@ -146,14 +153,19 @@ class Hub:
 
     async def leave_group(self, user: str, group: str) -> None:
         """Take a user out of a group, as an operator does."""
+        await self.operate("DELETE", f"{group}/users", {"users": [user]})
+
+    async def operate(self, method: str, path: str, body: Any = None) -> Any:
+        """What an operator does to groups, through the hub's API."""
         async with httpx.AsyncClient() as client:
             reply = await client.request(
-                "DELETE",
-                f"{self.url}/api/groups/{group}/users",
+                method,
+                f"{self.url}/api/groups/{path}",
                 headers={"Authorization": f"token {OPERATOR_TOKEN}"},
-                json={"users": [user]},
+                json=body,
             )
         assert reply.is_success, reply.text
+        return reply.json() if reply.content else None
 
     async def _call(self, user: str, method: str, path: str = "", **options: Any) -> Any:
         client = self._admin[user]
@@ -171,6 +183,11 @@ class Hub:
             await client.aclose()
         self.process.terminate(10)
 
+    async def kill(self) -> None:
+        """End everything that it has started."""
+        self.process.kill()
+        await kill_processes_in(self.folder)
+
 
 @pytest.fixture
 async def hub() -> AsyncIterator[Hub]:
@@ -183,8 +200,7 @@ async def hub() -> AsyncIterator[Hub]:
             yield hub
             await hub.stop()
         finally:
-            hub.process.kill()
-            await kill_processes_in(hub.folder)
+            await hub.kill()
 
 
 def redis_url_of(server: UserServer) -> str | None:
@@ -232,6 +248,111 @@ async def test_three_users_in_two_teams(hub: Hub) -> None:
     assert not await bob.exists("team2")
     _refused(redis_url_of(bob), "XLEN", f"{PREFIX}team2:{{x}}:log")
     await _edit_together(hub, "team1", alice, bob, again=" again")
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("groups = {'team1': 'team 1'}", "the group 'team1' has the share 'team 1'"),
+        ("groups = {'team-*': '{gruop}'}", "the group 'team-*' has the share '{gruop}'"),
+        ("groups = 'team1'", "'team1'"),
+        ("groups.update({'team1': 'team 1'})", "the group 'team1' has the share 'team 1'"),
+        ("folder = '../{share}'", "GroupSharing.folder"),
+        ("redis_url = 'http://redis'", "GroupSharing.redis_url"),
+        ("redis_options = {'nonsense': 1}", "nonsense"),
+    ],
+)
+async def test_a_wrong_setting_stops_the_hub_at_its_start(
+    tmp_path: Path, setting: str, said: str
+) -> None:
+    hub = Hub(
+        tmp_path / "hub",
+        "redis://127.0.0.1:1",
+        f"del c.GroupSharing['groups']\nc.GroupSharing.{setting}\n",
+    )
+    try:
+        await until(lambda: not hub.process.running, 30, what="the end of the hub")
+    finally:
+        await hub.kill()
+    assert hub.process.returncode == 1, hub.log_tail()
+    assert said in hub.log_tail()
+    assert "Traceback" not in hub.log_tail()
+    assert "Bad config" in hub.log_tail()
+
+
+async def test_groups_that_come_and_members_that_go_need_no_restart(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    """A pattern gives a new group its share; who is taken out of a group, or whose group is
+    deleted, loses the share within seconds, and gets it back."""
+    hub = Hub(
+        tmp_path / "hub",
+        redis_server.url,
+        "c.GroupSharing.groups = {'team1': 'team1', 'class-*': '{group}'}\n",
+    )
+    try:
+        await hub.wait_until_up()
+        await hub.operate("POST", "class-5", {"users": ["alice"]})
+        (hub.folder / "teams" / "class-5").mkdir()
+        alice = await hub.log_in("alice")
+        assert (await alice.status())["shares"] == {"class-5": "class-5", "team1": "team1"}
+        url = redis_url_of(alice)
+        assert url is not None
+
+        def may(share: str) -> bool:
+            with redis.Redis.from_url(url) as client:
+                try:
+                    client.hgetall(f"{PREFIX}{share}:about")
+                except NoPermissionError:
+                    return False
+                except redis.ConnectionError:  # it has just been ended, as all of the account's
+                    return may(share)
+            return True
+
+        async def rights_become(**wanted: bool) -> None:
+            def are() -> bool:
+                return {share: may(share.replace("_", "-")) for share in wanted} == wanted
+
+            await until(are, LOST_SECONDS, what=f"the rights {wanted}")
+
+        await rights_become(class_5=True, team1=True, team2=False)
+        await hub.leave_group("alice", "team1")
+        await rights_become(class_5=True, team1=False)
+        await hub.operate("DELETE", "class-5")
+        await rights_become(class_5=False, team1=False)
+        with redis_server.cli() as client:
+            granted = client.get(f"{PREFIX}:granted:{PREFIX}alice")
+        assert granted == b"[]"
+        await hub.operate("POST", "team1/users", {"users": ["alice"]})
+        await hub.operate("POST", "team2/users", {"users": ["alice"]})
+        # What she was not started with has no folder in her server.
+        await rights_become(class_5=False, team1=True, team2=False)
+        await hub.stop()
+    except BaseException:
+        print(hub.log_tail())
+        raise
+    finally:
+        await hub.kill()
+
+
+async def test_a_hub_that_is_started_again_brings_nobody_back(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    hub = Hub(tmp_path / "hub", redis_server.url)
+    try:
+        await hub.wait_until_up()
+        await hub.leave_group("alice", "team1")
+        await hub.stop()
+    finally:
+        await hub.kill()
+    hub = Hub(tmp_path / "hub", redis_server.url)
+    try:
+        await hub.wait_until_up()
+        assert (await hub.operate("GET", "team1"))["users"] == ["bob"]
+        assert set((await hub.operate("GET", "team2"))["users"]) == {"bob", "carol"}
+        await hub.stop()
+    finally:
+        await hub.kill()
 
 
 async def _edit_together(

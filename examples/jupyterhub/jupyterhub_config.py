@@ -37,14 +37,18 @@ if not password:
     print(f"Log in as alice, bob or carol with the password {password}", flush=True)
 
 c.JupyterHub.bind_url = "http://127.0.0.1:8000"
-c.JupyterHub.db_url = f"sqlite:///{folder}/jupyterhub.sqlite"
+database = folder / "jupyterhub.sqlite"
+c.JupyterHub.db_url = f"sqlite:///{database}"
 c.JupyterHub.cookie_secret_file = str(folder / "cookie_secret")
 c.ConfigurableHTTPProxy.pid_file = str(folder / "proxy.pid")
 
 c.JupyterHub.authenticator_class = "dummy"
 c.DummyAuthenticator.password = password
 c.Authenticator.allowed_users = {user for users in TEAMS.values() for user in users}
-c.JupyterHub.load_groups = {team: {"users": users} for team, users in TEAMS.items()}
+# JupyterHub adds these users again at each start, also whom an administrator has taken out; so
+# they are in the groups at the first start only. After that the hub's database says who is.
+if not database.exists():
+    c.JupyterHub.load_groups = {team: {"users": users} for team, users in TEAMS.items()}
 
 # -- the part that matters ---------------------------------------------------------------------
 

@@ -76,6 +76,7 @@ FLOORS: dict[int, set[str]] = {
         "document_file",
         "errors",
         "frames",
+        "hub_groups",
         "model",
         "places",
         "protocol",
