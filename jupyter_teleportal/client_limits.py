@@ -23,6 +23,7 @@ FORGET_S = 1.0
 """Time that a client has used counts a third after so many seconds."""
 LIGHT_S = 0.002
 """A client that has lately used less than this is typing: it does not wait for its turn."""
+NEW_S = 0.01
 LIGHT_AT_ONCE = 8
 SETTLED = 0.1
 """A client that has saved up so much of its burst is within its limits again."""
@@ -139,11 +140,15 @@ class Allowance:
 
 
 class Usage:
-    """How much of the event loop's time a client has used lately."""
+    """How much of the event loop's time a client has used lately.
 
-    def __init__(self) -> None:
-        self._used = 0.0
-        self._then = 0.0
+    One that has just come counts as if it had used some: nobody knows yet what it will do, and to
+    connect again must be no way to come first.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._used = NEW_S
+        self._then = now
 
     def add(self, seconds: float, now: float) -> None:
         self._used = self.lately(now) + seconds
@@ -151,8 +156,6 @@ class Usage:
 
     def lately(self, now: float) -> float:
         """Seconds used, of which older ones count less."""
-        if self._used == 0.0:
-            return 0.0
         return self._used * math.exp(-max(0.0, now - self._then) / FORGET_S)
 
 

@@ -26,8 +26,7 @@ class ClientTurns:
 
     async def enter(self, client: object) -> None:
         """Wait until it is the client's turn, if it has to wait."""
-        usage = self._usage.get(client)
-        used = 0.0 if usage is None else usage.lately(time.monotonic())
+        used = self._used_by(client).lately(time.monotonic())
         while not self._queue.may_go_on(used):
             waiting = asyncio.get_running_loop().create_future()
             self._queue.enter(waiting, used)
@@ -38,10 +37,7 @@ class ClientTurns:
 
     def spend(self, client: object, seconds: float) -> None:
         """The client has used so much of this turn."""
-        usage = self._usage.get(client)
-        if usage is None:
-            usage = self._usage[client] = Usage()
-        usage.add(seconds, time.monotonic())
+        self._used_by(client).add(seconds, time.monotonic())
         self._queue.spend(seconds)
         self._schedule()
 
@@ -65,6 +61,12 @@ class ClientTurns:
             yield
         finally:
             self.spend(client, time.perf_counter() - began)
+
+    def _used_by(self, client: object) -> Usage:
+        usage = self._usage.get(client)
+        if usage is None:
+            usage = self._usage[client] = Usage(time.monotonic())
+        return usage
 
     def _schedule(self) -> None:
         if self._next is None:

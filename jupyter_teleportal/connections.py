@@ -28,7 +28,7 @@ from .update_walk import RAW
 from .workers import LARGE_BYTES
 
 _READ_BYTES = 256 * 1024
-_READ_MESSAGES = 512
+_READ_MESSAGES = 256
 _FRAME_S = 50e-6
 """About what it takes to read a frame that is no plain message."""
 _BINARY = 0x2

@@ -200,8 +200,8 @@ class TeleportalExtension(ExtensionApp):
     user_rooms_max = _limit(
         Int,
         "user_rooms_max",
-        "Most documents that one user may have open on this server. All who log in with the same "
-        "token are one user.",
+        "Most documents that one user may have open on this server. All programs that come with "
+        "the server's token are one user.",
     )
     user_abandoned_rooms_max = _limit(
         Int,

@@ -140,7 +140,7 @@ class Fanout:
         """Send a y-websocket message to all clients but its author."""
         for client in list(self._clients):
             if client is not author and client not in self._dropped:
-                self._send(client, message)
+                self.send(client, message)
 
     def ask(
         self,
@@ -214,7 +214,8 @@ class Fanout:
         self._senders.add(task)
         task.add_done_callback(self._senders.discard)
 
-    def _send(self, client: Channel, message: bytes) -> None:
+    def send(self, client: Channel, message: bytes) -> None:
+        """Send a y-websocket message to one client, after what was sent to it before."""
         queue = self._queues.get(client)
         if queue is None:
             self._send_at_once(client, message)

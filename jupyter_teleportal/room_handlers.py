@@ -132,7 +132,13 @@ def install_handlers() -> None:
             if take is not None and read.kind in (SYNC, AWARENESS):
                 await take(message, read)
                 return
-        await on_message(self, message)
+        try:
+            await on_message(self, message)
+        except (IndexError, ValueError) as error:
+            if seam is None:
+                raise
+            seam.complain_of_client(self.room.room_id, error)
+            return
         for _ in range(TURNS_TO_SERVE):
             # What comes faster than it is taken must not gather.
             if self._message_queue.empty():

@@ -626,10 +626,15 @@ def take_over(
         queue = getattr(channel, "_message_queue", None)
         allowance = None if paced else guard.allowance(channel)
         try:
+            greetings = [create_sync_message(room.ydoc)]
             here = bridge()
             if here is not None and (snapshot := here.snapshot()) is not None:
-                await channel.send(snapshot)
-            await channel.send(create_sync_message(room.ydoc))
+                greetings.insert(0, snapshot)
+            for greeting in greetings:
+                if queue is None:
+                    await channel.send(greeting)
+                else:
+                    fanout.send(channel, greeting)
             async for message in channel:
                 if allowance is not None:
                     allowance.spend(time.monotonic(), messages=1, size=len(message))

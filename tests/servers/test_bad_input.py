@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 from pycrdt import Doc, Text
 from support.cluster import assert_no_out_of_band
+from support.latency import Latency
 from support.notebooks import file_sources, write_notebook
 from support.rtc_client import RtcClient, equal
 from support.waiting import until
@@ -64,31 +64,6 @@ def huge_entry(redis_server: RedisServer, room: str) -> None:
 def huge_junk_published(redis_server: RedisServer, room: str) -> None:
     with redis_server.cli() as client:
         client.publish(CHANNEL.format(room=room), b"\xee" * HUGE_JUNK_BYTES)
-
-
-class Latency:
-    """One client types, the other measures how late it sees each character."""
-
-    def __init__(self, typist: RtcClient, reader: RtcClient) -> None:
-        self.typist = typist
-        self.reader = reader
-        self.worst = 0.0
-        self.typed = 0
-        self._task = asyncio.create_task(self._run())
-
-    async def _run(self) -> None:
-        while True:
-            self.typist.write(f"{self.typed % 10}")
-            self.typed += 1
-            started = time.monotonic()
-            while len(self.reader.text) < self.typed:
-                await asyncio.sleep(0.005)
-                self.worst = max(self.worst, time.monotonic() - started)
-            await asyncio.sleep(0.1)
-
-    async def stop(self) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
 
 
 @pytest.mark.parametrize(

@@ -121,11 +121,18 @@ def test_pasting_fifty_megabytes_and_coming_back_with_a_large_document_do_not_wa
 
 
 def test_what_was_used_long_ago_counts_no_longer():
-    usage = Usage()
+    usage = Usage(now=-100)
     usage.add(1, now=0)
-    assert usage.lately(0) == 1
+    assert usage.lately(0) == pytest.approx(1)
     assert usage.lately(1) < 0.4
     assert usage.lately(10) < 0.001
+
+
+def test_who_has_just_come_is_not_let_past_the_others():
+    queue: Queue[str] = Queue(0.01)
+    queue.spend(0.02)
+    assert not queue.may_go_on(Usage(now=0).lately(0))
+    assert queue.may_go_on(Usage(now=0).lately(3))
 
 
 def test_who_types_never_waits_for_those_who_flood():
