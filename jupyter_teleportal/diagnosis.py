@@ -79,6 +79,23 @@ def unreachable(address: str, reason: str) -> Check:
         mend = "mend the host's name in redis_url"
     elif "loading" in said:
         mend = "wait until Redis has read its data"
+    elif "scripts are not loaded" in said:
+        mend = (
+            "see that the hub runs, with the same version of jupyter_teleportal, or let the "
+            "account run scripts (+eval)"
+        )
+    elif "lacks a right" in said:
+        mend = "ACL SETUSER with the keys, channels and commands that docs/protocol.md names"
+    elif "cluster" in said:
+        mend = "name a Redis or Valkey that is no cluster in redis_url"
+    elif "sentinel" in said:
+        mend = "name the primary in redis_url, or a proxy that follows it, not a Sentinel"
+    elif any(sign in said for sign in ("readonly", "masterdown")):
+        mend = "name the primary in redis_url, not a replica"
+    elif "misconf" in said:
+        mend = "see in Redis' own log why it cannot write to its disk"
+    elif "maxclients" in said:
+        mend = "CONFIG SET maxclients to more than it has, and the same in redis.conf"
     else:
         mend = "see that Redis runs there, and that no firewall stands between"
     return failure("reachable", f"Redis at {address} cannot be used: {_sentence(reason)}", mend)

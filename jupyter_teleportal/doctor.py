@@ -33,23 +33,14 @@ from .model import ZERO_OFFSET, LeaseWish, Scope
 from .settings import check_key_prefix, effective_shares
 from .shares import Shares
 from .transports.base import TransportState
-from .transports.redis_scripts import HEARTBEAT
+from .transports.redis_scripts import HEARTBEAT, SESSION
 
 PINGS = 20
 DOCUMENTS_MAX = 50
 SCRATCH_S = 1.0
+LARGE = 100_000
+"""Bytes that are announced on a channel, and read from the log."""
 URL_VARIABLE = "JUPYTER_TELEPORTAL_REDIS_URL"
-
-
-class _Told(logging.Handler):
-    """What the transport tells the log."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
 
 
 def configured(arguments: Sequence[str]) -> tuple[Any, TeleportalExtension]:
@@ -177,9 +168,7 @@ def _embedded() -> Check:
 async def _redis(
     url: str, extension: TeleportalExtension, shares: Shares, root: Path
 ) -> list[Check]:
-    log = logging.Logger("doctor", logging.WARNING)
-    told = _Told()
-    log.addHandler(told)
+    log = logging.Logger("doctor", logging.CRITICAL)
     (point,) = entry_points(group=TRANSPORTS, name="redis")
     transport: Any = point.load()(
         url=url or None,
@@ -191,7 +180,8 @@ async def _redis(
     try:
         await transport.start()
         if transport.state is not TransportState.CONNECTED:
-            return [diagnosis.unreachable(transport.address, _reason(told.messages))]
+            reason = transport.problem.removeprefix(f"Redis at {transport.address}: ")
+            return [diagnosis.unreachable(transport.address, reason or "no answer")]
         checks += [
             ok("reachable", f"Redis at {transport.address} answers."),
             diagnosis.transport_security(
@@ -210,14 +200,6 @@ async def _redis(
     finally:
         await transport.aclose()
     return checks
-
-
-def _reason(messages: Sequence[str]) -> str:
-    """What the transport says in brackets of why it cannot connect."""
-    if not messages:
-        return "no answer"
-    _, _, rest = messages[0].partition("(")
-    return rest.rpartition(")")[0] or messages[0]
 
 
 Ask = Callable[..., Awaitable[Any]]
@@ -299,19 +281,25 @@ async def _try(steps: Mapping[str, Callable[[], Awaitable[Any]]]) -> dict[str, s
 
 
 async def _cluster_rights(transport: Any) -> dict[str, str]:
-    """What all servers share is looked at and not changed; a script has to have the right to write
-    what it names, whatever it does."""
+    """What all servers share is looked at and not changed."""
     session, replicas = f"{transport.prefix}session", f"{transport.prefix}replicas"
     nobody = f"doctor-{uuid.uuid4().hex}"
     ask = _asker(transport)
+
+    async def write_the_session() -> None:
+        """It is no set, which Redis says only to those who might change one."""
+        try:
+            await ask("ZREM", session, nobody)
+        except TransportRefused as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+
     return await _try(
         {
             "read the session": lambda: ask("GET", session),
             "see who is there": lambda: ask("ZRANGE", replicas, 0, -1),
             "leave": lambda: ask("ZREM", replicas, nobody),
-            "write the session, and who is there": lambda: ask(
-                "EVAL", "return 1", 2, session, replicas
-            ),
+            "write the session": write_the_session,
         }
     )
 
@@ -321,11 +309,18 @@ async def _share(transport: Any, share: str, path: str, folder: Path) -> list[Ch
     room = Scope(share, f"doctor:{uuid.uuid4().hex}")
     whole = Scope(share)
     ask = _asker(transport)
-    log = ""
+    log = offset = ""
 
     async def seed() -> None:
-        nonlocal log
-        log = (await transport.seed_log(room, "doctor", "doctor", b"x")).log
+        nonlocal log, offset
+        seeded = await transport.seed_log(room, "doctor", "doctor", b"x")
+        log, offset = seeded.log, seeded.offset
+
+    async def read_on() -> None:
+        """As after a lost connection, and for what is too large for a channel."""
+        read = await transport.read_log(room, log, offset)
+        if not read.contiguous or [len(payload) for payload in read.payloads][-1:] != [LARGE]:
+            raise TransportRefused("what was appended is not there")
 
     async def hold(want: bool) -> None:
         (view,) = await transport.hold_leases(
@@ -333,12 +328,16 @@ async def _share(transport: Any, share: str, path: str, folder: Path) -> list[Ch
         )
         if isinstance(view, TransportError):
             raise view
+        if view.refused:
+            raise TransportRefused(view.refused)
 
     async def beat() -> None:
         milliseconds = round(1000 * SCRATCH_S)
-        await ask("SET", f"{transport.channel(room)}:session", "x", "NX", "PX", milliseconds)
+        await transport.call(SESSION, [f"{transport.channel(room)}:session"], "x", milliseconds)
         key = f"{transport.channel(room)}:replicas"
-        _, _, problem = await transport.call(HEARTBEAT, [key], "doctor", milliseconds, milliseconds)
+        _, _, problem = await transport.call(
+            HEARTBEAT, [key], "doctor", milliseconds, milliseconds, 1
+        )
         if problem:
             raise TransportRefused(problem.decode())
 
@@ -353,6 +352,10 @@ async def _share(transport: Any, share: str, path: str, folder: Path) -> list[Ch
                 "listen": listen,
                 "publish": lambda: transport.publish(room, b"doctor"),
                 "append": lambda: transport.append_log(room, log, "doctor", b"x"),
+                "append something large": lambda: transport.append_log(
+                    room, log, "doctor", bytes(LARGE)
+                ),
+                "read on": read_on,
                 "read a document": lambda: transport.read_log(room, None, ZERO_OFFSET),
                 "compact": lambda: transport.compact_log(room, log, ZERO_OFFSET, b"x"),
                 "trim": lambda: transport.trim_history(room, log, ZERO_OFFSET, b"x"),

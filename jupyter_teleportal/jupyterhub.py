@@ -36,7 +36,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 from jupyterhub import orm
 from jupyterhub.spawner import Spawner
 from jupyterhub.utils import maybe_future
-from traitlets import Callable, Dict, Float, TraitError, Unicode, Union, default, validate
+from traitlets import Bool, Callable, Dict, Float, TraitError, Unicode, Union, default, validate
 from traitlets.config import Config, LoggingConfigurable
 from traitlets.utils.importstring import import_item
 
@@ -45,8 +45,15 @@ from .hub_groups import GroupShares, usable_shares
 from .settings import check_key_prefix
 from .shares import Shares
 from .transports.base import TransportState
-from .transports.redis_acl import account_rules, format_granted, granted_key, hash_password
+from .transports.redis_acl import (
+    account_rules,
+    format_granted,
+    granted_key,
+    has_rules,
+    hash_password,
+)
 from .transports.redis_client import DEFAULT_KEY_PREFIX, RedisClient
+from .transports.redis_scripts import SCRIPTS
 
 URL_VARIABLE = "JUPYTER_TELEPORTAL_HUB_REDIS_URL"
 LOOK_INTERVAL_S = 30.0
@@ -152,6 +159,15 @@ class GroupSharing(_Part):
         config=True,
         help="""More options for the hub's connection, such as username, password or ssl_ca_certs;
         as redis_options of the server extension.""",
+    )
+
+    servers_may_load_scripts = Bool(
+        False,
+        config=True,
+        help="""Whether the servers' accounts may run any Lua script in Redis (`+eval`). They need
+        not where the hub loads the scripts, which it does if its own account may `SCRIPT LOAD` and
+        the servers have its version of jupyter_teleportal. A script that does not end stops Redis
+        for everybody.""",
     )
 
     server_redis_url = Unicode(
@@ -361,7 +377,9 @@ class GroupSharing(_Part):
 
     def _all_accounts(self) -> Accounts:
         if GroupSharing.accounts is None:
-            GroupSharing.accounts = Accounts(self._make_client(), log=self.log)
+            GroupSharing.accounts = Accounts(
+                self._make_client(), log=self.log, may_eval=self.servers_may_load_scripts
+            )
         return GroupSharing.accounts
 
     def _make_client(self) -> RedisClient:
@@ -463,6 +481,7 @@ class Accounts:
         *,
         log: logging.Logger,
         look_interval_s: float = LOOK_INTERVAL_S,
+        may_eval: bool = False,
     ) -> None:
         """
         Args:
@@ -470,10 +489,12 @@ class Accounts:
             log: where to log.
             look_interval_s: how often to look whether all are there; besides, they are put back
                 whenever the connection was lost.
+            may_eval: whether the accounts may run any script.
         """
         self._client = client
         self._log = log
         self._look_interval_s = look_interval_s
+        self._may_eval = may_eval
         self._wanted: dict[str, Account] = {}
         self._unwanted: set[str] = set()
         self._said: set[str] = set()
@@ -486,6 +507,7 @@ class Accounts:
         more. If Redis is away it is made when Redis is back."""
         self._wanted[account.name] = account
         self._unwanted.discard(account.name)
+        await self._load_scripts()
         await self._carry_out(*self._delete(account.name), *self._set(account))
 
     async def change(self, account: Account) -> None:
@@ -536,6 +558,26 @@ class Accounts:
             return False
         return True
 
+    async def _load_scripts(self) -> None:
+        """See that Redis knows the scripts, which the accounts may run, but not load."""
+        if self._may_eval:
+            return
+        try:
+            await self._client.start()
+            known = await self._client.execute("SCRIPT", "EXISTS", *(it.sha for it in SCRIPTS))
+            for script, there in zip(SCRIPTS, known, strict=True):
+                if not there:
+                    await self._client.execute("SCRIPT", "LOAD", script.source)
+        except TransportUnavailable as error:
+            self._log.debug("The scripts are loaded later: %s", error)
+        except TransportError as error:
+            self._say(
+                logging.ERROR,
+                f"Servers share nothing, for the scripts cannot be loaded: {error}. Give the hub's "
+                "own account the right to SCRIPT LOAD and SCRIPT EXISTS, or set "
+                "GroupSharing.servers_may_load_scripts",
+            )
+
     def _refused_or_away(self, error: TransportError) -> None:
         if isinstance(error, TransportUnavailable):
             self._say(
@@ -563,6 +605,7 @@ class Accounts:
                 await self._look()
 
     async def _look(self) -> None:
+        await self._load_scripts()
         unwanted = set(self._unwanted)
         try:
             listed = await self._client.execute("ACL", "LIST")
@@ -580,10 +623,13 @@ class Accounts:
         missing = [
             account
             for name, account in self._wanted.items()
-            if f"#{account.password_hash}" not in there.get(name, [])
+            if not has_rules(there.get(name, []), self._rules(account))
         ]
         if missing:
-            self._log.info("Redis does not have %d accounts; putting them back", len(missing))
+            self._log.info(
+                "Redis lacks %d accounts, or they have other rights; putting them back",
+                len(missing),
+            )
         commands = [*map(self._delete, gone), *map(self._set, missing)]
         if await self._carry_out(*chain.from_iterable(commands)):
             self._unwanted -= unwanted - set(self._wanted)
@@ -593,12 +639,20 @@ class Accounts:
 
     def _set(self, account: Account) -> list[tuple[str, ...]]:
         """What is granted comes first: who is refused asks for that."""
-        prefix, name = self._client.prefix, account.name
-        rules = account_rules(prefix, account.shares, account.password_hash, account=name)
+        granted = granted_key(self._client.prefix, account.name)
         return [
-            ("SET", granted_key(prefix, name), format_granted(account.shares)),
-            ("ACL", "SETUSER", name, *rules),
+            ("SET", granted, format_granted(account.shares)),
+            ("ACL", "SETUSER", account.name, *self._rules(account)),
         ]
+
+    def _rules(self, account: Account) -> list[str]:
+        return account_rules(
+            self._client.prefix,
+            account.shares,
+            account.password_hash,
+            account=account.name,
+            may_eval=self._may_eval,
+        )
 
     def _say(self, level: int, message: str) -> None:
         """Log it, once for each connection."""

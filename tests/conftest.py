@@ -8,6 +8,7 @@ import pytest
 from support.fixtures import (
     OUTCOMES,
     artefacts,
+    confined_redis,
     make_server,
     redis_server,
     seed,
@@ -18,7 +19,15 @@ from support.fixtures import (
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-__all__ = ["artefacts", "make_server", "redis_server", "seed", "servers", "shared_folder"]
+__all__ = [
+    "artefacts",
+    "confined_redis",
+    "make_server",
+    "redis_server",
+    "seed",
+    "servers",
+    "shared_folder",
+]
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -113,11 +113,29 @@ async def test_redis_that_is_not_there_or_not_open(
     assert "runs there" in checks["reachable"]["mend"]
 
 
+async def test_redis_that_takes_no_writes_or_lacks_the_scripts(
+    doctor: Doctor, redis_server: RedisServer
+) -> None:
+    with redis_server.cli() as client:
+        rules = account_rules(PREFIX, ["default"], hash_password("secret"))
+        client.execute_command("ACL", "SETUSER", "alice", *rules)
+    code, checks = await doctor(f"redis://alice:secret@127.0.0.1:{redis_server.port}")
+    assert (code, failures(checks)) == (1, {"reachable"})
+    assert "hub" in checks["reachable"]["mend"]
+
+    with redis_server.cli() as client:
+        client.replicaof("127.0.0.1", 1)
+    code, checks = await doctor(redis_server.url)
+    assert (code, failures(checks)) == (1, {"reachable"})
+    assert "primary" in checks["reachable"]["mend"]
+
+
 async def test_rights_of_an_account(doctor: Doctor, redis_server: RedisServer) -> None:
     (doctor.root / "shared").mkdir()
     shares = ('--TeleportalExtension.shares={"shared": "team1"}',)
     url = f"redis://alice:secret@127.0.0.1:{redis_server.port}"
     rules = account_rules(PREFIX, ["team1"], hash_password("secret"))
+    redis_server.load_scripts()
     with redis_server.cli() as client:
         client.execute_command("ACL", "SETUSER", "alice", *rules)
     code, checks = await doctor(url, server=shares)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,16 +11,15 @@ import redis
 from redis.exceptions import NoPermissionError
 from support.waiting import until
 
-from jupyter_teleportal.errors import SettingsError, TransportRefused
+from jupyter_teleportal.errors import SettingsError, TransportError, TransportRefused
 from jupyter_teleportal.jupyterhub import Account, Accounts, sharing, with_credentials
 from jupyter_teleportal.model import Scope
-from jupyter_teleportal.transports import redis_scripts
 from jupyter_teleportal.transports.base import TransportState
-from jupyter_teleportal.transports.redis import RedisSyncTransport
+from jupyter_teleportal.transports.redis import RedisSyncTransport, create_redis_sync_transport
 from jupyter_teleportal.transports.redis_acl import (
-    COMMANDS,
     account_rules,
     granted_key,
+    has_rules,
     hash_password,
     parse_granted,
 )
@@ -149,7 +146,7 @@ async def test_who_has_no_account_of_a_hub_is_told_nothing_of_shares(
 ) -> None:
     with redis_server.cli() as client:
         client.acl_setuser(
-            "own", enabled=True, passwords=["+x"], keys=["team1"], commands=["+@all"]
+            "own", enabled=True, passwords=["+x"], keys=["team1", "*replicas"], commands=["+@all"]
         )
     for url in (redis_server.url, with_credentials(redis_server.url, "own", "x")):
         server = RedisSyncTransport(url=url, log=logging.getLogger("server"))
@@ -175,15 +172,101 @@ def test_a_damaged_grant_says_nothing(value: bytes) -> None:
     assert parse_granted(value) is None
 
 
-def test_every_command_that_a_server_sends_is_allowed_and_no_other() -> None:
-    folder = Path(redis_scripts.__file__).parent
-    text = "".join((folder / f"redis{part}.py").read_text() for part in ("", "_client", "_scripts"))
-    sent = set(re.findall(r"redis\.p?call\('([A-Z]+)'", text))
-    sent |= set(re.findall(r'[("\s]"(?=[A-Z]{3})([A-Z]+)"[,)\s]', text))
-    sent -= {"NX", "COUNT", "NOPERM", "LOADING", "NOSCRIPT"}
-    # redis-py, when it connects
-    sent |= {"SELECT", "CLIENT|SETNAME"}
-    assert {command.upper() for command in COMMANDS} == sent
+@pytest.mark.parametrize("change", ["+eval", "-xadd", "~*", "resetkeys", "off", "nopass"])
+async def test_an_account_with_other_rights_gets_the_right_ones(
+    accounts: Accounts, redis_server: RedisServer, change: str
+) -> None:
+    await accounts.create(ALICE)
+    wanted = account_rules(
+        DEFAULT_KEY_PREFIX, ALICE.shares, ALICE.password_hash, account=ALICE.name
+    )
+
+    def rights() -> list[str]:
+        with redis_server.cli() as client:
+            lines = [line.split() for line in client.acl_list()]
+        return next(words for words in lines if words[1] == NAME)
+
+    assert has_rules(rights(), wanted)
+    with redis_server.cli() as client:
+        client.execute_command("ACL", "SETUSER", NAME, change)
+    await until(lambda: has_rules(rights(), wanted), 30, what="Alice's rights")
+
+
+async def test_accounts_that_are_as_they_should_be_are_left_alone(
+    accounts: Accounts, redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    await accounts.create(ALICE)
+
+    def looks() -> int:
+        with redis_server.cli() as client:
+            stats = client.info("commandstats")
+        return int(stats.get("cmdstat_acl|list", {"calls": 0})["calls"])
+
+    # The first look may come before it is made.
+    await until(lambda: looks() > 1, 30, what="a look")
+    caplog.clear()
+    await until(lambda: looks() > 5, 30, what="some looks")
+    assert "putting them back" not in caplog.text
+
+
+@pytest.mark.parametrize("how", ["restart", "flush"])
+async def test_the_hub_loads_the_scripts_that_its_accounts_may_not(
+    accounts: Accounts, redis_server: RedisServer, how: str
+) -> None:
+    await accounts.create(ALICE)
+    url = with_credentials(redis_server.url, NAME, PASSWORD)
+    transport = await create_redis_sync_transport(url, backoff_cap_s=0.2)
+    try:
+        assert transport.state is TransportState.CONNECTED
+        if how == "restart":
+            redis_server.restart()
+        else:
+            with redis_server.cli() as client:
+                client.script_flush()
+
+        async def beats() -> bool:
+            try:
+                await transport.heartbeat("a", "session", forget_s=60, keep_s=60)
+            except TransportError:
+                return False
+            return True
+
+        for _ in range(3):
+            await until(beats, 30, what="a heartbeat")
+    finally:
+        await transport.aclose()
+
+
+async def test_a_hub_that_may_not_load_scripts_says_what_to_do(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with redis_server.cli() as client:
+        client.execute_command(
+            *("ACL", "SETUSER", "hub", "on", ">x", "~*", "-@all", "+acl", "+client"),
+            *("+ping", "+set", "+del"),
+        )
+    client = RedisClient(url=with_credentials(redis_server.url, "hub", "x"))
+    accounts = Accounts(client, log=logging.getLogger("accounts"), look_interval_s=0.2)
+    try:
+        await accounts.create(ALICE)
+        assert "servers_may_load_scripts" in caplog.text
+        assert lets_in(redis_server)
+    finally:
+        await accounts.aclose()
+
+
+async def test_servers_load_the_scripts_where_the_hub_lets_them(redis_server: RedisServer) -> None:
+    client = RedisClient(url=redis_server.url)
+    accounts = Accounts(client, log=logging.getLogger("accounts"), may_eval=True)
+    try:
+        await accounts.create(ALICE)
+        url = with_credentials(redis_server.url, NAME, PASSWORD)
+        transport = await create_redis_sync_transport(url)
+        assert transport.state is TransportState.CONNECTED
+        await transport.aclose()
+    finally:
+        await accounts.aclose()
 
 
 def test_a_prefix_with_signs_of_patterns_matches_nothing_else() -> None:

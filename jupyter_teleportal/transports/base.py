@@ -211,7 +211,9 @@ class TransportBase:
         for listener in self._state_listeners:
             try:
                 listener(state)
-            except Exception:
+            except BaseException as error:
+                if passes_through(error):
+                    raise
                 self.counters["errors"] += 1
                 self.log.exception(
                     "Something did not take in that the transport is %s", state.value
@@ -221,7 +223,9 @@ class TransportBase:
         """Hand a message on; an error in one room must not reach the others."""
         try:
             listener(message)
-        except Exception:
+        except BaseException as error:
+            if passes_through(error):
+                raise
             self.counters["errors"] += 1
             self.log.exception(
                 "A message of %d bytes for room %s of share %s could not be handled and is "
@@ -230,6 +234,15 @@ class TransportBase:
                 scope.room,
                 scope.share,
             )
+
+
+def passes_through(error: BaseException) -> bool:
+    """Whether `error` is meant to end the task. A panic of a library written in Rust is not, though
+    it is no `Exception`."""
+    if isinstance(nested := getattr(error, "exceptions", None), tuple | list):
+        return any(map(passes_through, nested))
+    ends = asyncio.CancelledError | KeyboardInterrupt | SystemExit | GeneratorExit
+    return isinstance(error, ends)
 
 
 def loop_time() -> float:

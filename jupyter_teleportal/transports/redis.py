@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 from collections import defaultdict
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
@@ -10,7 +11,7 @@ from functools import partial
 from logging import Logger
 from typing import Any
 
-from ..errors import LogChanged, TransportError, TransportRefused
+from ..errors import LogChanged, TransportError, TransportRefused, TransportUnavailable
 from ..model import (
     ZERO_OFFSET,
     Appended,
@@ -22,17 +23,23 @@ from ..model import (
     LogRead,
     Scope,
     Seeded,
-    offset_key,
 )
 from . import redis_scripts as scripts
 from .redis_acl import granted_key, parse_granted
 from .redis_client import DEFAULT_KEY_PREFIX, Command, RedisClient
+from .redis_refusals import SCRIPTS_MISSING, SENTINEL, lacks_right, useless
+from .redis_wire import ErrorReply, Wire
 
 INLINE_MAX_BYTES = 64 * 1024
 READ_PAGE_ENTRIES = 1000
 READ_PAGE_BYTES = 1024 * 1024
 """So much of a log is read at once; Redis does nothing else meanwhile."""
 _READ_TRIES = 3
+_MEMBERS_MAX = 1000
+_SAID_MAX = 100
+_NAME_MAX_BYTES = 200
+_OFFSET = re.compile(rb"[0-9]{1,20}-[0-9]{1,20}")
+_PRINTABLE = bytes(range(0x21, 0x7F))
 _LEASES_AT_ONCE = 50
 """Redis does nothing else meanwhile."""
 
@@ -42,6 +49,40 @@ class RedisSyncTransport(RedisClient):
     `create_redis_sync_transport`."""
 
     name = "redis"
+
+    def __init__(self, **arguments: Any) -> None:
+        """The arguments are those of `RedisClient`."""
+        super().__init__(**arguments)
+        self._said: set[str] = set()
+
+    async def _prove(self, wire: Wire) -> None:
+        runs = [(*("EVALSHA", script.sha), 0) for script in scripts.SCRIPTS]
+        # Removes nothing; who may do this, on a Redis that lets him, can do the rest.
+        *known, write = await self.ask(wire, *runs, ("ZREM", f"{self.prefix}replicas", ""))
+        for reply in (*known, write):
+            if isinstance(reply, ErrorReply) and not _bearable(str(reply)):
+                if "unknown command" in str(reply):
+                    (role,) = await self.ask(wire, ("ROLE",))
+                    if isinstance(role, list) and role[:1] == [b"sentinel"]:
+                        raise TransportUnavailable(SENTINEL)
+                raise TransportUnavailable(useless(str(reply)))
+        for script, reply in zip(scripts.SCRIPTS, known, strict=True):
+            if isinstance(reply, ErrorReply):
+                await self._load(wire, script)
+
+    async def _load(self, wire: Wire, script: scripts.Script) -> None:
+        """Let Redis know `script`.
+
+        Raises:
+            TransportUnavailable: if this account may not.
+        """
+        for command in (("EVAL", script.source, 0), ("SCRIPT", "LOAD", script.source)):
+            (reply,) = await self.ask(wire, command)
+            if not isinstance(reply, ErrorReply):
+                return
+            if not lacks_right(str(reply)):
+                raise TransportUnavailable(useless(str(reply)))
+        raise TransportUnavailable(SCRIPTS_MISSING)
 
     # -- logs ------------------------------------------------------------------------------
 
@@ -89,17 +130,29 @@ class RedisSyncTransport(RedisClient):
                     entries += await self._read_on(client, scope, log, entries[-1].offset)
                 return LogRead(log, True, entries[1:], None, after)
         _, checkpoint_key, _ = self.log_keys(scope)
-        raw, offset, checkpoint = await client.execute_command(
-            "HMGET", checkpoint_key, "log", "offset", "update"
+        raw, offset, checkpoint = await self._fields(
+            client, checkpoint_key, "log", "offset", "update"
         )
         if raw is None:
             return LogRead(None, False, [])
-        there, start = raw.decode(), offset.decode() if offset else ZERO_OFFSET
+        if (there := _name(raw)) is None:
+            # The script makes it one.
+            there, _, _ = await self._page(client, scope, "", ZERO_OFFSET)
+            raise LogChanged(f"the log was {raw[:40]!r}, which is no id, and is {there} now")
+        start = _offset(offset) or ZERO_OFFSET
         # Entries are trimmed only up to a checkpoint, so one read of an older checkpoint
         # and a later read of its tail miss nothing but what a newer checkpoint holds; the
         # gap is seen by the entry that follows.
         entries = await self._read_on(client, scope, there, start)
         return LogRead(there, False, entries, checkpoint, start)
+
+    async def _fields(self, client: Any, key: str, *names: str) -> list[Any]:
+        """Return fields of a hash; what is no hash has none."""
+        fields = await self.hash_fields(client, key, *names)
+        if fields is None:
+            self._pass_over(f"The key {key} is of another kind, and is replaced")
+            return [None for _ in names]
+        return fields
 
     async def _read_on(self, client: Any, scope: Scope, log: str, after: str) -> list[Entry]:
         """Return all entries behind `after`.
@@ -137,11 +190,10 @@ class RedisSyncTransport(RedisClient):
     async def read_history(self, scope: Scope) -> History:
         _, checkpoint_key, _ = self.log_keys(scope)
         async with self.bulk_client() as client:
-            reader: Any = client
-            log, base = await reader.execute_command("HMGET", checkpoint_key, "log", "base")
-            if log is None:
+            raw, base = await self._fields(client, checkpoint_key, "log", "base")
+            if (log := _name(raw)) is None:
                 return History(None, [])
-            return History(base, await self._read_on(client, scope, log.decode(), ZERO_OFFSET))
+            return History(base, await self._read_on(client, scope, log, ZERO_OFFSET))
 
     async def trim_history(self, scope: Scope, log: str, first: str, base: bytes) -> None:
         keys = self.log_keys(scope)[:2]
@@ -185,10 +237,21 @@ class RedisSyncTransport(RedisClient):
             except TransportError as error:
                 outcomes.update(dict.fromkeys(numbers, error))
             else:
-                outcomes.update(zip(numbers, map(_lease_view, answers), strict=True))
+                outcomes.update(zip(numbers, map(self._lease_view, answers), strict=True))
 
         await asyncio.gather(*map(hold, batches))
         return [outcomes[number] for number in range(len(wishes))]
+
+    def _lease_view(self, answer: Any) -> LeaseView | TransportError:
+        holder, fence, log, tail, refused, wrong = answer
+        if wrong:
+            return self.refusal(_text(wrong))
+        if refused:
+            # Where Redis takes writes from nobody, the connection is given up.
+            self.refusal(_text(refused))
+        return LeaseView(
+            holder.decode() or None, fence, log.decode() or None, tail.decode(), _text(refused)
+        )
 
     def _lease_keys(self, scope: Scope) -> tuple[str, ...]:
         return (self._key(scope, "saver"), *self.log_keys(scope))
@@ -207,31 +270,72 @@ class RedisSyncTransport(RedisClient):
     ) -> dict[str, str]:
         key = self._key(scope, name)
         if keys is None:
-            reply = await self.execute("HGETALL", key)
-            pairs = (
-                reply.items() if isinstance(reply, dict) else zip(*[iter(reply)] * 2, strict=True)
+            reply = await self._ask_map(key, "HGETALL", key) or []
+            flat = (
+                [part for pair in reply.items() for part in pair]
+                if isinstance(reply, dict)
+                else reply
             )
-            return {name.decode(): value.decode() for name, value in pairs}
-        names = list(keys)
-        if not names:
-            return {}
-        values = await self.execute("HMGET", key, *names)
-        return {
-            name: value.decode()
-            for name, value in zip(names, values, strict=True)
-            if value is not None
-        }
+            pairs = list(zip(flat[::2], flat[1::2], strict=True))
+        else:
+            names = list(keys)
+            if not names:
+                return {}
+            values = await self._ask_map(key, "HMGET", key, *names) or [None for _ in names]
+            pairs = [(name.encode(), value) for name, value in zip(names, values, strict=True)]
+        return self._readable(key, pairs)
+
+    async def _ask_map(self, key: str, *command: str) -> Any:
+        """The reply to a command that reads the map in `key`; None if it is no map."""
+        try:
+            return await self.execute(*command)
+        except TransportRefused as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+            self._pass_over(f"The key {key} is of another kind, and is replaced")
+            return None
+
+    def _readable(self, key: str, pairs: Iterable[tuple[bytes, bytes | None]]) -> dict[str, str]:
+        readable: dict[str, str] = {}
+        for name, value in pairs:
+            if value is None:
+                continue
+            try:
+                readable[name.decode()] = value.decode()
+            except UnicodeDecodeError:
+                self._pass_over(
+                    f"The field {name[:100]!r} of {key} cannot be read and is passed over"
+                )
+        return readable
 
     async def write_map(
         self, scope: Scope, name: str, values: Mapping[str, str | None], *, keep: bool = False
     ) -> dict[str, str]:
         key = self._key(scope, name)
-        changes = [Command(_map_change(key, field, value, keep)) for field, value in values.items()]
-        for command in changes:
-            self.submit(command)
-        for command in changes:
-            await command.reply
+        changes = [_map_change(key, field, value, keep) for field, value in values.items()]
+        try:
+            await self._change_map(changes)
+        except TransportRefused as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+            self._pass_over(f"The key {key} is of another kind, and is replaced")
+            await self.execute("UNLINK", key)
+            await self._change_map(changes)
         return await self.read_map(scope, name, values)
+
+    async def _change_map(self, changes: Sequence[tuple[str, ...]]) -> None:
+        commands = [Command(change) for change in changes]
+        for command in commands:
+            self.submit(command)
+        for command in commands:
+            await command.reply
+
+    def _pass_over(self, message: str) -> None:
+        """Count something that cannot be read, and say it once."""
+        self.counters["unreadable"] += 1
+        if message not in self._said and len(self._said) < _SAID_MAX:
+            self._said.add(message)
+            self.log.warning("%s", message)
 
     async def expire_room(
         self, scope: Scope, log: str, after_s: float, *, tail: str | None = None
@@ -243,21 +347,29 @@ class RedisSyncTransport(RedisClient):
     async def heartbeat(
         self, replica: str, session: str, *, forget_s: float, keep_s: float
     ) -> ClusterView:
-        session_key = f"{self.prefix}session"
-        claim = Command(("SET", session_key, session, "NX"))
-        keep = Command(("PEXPIRE", session_key, _ms(keep_s)))
-        read = Command(("GET", session_key))
-        for command in (claim, keep, read):
-            self.submit(command)
-        now, scores, refused = await self.call(
-            scripts.HEARTBEAT, [f"{self.prefix}replicas"], replica, _ms(forget_s), _ms(keep_s)
+        claim = self.begin(scripts.SESSION, [f"{self.prefix}session"], session, _ms(keep_s))
+        beat = self.begin(
+            scripts.HEARTBEAT,
+            [f"{self.prefix}replicas"],
+            replica,
+            _ms(forget_s),
+            _ms(keep_s),
+            _MEMBERS_MAX,
         )
-        there = await read.reply
-        beats = {
-            name.decode(): max(0.0, (now - float(score)) / 1000)
-            for name, score in zip(scores[::2], scores[1::2], strict=True)
-        }
-        return ClusterView(there.decode() if there else session, beats, refused.decode())
+        there, replaced = await claim
+        if replaced:
+            self._pass_over("The cluster's session id was no id, and is replaced")
+        now, scores, refused = await beat
+        beats: dict[str, float] = {}
+        for name, score in zip(scores[::2], scores[1::2], strict=True):
+            if (text := _name(name)) is None:
+                self._pass_over(f"{name[:40]!r} is no server's name and is passed over")
+            else:
+                beats[text] = max(0.0, (now - float(score)) / 1000)
+        if refused:
+            # Where Redis takes writes from nobody, the connection is given up.
+            self.refusal(_text(refused))
+        return ClusterView(there.decode(), beats, _text(refused))
 
     async def farewell(self, replica: str) -> None:
         await self.execute("ZREM", f"{self.prefix}replicas", replica)
@@ -304,6 +416,24 @@ async def create_redis_sync_transport(
     return transport
 
 
+def _bearable(error: str) -> bool:
+    """Whether an error of the first commands is mended later on: a script that is not known, and a
+    key of the wrong kind."""
+    return error.startswith(("NOSCRIPT", "WRONGTYPE"))
+
+
+def _text(raw: bytes) -> str:
+    """`raw` as text for people."""
+    return raw.decode(errors="replace")
+
+
+def _name(raw: bytes | None) -> str | None:
+    """`raw` as a name of ours, which is short and of printable ASCII; None if it is none."""
+    if raw and len(raw) <= _NAME_MAX_BYTES and not raw.translate(None, _PRINTABLE):
+        return raw.decode()
+    return None
+
+
 def _appended(log: str, reply: list[bytes]) -> Appended:
     previous, offset = reply
     if not previous:
@@ -313,19 +443,6 @@ def _appended(log: str, reply: list[bytes]) -> Appended:
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
-
-
-def _lease_view(answer: Any) -> LeaseView | TransportError:
-    holder, fence, log, tail, refused, wrong = answer
-    if wrong:
-        return TransportRefused(f"Redis refused a command: {wrong.decode(errors='replace')}")
-    return LeaseView(
-        holder.decode() or None,
-        fence,
-        log.decode() or None,
-        tail.decode(),
-        refused.decode(errors="replace"),
-    )
 
 
 def _entries(raw: Any) -> list[Entry]:
@@ -346,12 +463,7 @@ def _entries(raw: Any) -> list[Entry]:
 
 
 def _offset(raw: bytes | None) -> str | None:
-    try:
-        text = raw.decode() if raw is not None else ""
-        offset_key(text)
-    except ValueError:
-        return None
-    return text
+    return raw.decode() if raw is not None and _OFFSET.fullmatch(raw) else None
 
 
 def _map_change(key: str, field: str, value: str | None, keep: bool) -> tuple[str, ...]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
 COMMANDS = (
     # The connections.
     *("client|setname", "ping", "select"),
     # The scripts; what they call is checked as if the account called it.
-    *("eval", "evalsha"),
+    "evalsha",
     # Logs, checkpoints, maps, leases.
     *("del", "exists", "get", "hdel", "hget", "hgetall", "hincrby", "hmget", "hset", "hsetnx"),
     *("persist", "pexpire", "pttl", "set", "unlink"),
@@ -23,6 +23,8 @@ COMMANDS = (
 """Every command that the transport sends, and none besides: above all none that names keys,
 channels or clients (``SCAN``, ``KEYS``, ``PUBSUB``, ``CLIENT LIST``, ``MONITOR``), for Redis does
 not look at the account's patterns there."""
+
+_EVERYTHING = ("allkeys", "allchannels", "allcommands", "nopass")
 
 CLUSTER_KEYS = ("session", "replicas")
 """What all servers share; nothing of any share is in there."""
@@ -56,7 +58,12 @@ def parse_granted(value: bytes) -> frozenset[str] | None:
 
 
 def account_rules(
-    key_prefix: str, shares: Iterable[str], password_hash: str, *, account: str = ""
+    key_prefix: str,
+    shares: Iterable[str],
+    password_hash: str,
+    *,
+    account: str = "",
+    may_eval: bool = False,
 ) -> list[str]:
     """Return the rules of an account that reaches the `shares` and nothing else.
 
@@ -67,6 +74,7 @@ def account_rules(
         shares: names of shares.
         password_hash: what `hash_password` made of the account's password.
         account: the account's name, if it may read what is granted to it.
+        may_eval: whether it may run any script; otherwise somebody else has to load the scripts.
     """
     inside = [f"{_literal(key_prefix + share)}:*" for share in shares]
     common = [_literal(key_prefix + key) for key in CLUSTER_KEYS]
@@ -78,7 +86,19 @@ def account_rules(
         *(f"&{pattern}" for pattern in inside),
         "-@all",
         *(f"+{command}" for command in COMMANDS),
+        *(["+eval"] if may_eval else []),
     ]
+
+
+def has_rules(listed: Sequence[str], rules: Sequence[str]) -> bool:
+    """Return whether an account has these rights and no others.
+
+    Args:
+        listed: the words of the account's line in the answer to ``ACL LIST``.
+        rules: what `account_rules` returns.
+    """
+    rights = {word for word in listed if word[0] in "~%&+#" or word in _EVERYTHING}
+    return "on" in listed and rights == {rule for rule in rules if rule[0] in "~%&+#"}
 
 
 def _literal(text: str) -> str:

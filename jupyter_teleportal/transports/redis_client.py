@@ -25,17 +25,31 @@ from redis.backoff import NoBackoff
 from ..errors import SettingsError, TransportError, TransportRefused, TransportUnavailable
 from ..model import Scope
 from . import redis_scripts as scripts
-from .base import Listener, TransportBase, TransportState, loop_time
+from .base import Listener, TransportBase, TransportState, loop_time, passes_through
+from .redis_refusals import CLUSTER, SCRIPTS_MISSING, SENTINEL, lacks_right, serves_nobody
 from .redis_wire import ErrorReply, Wire
 
 DEFAULT_KEY_PREFIX = "teleportal:sync:"
 LARGE_BYTES = 1024 * 1024
 _LOOKS = 3
 _LOOK_PAUSE_S = 0.02
-_NOT_READY = "LOADING"
-"""How the error begins that says that this Redis is not ready yet."""
-
+_CAUSES_MAX = 10
 _LOST = (redis_errors.ConnectionError, redis_errors.TimeoutError, OSError, asyncio.TimeoutError)
+
+# redis-py takes the first word off the errors that it knows.
+_FIRST_WORDS = {
+    redis_errors.ReadOnlyError: "READONLY",
+    redis_errors.NoPermissionError: "NOPERM",
+    redis_errors.NoScriptError: "NOSCRIPT",
+    redis_errors.OutOfMemoryError: "OOM",
+    redis_errors.MovedError: "MOVED",
+    redis_errors.AskError: "ASK",
+    redis_errors.MasterDownError: "MASTERDOWN",
+    redis_errors.ClusterDownError: "CLUSTERDOWN",
+    redis_errors.ClusterCrossSlotError: "CROSSSLOT",
+    redis_errors.AuthenticationError: "WRONGPASS",
+    redis_errors.BusyLoadingError: "LOADING",
+}
 
 
 @dataclass(frozen=True)
@@ -94,6 +108,7 @@ class Command:
         self.convert = convert
         self.reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.sent_at = 0.0
+        self.with_its_source = False
 
     @property
     def large(self) -> bool:
@@ -109,6 +124,7 @@ class Command:
         arguments = ("EVAL", self.script.source, *self.arguments[2:])
         again = Command(arguments, convert=self.convert)
         again.reply = self.reply
+        again.with_its_source = True
         return again
 
     def finish(self, reply: Any) -> None:
@@ -119,6 +135,8 @@ class Command:
             self.reply.set_result(reply if self.convert is None else self.convert(reply))
         except TransportError as error:
             _fail(self.reply, error)
+        except Exception as error:  # noqa: BLE001 (whatever it is, it is about this reply alone)
+            _fail(self.reply, TransportRefused(f"Redis' answer cannot be read: {error!r}"))
 
 
 class RedisClient(TransportBase):
@@ -148,7 +166,9 @@ class RedisClient(TransportBase):
         self._options = RedisOptions.parse(options or {})
         self._commands: deque[Command] = deque()
         self._listeners: dict[str, tuple[Scope, Listener]] = {}
-        self._confirmations: dict[str, asyncio.Future[None]] = {}
+        self._confirmations: deque[tuple[str, asyncio.Future[None]]] = deque()
+        """In the order in which they were asked for."""
+        self._lost: asyncio.Future[None] | None = None
         self._command_wire: Wire | None = None
         self._channel_wire: Wire | None = None
         self._heard = 0.0
@@ -156,6 +176,8 @@ class RedisClient(TransportBase):
         self._bulk_lock = asyncio.Lock()
         self._runner: asyncio.Task[None] | None = None
         self._attempted = asyncio.Event()
+        self._causes: set[str] = set()
+        """What the log was told of the present outage."""
         # Made once here, so that a wrong URL or option is an error of whoever configured it.
         self._command_client = self._make_client("command", self._options.command_timeout_s)
         self._channel_client = self._make_client("subscribe", self._options.command_timeout_s)
@@ -201,15 +223,39 @@ class RedisClient(TransportBase):
     async def start(self) -> None:
         if self._runner is None:
             self._set_state(TransportState.DEGRADED)
-            self._runner = asyncio.create_task(self._run(), name="teleportal-redis")
+            self._begin_to_run()
         await self._attempted.wait()
 
+    def _begin_to_run(self) -> None:
+        self._runner = asyncio.create_task(self._run(), name="teleportal-redis")
+        self._runner.add_done_callback(self._runner_ended)
+
+    def _runner_ended(self, runner: asyncio.Task[None]) -> None:
+        """The task that keeps the connections has ended. It never does so by itself; whoever may
+        have ended it, it is begun again."""
+        if runner is not self._runner:
+            return  # closed
+        error = None if runner.cancelled() else runner.exception()
+        self.counters["restarts"] += 1
+        self.log.error(
+            "The task that keeps the connections to Redis ended, and is begun again: %r",
+            error or "it was cancelled",
+            exc_info=error,
+        )
+        self._disconnected(error or RuntimeError("the task that keeps the connections ended"))
+        self._attempted.set()
+        asyncio.get_running_loop().call_later(self._options.backoff_cap_s, self._run_again, runner)
+
+    def _run_again(self, ended: asyncio.Task[None]) -> None:
+        if self._runner is ended:
+            self._begin_to_run()
+
     async def aclose(self) -> None:
-        if self._runner is not None:
-            self._runner.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._runner
-            self._runner = None
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            runner.cancel()
+            # Unlike `await runner`, this tells the runner's cancellation from the caller's.
+            await asyncio.gather(runner, return_exceptions=True)
         self._set_state(TransportState.LOCAL)
         self._fail_waiting(TransportUnavailable("the Redis transport is closed"))
         for client in (self._command_client, self._channel_client, self._bulk):
@@ -224,40 +270,55 @@ class RedisClient(TransportBase):
 
     async def _run(self) -> None:
         """Connect, serve until something breaks, pause, and again."""
-        pause_s = self._options.backoff_base_s
+        options = self._options
+        pause_s = options.backoff_base_s
         while True:
+            connected_at = None
             try:
-                async with self._connected():
-                    pause_s = self._options.backoff_base_s
+                async with self._connected() as lost:
+                    connected_at = loop_time()
                     async with anyio.create_task_group() as tasks:
                         tasks.start_soon(self._read_replies)
                         tasks.start_soon(self._read_channels)
                         tasks.start_soon(self._watch_commands)
                         tasks.start_soon(self._ping)
-            except Exception as error:  # noqa: BLE001 (logged there, and tried again)
+                        await lost
+            except BaseException as error:
+                if passes_through(error):
+                    raise
                 self._disconnected(error)
             finally:
                 self._attempted.set()
+            if connected_at is not None and loop_time() - connected_at > 2 * options.backoff_cap_s:
+                # It has proved itself; one that is lost right after it was made has not.
+                pause_s = options.backoff_base_s
             await asyncio.sleep(pause_s * (0.5 + secrets.randbelow(1000) / 1000))
-            pause_s = min(2 * pause_s, self._options.backoff_cap_s)
+            pause_s = min(2 * pause_s, options.backoff_cap_s)
 
     @contextlib.asynccontextmanager
-    async def _connected(self) -> AsyncIterator[None]:
+    async def _connected(self) -> AsyncIterator[asyncio.Future[None]]:
+        """The connections; what is yielded fails when they are of no use any more."""
         options = self._options
+        lost = asyncio.get_running_loop().create_future()
         try:
             with anyio.fail_after(options.connect_timeout_s + options.command_timeout_s):
                 self._command_wire = await self._wire(self._command_client)
+                await self._prove(self._command_wire)
                 self._channel_wire = await self._wire(self._channel_client)
                 channels = list(self._listeners)
                 for channel in channels:
                     self._channel_wire.send(("SUBSCRIBE", channel))
                 await self._await_confirmations(self._channel_wire, channels)
             self._heard = loop_time()
+            self._lost = lost
             self.log.info("Connected to Redis at %s", self.address)
             self._set_state(TransportState.CONNECTED)
             self._attempted.set()
-            yield
+            yield lost
         finally:
+            self._lost = None
+            if not lost.cancel() and not lost.cancelled():
+                lost.exception()  # It may not be what ended the connection.
             self._command_wire = self._channel_wire = None
             with anyio.CancelScope(shield=True), anyio.move_on_after(1):
                 for client in (self._command_client, self._channel_client):
@@ -267,9 +328,45 @@ class RedisClient(TransportBase):
                 if self._bulk is not None:
                     await self._bulk.connection_pool.disconnect()
 
+    async def _prove(self, wire: Wire) -> None:
+        """See, before the state becomes `CONNECTED`, whether this Redis does what is needed.
+
+        Raises:
+            TransportUnavailable: if it does not.
+        """
+
+    def refusal(self, error: str) -> TransportError:
+        """Return what Redis' `error` means for whoever asked. If it means that this Redis serves
+        nobody, the connections are given up and made again: after a failover, the address leads
+        elsewhere."""
+        why = serves_nobody(error)
+        if why is None:
+            return TransportRefused(f"Redis refused a command: {error}")
+        return self._give_up(why)
+
+    def _give_up(self, why: str) -> TransportUnavailable:
+        if self._lost is not None and not self._lost.done():
+            self._lost.set_exception(TransportUnavailable(why))
+        return TransportUnavailable(f"Redis at {self.address}: {why}")
+
+    @staticmethod
+    async def ask(wire: Wire, *commands: tuple[Any, ...]) -> list[Any]:
+        """Return the replies to `commands`, on a connection that is not in use yet; an
+        `ErrorReply` where Redis refuses one."""
+        for command in commands:
+            wire.send(command)
+        replies: list[Any] = []
+        while len(replies) < len(commands):
+            new = await wire.read()
+            replies += [reply for reply in new if not isinstance(reply, PushNotification)]
+        return replies
+
     async def _wire(self, client: Redis) -> Wire:
         pool: Any = client.connection_pool
         connection = await pool.get_connection()
+        mode = (getattr(connection, "handshake_metadata", None) or {}).get(b"mode")
+        if mode in (b"cluster", b"sentinel"):
+            raise TransportUnavailable(CLUSTER if mode == b"cluster" else SENTINEL)
         # Whether it answers, and not that it is loading its data.
         await connection.send_command("PING")
         await connection.read_response()
@@ -293,16 +390,20 @@ class RedisClient(TransportBase):
         self.log.warning("Redis refuses the channel %s: %s", channel, error)
         return TransportRefused(f"Redis refused the channel {channel}: {error}")
 
-    def _disconnected(self, error: Exception) -> None:
+    def _disconnected(self, error: BaseException) -> None:
         self._problem = f"Redis at {self.address}: {_cause(error)}"
         self._fail_waiting(TransportUnavailable(self._problem))
-        if self._state is TransportState.CONNECTED or not self._attempted.is_set():
+        began = self._state is TransportState.CONNECTED or not self._attempted.is_set()
+        if began:
             self.counters["outages"] += 1
+            self._causes.clear()
+        if (cause := _cause(error)) not in self._causes and len(self._causes) < _CAUSES_MAX:
+            self._causes.add(cause)
             self.log.warning(
                 "Redis at %s cannot be reached (%s); documents stay editable on this server and "
                 "are shared again when it is back",
                 self.address,
-                _cause(error),
+                cause,
             )
         if self._state is not TransportState.DEGRADED:
             self._set_state(TransportState.DEGRADED)
@@ -311,7 +412,7 @@ class RedisClient(TransportBase):
         for command in self._commands:
             _fail(command.reply, error)
         self._commands.clear()
-        for confirmation in self._confirmations.values():
+        for _, confirmation in self._confirmations:
             _fail(confirmation, error)
         self._confirmations.clear()
 
@@ -333,11 +434,10 @@ class RedisClient(TransportBase):
         text = str(reply)
         if text.startswith("NOSCRIPT") and command.script is not None:
             self._put(wire, command.with_source())
-        elif text.startswith(_NOT_READY):
-            _fail(command.reply, TransportUnavailable(f"Redis at {self.address}: {text}"))
-            raise ConnectionError(text)
+        elif command.with_its_source and lacks_right(text) and "eval" in text:
+            _fail(command.reply, self._give_up(SCRIPTS_MISSING))
         else:
-            _fail(command.reply, TransportRefused(f"Redis refused a command: {text}"))
+            _fail(command.reply, self.refusal(text))
 
     async def _watch_commands(self) -> None:
         """Give the connection up when an answer takes too long."""
@@ -407,7 +507,23 @@ class RedisClient(TransportBase):
         try:
             return await self._on(client, command)
         except redis_errors.NoScriptError:
-            return await self._on(client, command.with_source())
+            try:
+                return await self._on(client, command.with_source())
+            except redis_errors.NoPermissionError as error:
+                if "eval" in str(error):
+                    raise self._give_up(SCRIPTS_MISSING) from error
+                raise
+
+    @staticmethod
+    async def hash_fields(client: Any, key: str, *names: str) -> list[Any] | None:
+        """Return fields of a hash, read on the connection for bulk; None if it is no hash."""
+        try:
+            fields: list[Any] = await client.execute_command("HMGET", key, *names)
+        except redis_errors.ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+            return None
+        return fields
 
     async def _on(self, client: Redis, command: Command) -> Any:
         return await client.execute_command(*command.arguments)  # type: ignore[no-untyped-call]
@@ -433,10 +549,9 @@ class RedisClient(TransportBase):
                     self._on_push(reply)
 
     def _channel_error(self, error: ErrorReply) -> None:
-        # Confirmations come in the order in which they were asked for.
         if self._confirmations and str(error).startswith("NOPERM"):
-            channel = next(iter(self._confirmations))
-            _fail(self._confirmations.pop(channel), self._refused(channel, error))
+            channel, confirmation = self._confirmations.popleft()
+            _fail(confirmation, self._refused(channel, error))
         else:
             raise ConnectionError(str(error))
 
@@ -465,7 +580,8 @@ class RedisClient(TransportBase):
                 scope, listener = subscription
                 self._deliver(scope, listener, push[2])
         elif kind == b"subscribe":
-            confirmation = self._confirmations.pop(channel, None)
+            waiting = self._confirmations
+            confirmation = waiting.popleft()[1] if waiting and waiting[0][0] == channel else None
             if confirmation is not None and not confirmation.done():
                 confirmation.set_result(None)
 
@@ -475,11 +591,10 @@ class RedisClient(TransportBase):
         wire = self._channel_wire
         if wire is None or self._state is not TransportState.CONNECTED:
             raise TransportUnavailable(f"not connected to Redis at {self.address}")
-        confirmation = self._confirmations.get(channel)
-        if confirmation is None:
-            confirmation = asyncio.get_running_loop().create_future()
-            self._confirmations[channel] = confirmation
-            wire.send(("SUBSCRIBE", channel))
+        # Sent even if one is under way, which may be followed by the end of that subscription.
+        confirmation: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._confirmations.append((channel, confirmation))
+        wire.send(("SUBSCRIBE", channel))
         try:
             await asyncio.wait_for(asyncio.shield(confirmation), self._options.command_timeout_s)
         except asyncio.TimeoutError as error:
@@ -509,7 +624,7 @@ class RedisClient(TransportBase):
             except _LOST as error:
                 raise TransportUnavailable(f"Redis at {self.address}: {_cause(error)}") from error
             except redis_errors.RedisError as error:
-                raise TransportRefused(f"Redis refused a command: {error}") from error
+                raise self.refusal(_words(error)) from error
 
     # -- names -----------------------------------------------------------------------------
 
@@ -534,8 +649,18 @@ def _fail(future: asyncio.Future[Any], error: Exception) -> None:
         future.exception()
 
 
+def _words(error: BaseException) -> str:
+    """The text of an error of redis-py, as Redis has said it."""
+    text = str(error)
+    for kind, word in _FIRST_WORDS.items():
+        if isinstance(error, kind) and not text.startswith(word):
+            return f"{'NOAUTH' if text.startswith('Authentication required') else word} {text}"
+    return text
+
+
 def _cause(error: BaseException) -> str:
     """The text of the innermost error of a task group's error."""
     while isinstance(nested := getattr(error, "exceptions", None), tuple | list) and nested:
         error = nested[0]
-    return str(error) or type(error).__name__
+    words = _words(error)
+    return serves_nobody(words) or words or type(error).__name__

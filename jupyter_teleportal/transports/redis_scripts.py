@@ -46,11 +46,45 @@ class Script:
         return ("EVALSHA", self.sha, len(keys), *keys, *arguments)
 
 
+# What is no log is made one again: a log's id that is none stands for content of an unknown
+# lineage; a stream that is none, or takes no entries any more, begins anew, with another id, so
+# that all who have the room open put into it what they hold. A checkpoint is kept either way.
+_LOG = """
+local function is_error(reply, word)
+  return type(reply) == 'table' and reply.err and string.find(reply.err, word, 1, true)
+end
+local function set_log(checkpoint_key, log)
+  redis.call('HSET', checkpoint_key, 'log', log, 'offset', '0-0')
+  redis.call('HDEL', checkpoint_key, 'tail')
+  return log
+end
+local function renew(log_key, checkpoint_key, log)
+  local lineage = string.match(log, '^[^/]*')
+  local renewed = set_log(checkpoint_key, lineage .. '/' .. string.sub(redis.sha1hex(log), 1, 8))
+  redis.call('UNLINK', log_key)
+  return renewed
+end
+local function log_there(log_key, checkpoint_key)
+  local log = redis.pcall('HGET', checkpoint_key, 'log')
+  if is_error(log, 'WRONGTYPE') then return nil end
+  if type(log) == 'table' then return redis.call('HGET', checkpoint_key, 'log') end
+  if not log then return nil end
+  if #log > 200 or not string.find(log, '^[!-~]+$') then
+    log = set_log(checkpoint_key, 'found-' .. redis.sha1hex(log) .. '/1')
+  end
+  if is_error(redis.pcall('XLEN', log_key), 'WRONGTYPE') then
+    log = renew(log_key, checkpoint_key, log)
+  end
+  return log
+end
+"""
+
 _TAIL = """
 local function tail(log_key, checkpoint_key)
   if redis.call('XLEN', log_key) == 0 then return '0-0' end
   local known = redis.call('HGET', checkpoint_key, 'tail') or '0-0'
-  if redis.call('XRANGE', log_key, '(' .. known, '+', 'COUNT', 1)[1] then
+  local behind = redis.pcall('XRANGE', log_key, '(' .. known, '+', 'COUNT', 1)
+  if behind.err or behind[1] then
     known = redis.call('XREVRANGE', log_key, '+', '-', 'COUNT', 1)[1][1]
   end
   return known
@@ -60,7 +94,8 @@ end
 # An entry's envelope, as codec.EntryEnvelope reads it. Redis cuts a subscriber off that has over
 # 32 MB queued, so a large payload is announced by its offset alone.
 _APPEND = (
-    _TAIL
+    _LOG
+    + _TAIL
     + """
 local function append(log, replica, payload, channel, inline_max)
   local previous = tail(KEYS[1], KEYS[2])
@@ -82,9 +117,17 @@ APPEND = Script(
     "log_id replica payload channel inline_max_bytes",
     _APPEND
     + """
-local log = redis.call('HGET', KEYS[2], 'log')
+local log = log_there(KEYS[1], KEYS[2])
 if log ~= ARGV[1] then return {'', log or ''} end
-local appended = append(log, ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]))
+local done, appended = pcall(append, log, ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]))
+if not done then
+  local wrong = type(appended) == 'table' and appended.err or tostring(appended)
+  -- Somebody has added an entry with the last of all offsets.
+  if string.find(wrong, 'exhausted', 1, true) or string.find(wrong, 'must be greater', 1, true) then
+    return {'', renew(KEYS[1], KEYS[2], log)}
+  end
+  return redis.error_reply(wrong)
+end
 -- After the entry: a script that has written before may fill a Redis that is full.
 for _, key in ipairs(KEYS) do redis.call('PERSIST', key) end
 return appended
@@ -96,8 +139,11 @@ SEED = Script(
     "new_log_id replica payload channel inline_max_bytes",
     _APPEND
     + """
-local log = redis.call('HGET', KEYS[2], 'log')
+local log = log_there(KEYS[1], KEYS[2])
 if log then return {0, log, tail(KEYS[1], KEYS[2])} end
+if is_error(redis.pcall('HSET', KEYS[2], 'log', ARGV[1], 'offset', '0-0'), 'WRONGTYPE') then
+  redis.call('UNLINK', KEYS[2])
+end
 redis.call('HSET', KEYS[2], 'log', ARGV[1], 'offset', '0-0')
 redis.call('UNLINK', KEYS[1])
 redis.call('PERSIST', KEYS[3])
@@ -110,8 +156,9 @@ return {1, ARGV[1], append(ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 READ = Script(
     "log checkpoint",
     "log_id first max_entries max_bytes",
-    """
-local log = redis.call('HGET', KEYS[2], 'log')
+    _LOG
+    + """
+local log = log_there(KEYS[1], KEYS[2])
 if log ~= ARGV[1] then return {'', log or ''} end
 local max_entries, max_bytes = tonumber(ARGV[3]), tonumber(ARGV[4])
 local entries, bytes, largest, first, count = {}, 0, 1, ARGV[2], 1
@@ -143,7 +190,7 @@ local log = redis.call('HGET', KEYS[1], 'log')
 if log ~= ARGV[1] then return {'', log or ''} end
 local function numbers(offset)
   local ms, sequence = string.match(offset, '^(%d+)-(%d+)$')
-  return tonumber(ms), tonumber(sequence)
+  return tonumber(ms or 0), tonumber(sequence or 0)
 end
 local ms, sequence = numbers(ARGV[2])
 local known_ms, known_sequence = numbers(redis.call('HGET', KEYS[1], 'offset') or '0-0')
@@ -171,10 +218,21 @@ return {'OK'}
 LEASES = Script(
     "saver log checkpoint saved*",
     "replica lease_ms keep_ms wanted*",
-    _TAIL
+    _LOG
+    + _TAIL
     + """
+local function holder_of(saver, ttl)
+  local value = redis.pcall('GET', saver)
+  if type(value) == 'table' and not is_error(value, 'WRONGTYPE') then redis.call('GET', saver) end
+  -- What does not end, or only long after any lease would, was not taken by a server.
+  local left = redis.call('PTTL', saver)
+  if type(value) ~= 'string' or #value > 200 or left < 0 or left > 10 * tonumber(ttl) then
+    return nil
+  end
+  return string.match(value, '^([!-~]+) (%d+)$')
+end
 local function lease(saver, log, checkpoint, saved, replica, ttl, keep, want)
-  local holder, fence = string.match(redis.call('GET', saver) or '', '^(%S+) (%d+)$')
+  local holder, fence = holder_of(saver, ttl)
   local refused = ''
   -- A Redis that takes nothing more can still say how things are.
   local function try(...)
@@ -187,6 +245,15 @@ local function lease(saver, log, checkpoint, saved, replica, ttl, keep, want)
   end
   if not holder and want == '1' then
     local next = try('HINCRBY', saved, 'fence', 1)
+    if string.find(refused, 'WRONGTYPE', 1, true) then
+      refused = ''
+      redis.call('UNLINK', saved)
+      next = try('HINCRBY', saved, 'fence', 1)
+    elseif string.find(refused, 'integer') or string.find(refused, 'overflow') then
+      refused = ''
+      next = redis.call('TIME')[1]
+      try('HSET', saved, 'fence', next)
+    end
     if next and try('SET', saver, replica .. ' ' .. next, 'PX', ttl) then
       holder, fence = replica, next
     end
@@ -205,8 +272,9 @@ local function lease(saver, log, checkpoint, saved, replica, ttl, keep, want)
       if left > 0 and left < tonumber(keep) / 2 then redis.call('PEXPIRE', key, keep) end
     end
   end
-  return {holder or '', tonumber(fence or 0), redis.call('HGET', checkpoint, 'log') or '',
-          tail(log, checkpoint), refused, ''}
+  local there = log_there(log, checkpoint) or ''
+  local ends = there ~= '' and tail(log, checkpoint) or '0-0'
+  return {holder or '', tonumber(fence or 0), there, ends, refused, ''}
 end
 local answers = {}
 for room = 1, #KEYS / 4 do
@@ -226,11 +294,17 @@ return answers
 MARK_SAVED = Script(
     "log checkpoint saved",
     "log_id offset keep_ms field_or_value*",
-    _TAIL
+    _LOG
+    + _TAIL
     + """
-local log = redis.call('HGET', KEYS[2], 'log')
+local log = log_there(KEYS[1], KEYS[2])
 if log ~= ARGV[1] then return {'', log or ''} end
-redis.call('HSET', KEYS[3], 'offset', ARGV[2], unpack(ARGV, 4))
+local noted = redis.pcall('HSET', KEYS[3], 'offset', ARGV[2], unpack(ARGV, 4))
+if is_error(noted, 'WRONGTYPE') then
+  redis.call('UNLINK', KEYS[3])
+  noted = redis.pcall('HSET', KEYS[3], 'offset', ARGV[2], unpack(ARGV, 4))
+end
+if type(noted) == 'table' then return noted end
 if tail(KEYS[1], KEYS[2]) == ARGV[2] then
   for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, ARGV[3]) end
 end
@@ -242,9 +316,10 @@ return {'OK'}
 EXPIRE = Script(
     "log checkpoint saved",
     "log_id tail after_ms",
-    _TAIL
+    _LOG
+    + _TAIL
     + """
-local log = redis.call('HGET', KEYS[2], 'log')
+local log = log_there(KEYS[1], KEYS[2])
 if log ~= ARGV[1] then return {'', log or ''} end
 if ARGV[2] ~= '' and tail(KEYS[1], KEYS[2]) ~= ARGV[2] then return {'', log} end
 if tonumber(ARGV[3]) > 0 then
@@ -256,20 +331,43 @@ return {'OK'}
 """,
 )
 
+# The members that were heard of last, if they are many. A score of the far future is nobody's.
 HEARTBEAT = Script(
     "replicas",
-    "replica forget_ms keep_ms",
+    "replica forget_ms keep_ms max_members",
     """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- A Redis that takes nothing more can still say who is there.
 local taken = redis.pcall('ZADD', KEYS[1], now, ARGV[1])
+if type(taken) == 'table' and taken.err and string.find(taken.err, 'WRONGTYPE', 1, true) then
+  redis.call('UNLINK', KEYS[1])
+  taken = redis.call('ZADD', KEYS[1], now, ARGV[1])
+end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], now + ARGV[2], '+inf')
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
-return {now, redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES'),
+return {now, redis.call('ZRANGE', KEYS[1], -ARGV[4], -1, 'WITHSCORES'),
         type(taken) == 'table' and taken.err or ''}
 """,
 )
 
-SCRIPTS = (APPEND, SEED, READ, COMPACT, TRIM, EXPIRE, LEASES, MARK_SAVED, HEARTBEAT)
+# The cluster's session id: the one that is there, or `session` in place of none or of what is none.
+# The second item tells whether something was replaced.
+SESSION = Script(
+    "session",
+    "session keep_ms",
+    """
+local there = redis.pcall('GET', KEYS[1])
+if type(there) == 'string' and #there <= 200 and string.find(there, '^[!-~]+$') then
+  redis.pcall('PEXPIRE', KEYS[1], ARGV[2])
+  return {there, 0}
+end
+-- One that takes nothing more is no reason to stay without a session.
+redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return {ARGV[1], there and 1 or 0}
+""",
+)
+
+SCRIPTS = (APPEND, SEED, READ, COMPACT, TRIM, EXPIRE, LEASES, MARK_SAVED, HEARTBEAT, SESSION)
 """All of them, for whoever loads them for others."""

@@ -17,6 +17,9 @@ from support.jupyter_process import JupyterProcess
 from support.processes import GRACE_SECONDS
 from support.redis_server import RedisServer
 
+CONFINED_TO = ("default", "mine", "s", "share", "team1", "team2")
+"""The shares that tests share."""
+
 MakeServer = Callable[..., Awaitable[JupyterProcess]]
 
 
@@ -33,6 +36,17 @@ def seed() -> int:
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     """A started Redis with an append-only file."""
     server = RedisServer(tmp_path / "redis")
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def confined_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A started Redis whose `url` is that of an account with the rights that a hub gives."""
+    server = RedisServer(tmp_path / "redis", shares=CONFINED_TO)
     server.start()
     try:
         yield server

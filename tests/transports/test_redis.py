@@ -236,34 +236,6 @@ async def test_a_killed_connection_for_reads_is_made_again(
     assert connection_count(redis_server) == 3
 
 
-@pytest.mark.parametrize("name", ["log", "checkpoint", "saved", "saver"])
-async def test_a_key_of_a_wrong_type_harms_its_room_only(
-    redis_server: RedisServer, transport: RedisSyncTransport, name: str
-) -> None:
-    log = await seeded(transport)
-    with redis_server.cli() as client:
-        client.delete(key(name))
-        client.rpush(key(name), "not what it should be")
-    room_calls = [
-        transport.append_log(ROOM, log, "a", b"x"),
-        transport.read_log(ROOM, None, ZERO_OFFSET),
-        transport.hold_lease(ROOM, "a", want=True, ttl_s=6, keep_s=KEEP_S),
-        transport.mark_saved(ROOM, log, "1-0", {"hash": "x"}, KEEP_S),
-        transport.read_map(ROOM, "saved"),
-    ]
-    results = await asyncio.gather(
-        *room_calls,
-        *(works(transport, Scope("team1", f"{n}")) for n in range(5)),
-        return_exceptions=True,
-    )
-    assert results[5:] == [True] * 5
-    errors = [result for result in results[:5] if isinstance(result, BaseException)]
-    assert errors
-    assert {type(error) for error in errors} == {TransportRefused}
-    assert all("WRONGTYPE" in str(error) for error in errors)
-    assert transport.state is CONNECTED
-
-
 async def test_a_page_of_a_log_is_bounded_by_its_bytes(
     transport: RedisSyncTransport, redis_server: RedisServer
 ) -> None:
@@ -287,21 +259,6 @@ async def test_a_page_of_a_log_is_bounded_by_its_bytes(
     assert max(others) < 1_500_000
     read = await transport.read_log(ROOM, None, ZERO_OFFSET)
     assert [len(payload) for payload in read.payloads] == [4, *sizes]
-
-
-async def test_leases_that_are_asked_for_together_fail_one_by_one(
-    redis_server: RedisServer, transport: RedisSyncTransport
-) -> None:
-    rooms = [Scope("team1", f"{n}") for n in range(3)]
-    with redis_server.cli() as client:
-        client.rpush("teleportal:sync:team1:{1}:saver", "not what it should be")
-    wishes = [LeaseWish(room, want=True) for room in rooms]
-    first, broken, last = await transport.hold_leases(wishes, "a", ttl_s=6, keep_s=KEEP_S)
-    assert isinstance(first, LeaseView)
-    assert isinstance(last, LeaseView)
-    assert first.holder == last.holder == "a"
-    assert isinstance(broken, TransportRefused)
-    assert "WRONGTYPE" in str(broken)
 
 
 async def test_scripts_that_redis_has_forgotten_are_sent_again(

@@ -6,6 +6,12 @@ import pytest
 
 from jupyter_teleportal import diagnosis
 from jupyter_teleportal.diagnosis import Check, Result
+from jupyter_teleportal.transports.redis_refusals import (
+    CLUSTER,
+    SCRIPTS_MISSING,
+    SENTINEL,
+    useless,
+)
 
 MIB = 1024 * 1024
 
@@ -19,6 +25,14 @@ MIB = 1024 * 1024
         ("Error -2 connecting to nowhere:6379. Name or service not known.", "host's name"),
         ("LOADING Redis is loading the dataset in memory", "wait"),
         ("Error 111 connecting to localhost:1. Connection refused.", "runs there"),
+        (useless("READONLY You can't write against a read only replica."), "primary"),
+        (useless("MOVED 1 127.0.0.1:1"), "no cluster"),
+        (useless("MISCONF Redis is configured to save RDB snapshots"), "disk"),
+        (useless("ERR max number of clients reached"), "maxclients"),
+        (useless("NOPERM User x has no permissions to run the 'zrem' command"), "ACL SETUSER"),
+        (CLUSTER, "no cluster"),
+        (SENTINEL, "not a Sentinel"),
+        (SCRIPTS_MISSING, "hub"),
     ],
 )
 def test_redis_that_cannot_be_used(reason: str, mend: str):

@@ -58,6 +58,7 @@ FLOORS: dict[int, set[str]] = {
         "transports.noop",
         "transports.redis",
         "transports.redis_acl",
+        "transports.redis_refusals",
         "transports.redis_client",
         "transports.redis_scripts",
         "transports.redis_wire",
