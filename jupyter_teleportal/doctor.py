@@ -174,7 +174,7 @@ async def _redis(
         url=url or None,
         key_prefix=extension.key_prefix,
         log=log,
-        options=extension.redis_options,
+        options=extension.connection,
     )
     checks: list[Check] = []
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from jupyter_server.extension.application import ExtensionApp
 from traitlets import Dict, Float, Int, Unicode
 from traitlets.traitlets import TraitType
 
+from . import redaction
 from .client_limits import ClientLimits
 from .errors import SettingsError, TeleportalError
 from .handlers import HealthHandler, StatusHandler
@@ -22,6 +24,9 @@ from .settings import (
     is_hub_server,
 )
 from .shares import Shares
+
+# Whatever is logged before this extension has its settings may show all settings.
+redaction.install(os.environ.get("JUPYTER_TELEPORTAL_REDIS_URL", ""))
 
 if TYPE_CHECKING:
     from .file_ids import FileRegistry
@@ -64,6 +69,14 @@ class TeleportalExtension(ExtensionApp):
         other keyword of redis-py's client, and connect_timeout_s, command_timeout_s,
         bulk_timeout_s, ping_interval_s, backoff_base_s, backoff_cap_s (seconds). With a host in
         here no URL is needed.""",
+    )
+
+    redis_password_file = Unicode(
+        "",
+        config=True,
+        help="""A file with Redis' password, in place of one in redis_url or redis_options. It is
+        read whenever a connection is made, so that a new password needs no restart. Defaults to
+        the environment variable JUPYTER_TELEPORTAL_REDIS_PASSWORD_FILE.""",
     )
 
     key_prefix = Unicode(
@@ -401,12 +414,25 @@ class TeleportalExtension(ExtensionApp):
 
             url = ensure_embedded()
             self._embedded = True
+        if redaction.password_on_command_line(sys.argv):
+            self.log.warning(
+                "Redis' password is on the command line, where every user of this machine can read "
+                "it; move it to redis_password_file, a configuration file or "
+                "JUPYTER_TELEPORTAL_REDIS_URL"
+            )
         self.log.debug("redis_options: %s", describe_options(self.redis_options))
         (point, *_) = found
         transport: SyncTransport = point.load()(
-            url=url or None, key_prefix=self.key_prefix, log=self.log, options=self.redis_options
+            url=url or None, key_prefix=self.key_prefix, log=self.log, options=self.connection
         )
         return transport
+
+    @property
+    def connection(self) -> dict[str, Any]:
+        """The options of the connection, with the file of the password."""
+        named = os.environ.get("JUPYTER_TELEPORTAL_REDIS_PASSWORD_FILE", "")
+        file = self.redis_password_file or named
+        return {**self.redis_options, **({"password_file": file} if file else {})}
 
     def _install_seam(self) -> None:
         from .rooms import Seam, check_upstream

@@ -40,6 +40,7 @@ from traitlets import Bool, Callable, Dict, Float, TraitError, Unicode, Union, d
 from traitlets.config import Config, LoggingConfigurable
 from traitlets.utils.importstring import import_item
 
+from . import redaction
 from .errors import SettingsError, TransportError, TransportUnavailable
 from .hub_groups import GroupShares, usable_shares
 from .settings import check_key_prefix
@@ -56,6 +57,8 @@ from .transports.redis_client import DEFAULT_KEY_PREFIX, RedisClient
 from .transports.redis_scripts import SCRIPTS
 
 URL_VARIABLE = "JUPYTER_TELEPORTAL_HUB_REDIS_URL"
+# The hub logs its whole configuration with --debug.
+redaction.install(os.environ.get(URL_VARIABLE, ""))
 LOOK_INTERVAL_S = 30.0
 _STATE = "teleportal"
 
@@ -355,6 +358,7 @@ class GroupSharing(_Part):
             await self._all_accounts().remove(name)
             return
         password = secrets.token_urlsafe(32)
+        redaction.SECRETS.add({password})
         account = Account(name, tuple(shares.values()), hash_password(password))
         self._url = with_credentials(self.server_redis_url, name, password)
         self._use(account, account.shares)

@@ -21,9 +21,11 @@ from redis import exceptions as redis_errors
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.credentials import CredentialProvider
 
 from ..errors import SettingsError, TransportError, TransportRefused, TransportUnavailable
 from ..model import Scope
+from ..redaction import SECRETS, check_url, passwords_in_options, passwords_in_url
 from . import redis_scripts as scripts
 from .base import Listener, TransportBase, TransportState, loop_time, passes_through
 from .redis_refusals import CLUSTER, SCRIPTS_MISSING, SENTINEL, lacks_right, serves_nobody
@@ -94,6 +96,58 @@ class RedisOptions:
         return cls(client, **ours)
 
 
+class PasswordFile(CredentialProvider):
+    """The password in a file, read whenever a connection is made."""
+
+    def __init__(self, path: str) -> None:
+        """
+        Args:
+            path: the file's; a line break at its end is not part of the password.
+
+        Raises:
+            SettingsError: if it cannot be read now.
+        """
+        self._path = path
+        self._username: str | None = None
+        try:
+            self._read()
+        except OSError as error:
+            raise SettingsError(f"redis_password_file cannot be used: {error}") from None
+
+    def log_in(self, connection: dict[str, Any]) -> None:
+        """Let connections log in with it.
+
+        Args:
+            connection: the keyword arguments of redis-py's connections; changed.
+
+        Raises:
+            ValueError: if there is another password.
+        """
+        if connection.pop("password", None):
+            raise ValueError("there is a password besides redis_password_file; remove one of them")
+        self._username = connection.pop("username", None) or self._username
+        connection["credential_provider"] = self
+
+    @property
+    def username(self) -> str | None:
+        return self._username
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        password = self._read()
+        return (self._username, password) if self._username else (password,)
+
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        return await asyncio.to_thread(self.get_credentials)
+
+    def _read(self) -> str:
+        with open(self._path, encoding="utf-8", errors="surrogateescape") as file:
+            password = file.read().rstrip("\r\n")
+        if not password:
+            raise OSError(f"the file is empty: {self._path!r}")
+        SECRETS.add({password})
+        return password
+
+
 class Command:
     """A command whose reply is awaited, and what is made of that."""
 
@@ -155,7 +209,8 @@ class RedisClient(TransportBase):
             url: ``redis://``, ``rediss://`` or ``unix://``; None if `options` say where.
             key_prefix: begins the name of every key and channel.
             log: where to log.
-            options: those of `RedisOptions`, and any keyword argument of redis-py's client.
+            options: those of `RedisOptions`, `password_file`, and any keyword argument of
+                redis-py's client.
 
         Raises:
             SettingsError: if the URL or an option cannot be used.
@@ -163,7 +218,11 @@ class RedisClient(TransportBase):
         super().__init__(log or getLogger(__name__))
         self._url = url
         self.prefix = key_prefix
-        self._options = RedisOptions.parse(options or {})
+        given = dict(options or {})
+        password_file = given.pop("password_file", None)
+        self._password = None if password_file is None else PasswordFile(password_file)
+        self._options = RedisOptions.parse(given)
+        SECRETS.add(passwords_in_url(url or "") | passwords_in_options(given))
         self._commands: deque[Command] = deque()
         self._listeners: dict[str, tuple[Scope, Listener]] = {}
         self._confirmations: deque[tuple[str, asyncio.Future[None]]] = deque()
@@ -197,13 +256,25 @@ class RedisClient(TransportBase):
         try:
             client: Redis
             if self._url is not None:
+                check_url(self._url)
                 client = Redis.from_url(self._url, **keywords)
             else:
                 client = Redis(**keywords)
+            if self._password is not None:
+                self._password.log_in(client.connection_pool.connection_kwargs)
             # redis-py looks at most options only when it makes a connection.
             client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
         except (TypeError, ValueError, redis_errors.RedisError) as error:
-            raise SettingsError(f"redis_url or redis_options cannot be used: {error}") from error
+            # The error itself may quote a part of a password, as the port or the host.
+            why = SECRETS.hide(str(error))
+            if isinstance(error, ValueError) and passwords_in_url(self._url or ""):
+                why = (
+                    "it is no address; signs such as / ? # @ : [ in its name and password have to "
+                    "be percent-encoded"
+                    if "percent-encode" not in why
+                    else why
+                )
+            raise SettingsError(f"redis_url or redis_options cannot be used: {why}") from None
         return client
 
     @property
@@ -217,6 +288,8 @@ class RedisClient(TransportBase):
     @property
     def account(self) -> str | None:
         """What this logs in to Redis as, None for its user `default`."""
+        if self._password is not None:
+            return self._password.username
         where = self._command_client.connection_pool.connection_kwargs
         return where.get("username") or None
 

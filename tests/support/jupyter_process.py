@@ -19,7 +19,7 @@ import httpx
 from support.processes import GRACE_SECONDS, ChildProcess, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 TESTS_DIR = Path(__file__).resolve().parents[1]
 DEFAULT_TOKEN = "acceptance-test"
@@ -52,6 +52,8 @@ class JupyterProcess:
         config: more configuration, as in `jupyter_server_config.json`.
         cookie_secret_file: shared between servers that stand behind one balancer.
         ignore_interrupt: start it with SIGINT ignored.
+        arguments: more of the command line.
+        as_installed: with the extensions that are installed, and none named in the configuration.
         probe: load `support.probe_extension`, which shows the inside of the server over HTTP.
     """
 
@@ -72,6 +74,8 @@ class JupyterProcess:
         cookie_secret_file: Path | None = None,
         ignore_interrupt: bool = False,
         probe: bool = False,
+        arguments: Sequence[str] = (),
+        as_installed: bool = False,
     ) -> None:
         self.root_dir = root_dir
         self.work_dir = work_dir
@@ -81,10 +85,13 @@ class JupyterProcess:
         self.lab = lab
         self.ignore_interrupt = ignore_interrupt
         self.probe = probe
+        self.arguments = tuple(arguments)
         self._env = dict(env or {})
         self._config = _merged(
             self._base_config(redis_url, shares, extension, cookie_secret_file), config or {}
         )
+        if as_installed:
+            del self._config["ServerApp"]["jpserver_extensions"]
         self._process: ChildProcess | None = None
 
     def __repr__(self) -> str:
@@ -148,7 +155,8 @@ class JupyterProcess:
 
     async def _check_extension(self) -> None:
         """An extension that fails to load leaves a server that works without it."""
-        if not self._config["ServerApp"]["jpserver_extensions"]["jupyter_teleportal"]:
+        named = self._config["ServerApp"].get("jpserver_extensions", {})
+        if not named.get("jupyter_teleportal", True):
             return
         response = await self.request("GET", "/api/teleportal/status")
         if response.status_code != 200:
@@ -344,7 +352,8 @@ class JupyterProcess:
 
     def _command(self) -> list[str]:
         program = "lab" if self.lab else "server"
-        return [sys.executable, "-m", "jupyter", program, "--no-browser", "--allow-root"]
+        always = ("--no-browser", "--allow-root")
+        return [sys.executable, "-m", "jupyter", program, *always, *self.arguments]
 
     def _environment(self) -> dict[str, str]:
         inherited = {

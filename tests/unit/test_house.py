@@ -50,6 +50,7 @@ FLOORS: dict[int, set[str]] = {
         "embedded",
         "open_folders",
         "processes",
+        "redaction",
         "share_folders",
         "signatures",
         "transports",
