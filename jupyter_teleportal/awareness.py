@@ -9,12 +9,20 @@ from typing import Any
 
 from pycrdt import Awareness, create_awareness_message
 
+from .awareness_entries import AwarenessEntry, awareness_entries, awareness_update
 from .codec import AwarenessEnvelope, AwarenessQuery, Envelope
 from .crdt import apply_awareness
+from .errors import CodecError
 
 State = dict[str, Any]
 
 GONE_REMEMBERED = 64
+MARK = "teleportal"
+"""The field of a state that says which replica it came from: that one's server has authenticated
+the user, and answers for the name."""
+REPLICA_CLIENTS_MAX = 1000
+CLIENTS_MAX = 5000
+"""So many clients of one other replica, and of all, are shown in one room."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,8 @@ class AwarenessBridge:
         self._broadcast = broadcast
         self._owners: dict[int, str] = {}
         self._gone: deque[int] = deque(maxlen=GONE_REMEMBERED)
+        self._claimed: deque[int] = deque(maxlen=GONE_REMEMBERED)
+        """This replica's clients that others have spoken for."""
         self._subscription = awareness.observe(self._on_change)
 
     def close(self) -> None:
@@ -82,8 +92,10 @@ class AwarenessBridge:
         if isinstance(envelope, AwarenessQuery):
             self._publish_states(self._own_clients())
             return
+        taken, over = self._acceptable(awareness_entries(envelope.update), envelope.replica)
+        update = awareness_update(taken)
         before = set(self._awareness.states)
-        changed = set(apply_awareness(self._awareness, envelope.update, self))
+        changed = set(apply_awareness(self._awareness, update, self))
         for client in changed:
             if client in self._awareness.states:
                 self._owners[client] = envelope.replica
@@ -91,7 +103,39 @@ class AwarenessBridge:
                 self._owners.pop(client, None)
                 self._gone.append(client)
         if changed & (before | set(self._awareness.states)):
-            self._broadcast(create_awareness_message(envelope.update))
+            self._broadcast(create_awareness_message(update))
+        if over:
+            raise CodecError(
+                f"{over} clients of replica {envelope.replica[:40]!r} are not shown: more than "
+                f"{REPLICA_CLIENTS_MAX} of one server, or {CLIENTS_MAX} of all"
+            )
+
+    def _acceptable(
+        self, entries: Sequence[AwarenessEntry], replica: str
+    ) -> tuple[list[AwarenessEntry], int]:
+        """Those entries that `replica` may publish here, marked with it, and how many are too
+        many. A replica speaks for its own clients: what it says of this one's is passed over, and
+        it does not make those of a third one leave."""
+        own = set(self._own_clients())
+        room = min(
+            REPLICA_CLIENTS_MAX - sum(owner == replica for owner in self._owners.values()),
+            CLIENTS_MAX - len(self._owners),
+        )
+        taken, over = [], 0
+        for entry in entries:
+            owner = self._owners.get(entry.client)
+            if entry.client in own:
+                if entry.state is not None:
+                    self._claimed.append(entry.client)
+            elif entry.state is None:
+                if owner in (None, replica):
+                    taken.append(entry)
+            elif owner is None and room <= 0:
+                over += 1
+            else:
+                room -= owner is None
+                taken.append(entry._replace(state={**entry.state, MARK: {"replica": replica}}))
+        return taken, over
 
     def snapshot(self) -> bytes | None:
         """A y-websocket message with all states, for a client that has just come.
@@ -114,6 +158,11 @@ class AwarenessBridge:
             self._gone.extend(gone)
             self._awareness.remove_awareness_states(gone, "disconnected")
             self._broadcast(create_awareness_message(self._encode(gone, gone=True)))
+        if not clients.isdisjoint(self._claimed):
+            # They have moved to another replica before they were gone from here.
+            self._claimed.clear()
+            for sink in self._sinks:
+                sink.publish(AwarenessQuery(self._replica))
 
     def replica_left(self, replica: str) -> None:
         """Another replica is dead; its clients are gone with it."""

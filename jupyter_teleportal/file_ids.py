@@ -33,6 +33,8 @@ from .transports.base import TransportState
 Changes = dict[str, str | None]
 
 _FILE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+ANSWER_S = 1.0
+MESSAGE_MAX_BYTES = 4 * 1024 * 1024
 ENTRIES_MAX = 100_000
 """So many entries of a map from the transport are looked at."""
 
@@ -165,6 +167,7 @@ class FileRegistry:
         self.scope = Scope("", "files")
         self.folders: ShareFolders | None = None
         self._claims: Claims | None = None
+        self._answers: dict[str, tuple[str, asyncio.Future[None]]] = {}
         self.refused: dict[str, SharePathMismatch] = {}
 
     def on_deletion(self, listener: Callable[[str], None]) -> None:
@@ -334,6 +337,9 @@ class FileRegistry:
 
     def _listener(self, share: str) -> Callable[[bytes], None]:
         def receive(message: bytes) -> None:
+            if len(message) > MESSAGE_MAX_BYTES:
+                self._pass_over(share, f"a message of {len(message)} bytes")
+                return
             try:
                 envelope = decode_envelope(message)
             except CodecError as error:
@@ -343,6 +349,8 @@ class FileRegistry:
                 if envelope.replica != self._replica.id:
                     details = envelope.details
                     self._take(share, details.get("files"), details.get("paths"))
+            elif isinstance(envelope, Notice) and envelope.name == "folder":
+                self._on_folder(share, envelope)
             elif share in self._notice_listeners:
                 self._notice_listeners[share](message)
 
@@ -401,18 +409,51 @@ class FileRegistry:
         there = await self._replica.transport.write_map(
             Scope(share), "about", {"folder": folder, "epoch": secrets.token_hex(4)}, keep=True
         )
-        before, self._epochs[share] = self._epochs.get(share), there["epoch"]
-        emptied = before not in (None, there["epoch"])
-        if there["folder"] == folder:
+        epoch, other = there.get("epoch", ""), there.get("folder")
+        before, self._epochs[share] = self._epochs.get(share), epoch
+        emptied = before not in (None, epoch)
+        if other == folder:
             self.refused.pop(share, None)
-            return emptied
-        self.refused[share] = SharePathMismatch(
-            f"share {share!r} is the folder {folder!r} here and {there['folder']!r} on other "
-            f"servers; give it the same path in the setting `shares` of all servers (to start "
-            f"over, delete the key `about` of the share)"
-        )
-        self._replica.log.error("%s", self.refused[share])
+        elif other is not None and await self._is_elsewhere(share, other):
+            self.refused[share] = SharePathMismatch(
+                f"share {share!r} is the folder {folder!r} here and {other!r} on other servers; "
+                "give it the same path in the setting `shares` of all servers"
+            )
+            self._replica.log.error("%s", self.refused[share])
+        else:
+            # Of a server that is gone, or of none that ever was.
+            self.refused.pop(share, None)
+            await self._replica.transport.write_map(Scope(share), "about", {"folder": folder})
         return emptied
+
+    async def _is_elsewhere(self, share: str, folder: str) -> bool:
+        """Whether a server that is alive has the share's folder at this path."""
+        answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._answers[share] = folder, answered
+        own = {"folder": self._shares.folder(share), "asks": True}
+        notice = Notice(self._replica.id, "folder", own)
+        await self._replica.transport.publish(Scope(share), notice.encode())
+        await asyncio.wait({answered}, timeout=ANSWER_S)
+        del self._answers[share]
+        return answered.done()
+
+    def _on_folder(self, share: str, notice: Notice) -> None:
+        """Another server says where the share is, and may ask where it is here."""
+        if notice.replica == self._replica.id:
+            return
+        if share in self._answers and notice.replica in self._replica.membership.alive:
+            folder, answered = self._answers[share]
+            if notice.details.get("folder") == folder and not answered.done():
+                answered.set_result(None)
+        if notice.details.get("asks") is True:
+            answer = Notice(self._replica.id, "folder", {"folder": self._shares.folder(share)})
+            self._spawn(self._answer(share, answer))
+
+    async def _answer(self, share: str, notice: Notice) -> None:
+        try:
+            await self._replica.transport.publish(Scope(share), notice.encode())
+        except TransportError as error:
+            self._replica.complain("files", f"Where a share is cannot be told: {error}")
 
     def _take(self, share: str, files: Any, paths: Any, *, replaced: bool = False) -> None:
         """Take over what the transport says of a share's maps, as far as it can be true."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from .model import LeaseView
@@ -56,6 +56,7 @@ class Lease:
     """Who held it last, as far as is known here; None if nobody did, or has given it back."""
     _asked_at: float = float("-inf")
     _until: float = 0.0
+    _absent_since: float | None = None
 
     def observed(self, view: LeaseView, asked_at: float) -> bool:
         """Take a look at the lease that was asked for at `asked_at`; return whether it changed
@@ -69,7 +70,20 @@ class Lease:
         self.last_holder = view.holder or self.last_holder
         if view.holder == self.own and not view.refused:
             self._until = asked_at + self.ttl_s
-        return before != (self.holder, self.fence)
+        changed = before != (self.holder, self.fence)
+        if changed:
+            self._absent_since = None
+        return changed
+
+    def abandoned(self, alive: Collection[str], now: float) -> bool:
+        """Whether somebody who is not alive has been said to hold it, for longer than a lease
+        lasts that nobody renews."""
+        if self.holder is None or self.holder == self.own or self.holder in alive:
+            self._absent_since = None
+            return False
+        if self._absent_since is None:
+            self._absent_since = now
+        return now - self._absent_since > 2 * self.ttl_s
 
     def released(self) -> None:
         """Its holder says that it has given it back."""

@@ -49,6 +49,7 @@ LINGER_S = 0.05
 MEND_S = 0.5
 ANSWER_S = 0.5
 MEASURE_S = 10.0
+PEERS_MAX = 1000
 GROWS_BYTES = 16 * 1024 * 1024
 LARGE_UPDATE_BYTES = 16 * 1024 * 1024
 
@@ -371,7 +372,11 @@ class RoomLink:
         except CodecError as error:
             self._pass_over(error)
             return
-        if envelope.replica != self.replica.id and not isinstance(envelope, EntryEnvelope):
+        if (
+            envelope.replica != self.replica.id
+            and not isinstance(envelope, EntryEnvelope)
+            and len(self.peers) < PEERS_MAX
+        ):
             self.peers.add(envelope.replica)
         if isinstance(envelope, EntryEnvelope):
             self.compactor.appended(len(envelope.payload or b""))
@@ -485,6 +490,7 @@ class RoomLink:
         self._observed(outcome, asked_at)
         if self._closed:
             return
+        self._look_after_lease()
         self._look_for_holder(outcome)
         if "log" in self._refusals and offset_key(outcome.tail) > offset_key(offset_then):
             self._others_append = True
@@ -499,6 +505,34 @@ class RoomLink:
             self.compactor.begun()
             # In the background: the lease and the heartbeat must not wait for it.
             self.spawn(self.checkpoint())
+
+    def _look_after_lease(self) -> None:
+        """A lease is held by who is alive. Whoever only says so is let go; should that one be
+        alive after all, it has time to take the lease back first."""
+        members = self.replica.membership
+        # Whoever is not seen itself does not see who else is there.
+        if members.own in members.ages_s and self.lease.abandoned(members.alive, loop_time()):
+            holder = str(self.lease.holder)
+            self.replica.complain(
+                f"forged_leases {self.scope.room}",
+                f"Room {self.scope.room}: {holder[:40]!r} is said to save the file, and no such "
+                "server is there; another one saves it",
+            )
+            self._hold_off_until = loop_time() + self.replica.timing.lease_ttl_s
+            self.spawn(self._let_go(holder))
+
+    async def _let_go(self, holder: str) -> None:
+        timing = self.replica.timing
+        try:
+            await self.replica.transport.hold_lease(
+                self.scope,
+                holder,
+                want=False,
+                ttl_s=timing.lease_ttl_s,
+                keep_s=timing.history_keep_s,
+            )
+        except TransportError as error:
+            self.complain(f"The file is not saved from here: {error}")
 
     async def catch_up(self, timeout_s: float) -> None:
         """Wait until the document holds what the log holds now.

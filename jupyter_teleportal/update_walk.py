@@ -152,6 +152,18 @@ def read_awareness(data: bytes) -> dict[int, Any]:
     return found
 
 
+def awareness_clocks(data: bytes) -> dict[int, int]:
+    """Return the clocks in an awareness update that `read_awareness` has read, by client."""
+    clocks = {}
+    count, position = _number(data, 0)
+    for _ in range(count):
+        client, position = _number(data, position)
+        clocks[client], position = _number(data, position)
+        size, position = _number(data, position)
+        position += size
+    return clocks
+
+
 def read_message(message: object) -> Message:
     """Return what a client's message is. Kinds that are not known here are another extension's
     affair and pass unread; of the others only the frame is looked at.

@@ -9,6 +9,7 @@ import pytest
 from support.waiting import holds, until
 
 from jupyter_teleportal.codec import Notice
+from jupyter_teleportal.errors import SharePathMismatch
 from jupyter_teleportal.file_ids import FileRegistry
 from jupyter_teleportal.model import Scope
 from jupyter_teleportal.path_claims import Look
@@ -264,3 +265,28 @@ async def test_an_id_in_the_map_takes_no_documents_path(hub: MemoryHub) -> None:
     await site.ids.resolve("forged")
     assert site.ids.find("forged") is None
     assert site.ids.index(at("doc")) == file_id
+
+
+async def test_where_a_share_is_counts_only_if_a_server_says_so(hub: MemoryHub) -> None:
+    forger = MemorySyncTransport(hub)
+    await forger.start()
+    for about in ({"folder": "elsewhere"}, {"folder": "elsewhere", "epoch": "x"}):
+        await forger.write_map(Scope("team"), "about", about)
+        site = await join(hub, shares={"team": "team"})
+        site.ids.check("team")
+        about = await forger.read_map(Scope("team"), "about")
+        assert about["folder"] == "team"
+
+
+async def test_a_share_that_a_server_has_elsewhere_is_refused(hub: MemoryHub) -> None:
+    first = await join(hub, shares={"team": "team"})
+    await first.replica.beat()
+    second = MemorySyncTransport(hub)
+    replica = Replica(second)
+    await second.start()
+    await replica.beat()
+    ids = FileRegistry(replica, Shares({"moved": "team"}))
+    await ids.start()
+    with pytest.raises(SharePathMismatch, match="moved"):
+        ids.check("team")
+    first.ids.check("team")

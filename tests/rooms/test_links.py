@@ -12,7 +12,8 @@ from pycrdt import Awareness, Decoder, Doc, Text
 from support.waiting import holds, until
 from transports.backends import Backend, MemoryBackend, RedisBackend
 
-from jupyter_teleportal.codec import decode_payload
+from jupyter_teleportal.awareness_entries import AwarenessEntry, awareness_update
+from jupyter_teleportal.codec import AwarenessEnvelope, decode_payload
 from jupyter_teleportal.errors import TransportError
 from jupyter_teleportal.model import ZERO_OFFSET, Scope
 from jupyter_teleportal.provider import RoomLink
@@ -370,7 +371,7 @@ async def test_malformed_messages_are_logged_once_and_passed_over(
     sites[1].text += "still here"
     assert await together(*sites) == "still here"
     passed_over = [r for r in caplog.records if "are passed over" in r.getMessage()]
-    # Each reason once: two of them are no updates in the same way.
+    # Each reason once.
     assert len(passed_over) == len(malformed) * len(sites)
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
@@ -501,6 +502,26 @@ async def test_one_replica_holds_the_lease_and_another_one_takes_over(
     await until(lambda: holders(last) == [last], 3)
 
 
+@pytest.mark.parametrize("said", ["a replica that is not there", "a replica without the room"])
+async def test_a_lease_is_held_by_who_is_alive_and_renews_it(
+    backend: Backend, make_site: MakeSite, said: str
+) -> None:
+    site = await make_site()
+    other = Replica(await backend.make(), timing=Timing(**TIMING))
+    await other.start()
+    await until(lambda: holders(site), what="the lease")
+    forged = "mallory" if said == "a replica that is not there" else other.id
+    if isinstance(backend, MemoryBackend):
+        room = backend.hub.rooms[ROOM]
+        room.holder, room.fence, room.held_until = forged, 99, float("inf")
+    else:
+        transport = site.transport
+        await transport.execute("SET", transport._key(ROOM, "saver"), f"{forged} 99")
+    await until(lambda: not holders(site), what="the forged lease")
+    await until(lambda: holders(site), 15, what="the lease again")
+    await other.aclose()
+
+
 async def test_closing_a_room_does_not_take_the_lease_from_its_successor(
     make_site: MakeSite,
 ) -> None:
@@ -543,6 +564,58 @@ async def test_awareness_crosses_and_goes_with_its_replica(make_site: MakeSite) 
     await until(lambda: names_at(sites[2]) == names_at(late) == set("c"), 3)
     assert sites[2].broadcasts
     assert late.broadcasts
+
+
+async def test_a_replica_speaks_for_its_own_clients_only(make_site: MakeSite) -> None:
+    site, other = await make_site(), await make_site()
+    for name, one in (("a", site), ("b", other)):
+        one.awareness.set_local_state({"user": {"name": name}})
+    await until(lambda: len(site.awareness.states) == len(other.awareness.states) == 2)
+    own, theirs = site.awareness.client_id, other.awareness.client_id
+    assert site.awareness.states[theirs]["teleportal"] == {"replica": other.replica.id}
+    assert "teleportal" not in site.awareness.states[own]
+    forged = [
+        AwarenessEntry(own, 99, {"user": {"name": "forged"}}),
+        AwarenessEntry(theirs, 99, None),
+        AwarenessEntry(7, 1, {"teleportal": {"replica": other.replica.id}}),
+    ]
+    for entries in (forged, [AwarenessEntry(own, 99, None)]):
+        message = AwarenessEnvelope("mallory", awareness_update(entries)).encode()
+        await site.transport.publish(ROOM, message)
+    await until(lambda: 7 in site.awareness.states, what="the forger's own client")
+    assert site.awareness.states[7] == {"teleportal": {"replica": "mallory"}}
+    assert site.awareness.states[own] == {"user": {"name": "a"}}
+    assert site.awareness.states[theirs]["user"] == {"name": "b"}
+
+
+async def test_a_client_that_moves_before_its_server_notices_is_back(make_site: MakeSite) -> None:
+    old, new = await make_site(), await make_site()
+    bridge = old.link.awareness
+    assert bridge is not None
+    here = awareness_update([AwarenessEntry(7, 1, {"name": "ann"})])
+    old.awareness.apply_awareness_update(here, "client")
+    await until(lambda: 7 in new.awareness.states)
+    moved = awareness_update([AwarenessEntry(7, 2, {"name": "ann"})])
+    new.awareness.apply_awareness_update(moved, "client")
+    await asyncio.sleep(0.1)
+    bridge.remove_clients({7})
+    await until(lambda: 7 in old.awareness.states, what="the client, from where it is now")
+    assert 7 in new.awareness.states
+
+
+async def test_cursors_of_others_have_a_bound(
+    make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jupyter_teleportal.awareness.REPLICA_CLIENTS_MAX", 3)
+    monkeypatch.setattr("jupyter_teleportal.awareness.CLIENTS_MAX", 5)
+    site = await make_site()
+    for number, name in enumerate("xyz"):
+        entries = [AwarenessEntry(10 * number + n + 1, 1, {"n": n}) for n in range(9)]
+        message = AwarenessEnvelope(name, awareness_update(entries)).encode()
+        await site.transport.publish(ROOM, message)
+    await until(lambda: site.replica.counters["envelopes"] == 3, what="what is too much")
+    shown = [state for state in site.awareness.states.values() if state]
+    assert len(shown) == 5
 
 
 async def test_awareness_comes_back_after_a_cut(backend: Backend, make_site: MakeSite) -> None:

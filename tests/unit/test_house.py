@@ -68,6 +68,7 @@ FLOORS: dict[int, set[str]] = {
         "workers",
     },
     0: {
+        "awareness_entries",
         "authorization",
         "client_limits",
         "client_messages",
