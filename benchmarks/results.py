@@ -16,7 +16,7 @@ from .load.job import Options, Outcome
 
 FORMAT = 1
 _PACKAGES = (
-    "jupyter-teleportal",
+    "jupyter-teleportal-core",
     "jupyter-collaboration",
     "jupyter-server",
     "jupyter-server-ydoc",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
+
+import jupyter_teleportal
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent
@@ -14,7 +15,7 @@ sys.path.insert(0, str(HERE / "_ext"))
 
 project = "jupyter_teleportal"
 author = copyright = "jupyter_teleportal contributors"
-release = version = installed_version("jupyter-teleportal")
+release = version = jupyter_teleportal.__version__
 home = "https://github.com/jupyter-teleportal/jupyter_teleportal"
 
 extensions = [

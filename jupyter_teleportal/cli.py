@@ -192,9 +192,9 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _version() -> str:
-    from importlib.metadata import version
+    import jupyter_teleportal
 
-    return version("jupyter-teleportal")
+    return jupyter_teleportal.__version__
 
 
 def _complain(message: str) -> None:

@@ -8,8 +8,8 @@ Three lines in ``jupyterhub_config.py``, whatever the spawner::
     c.GroupSharing.groups = {"team1": "team1", "team2": "team2"}
 
 and where Redis is, with an account that may do everything, in the hub's environment as
-``JUPYTER_TELEPORTAL_HUB_REDIS_URL``. A hub needs of this package's dependencies only ``redis``,
-``hiredis`` and ``anyio``.
+``JUPYTER_TELEPORTAL_HUB_REDIS_URL``. In an environment of its own a hub needs
+``jupyter-teleportal-core[hub]``, which does without JupyterLab.
 
 An account is made anew, with a new password, at each start of its server, with the rights that
 the user's groups give at that moment, and is removed when the server has stopped. Somebody who is
