@@ -45,7 +45,8 @@ class World:
         self.seed = seed
         self.replicas = replicas
         self.clients = clients
-        self.redis = RedisServer(folder / "redis")
+        # Half of the runs go under the rights that a hub gives.
+        self.redis = RedisServer(folder / "redis", shares=("default",) if seed % 2 else ())
         self.proxies: list[TcpProxy] = []
         self.servers: list[JupyterProcess] = []
         self.typists: list[Tab] = []
@@ -72,7 +73,7 @@ class World:
                 self.shared,
                 work_dir=self.folder / letter,
                 name=letter.upper(),
-                redis_url=proxy.url,
+                redis_url=self.redis.url_at(proxy.port),
                 probe=True,
                 cookie_secret_file=self.folder / "cookie-secret",
                 # With one arena, what is free can be given back before memory is compared: glibc

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from transports.conftest import backend, confined_redis
+from transports.conftest import backend
 
 from jupyter_teleportal.transports.memory import MemoryHub
 from rooms.sites import Disk, Server, Start
 
-__all__ = ["backend", "confined_redis"]
+__all__ = ["backend"]
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import asyncio
 import string
 from typing import TYPE_CHECKING
 
+import pytest
 from support.cluster import assert_no_out_of_band, transport_state, wait_connected
 from support.fixtures import start_pair
 from support.notebooks import file_sources, is_subsequence, write_notebook
@@ -15,10 +16,29 @@ from support.tcp_proxy import TcpProxy
 from support.waiting import until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from support.fixtures import MakeServer
     from support.jupyter_process import JupyterProcess
+
+
+SHARES = {"open": (), "under a confined account": ("default",)}
+
+
+@pytest.fixture(params=SHARES)
+def late_redis(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis that is not started yet."""
+    server = RedisServer(tmp_path / "redis", shares=SHARES[request.param])
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def redis_server(late_redis: RedisServer) -> RedisServer:
+    """One that is."""
+    late_redis.start()
+    return late_redis
 
 
 async def not_connected(server: JupyterProcess) -> bool:
@@ -26,11 +46,10 @@ async def not_connected(server: JupyterProcess) -> bool:
 
 
 async def test_redis_is_not_reachable_at_start(
-    make_server: MakeServer, shared_folder: Path, tmp_path: Path
+    make_server: MakeServer, shared_folder: Path, late_redis: RedisServer
 ):
     path = shared_folder / "early.ipynb"
     write_notebook(path, ["start"])
-    late_redis = RedisServer(tmp_path / "late-redis")
     try:
         a = await make_server(redis_server=late_redis)
         assert await not_connected(a)
@@ -56,11 +75,10 @@ async def test_redis_is_not_reachable_at_start(
 
 
 async def test_document_opened_on_both_servers_while_redis_is_away(
-    make_server: MakeServer, shared_folder: Path, tmp_path: Path
+    make_server: MakeServer, shared_folder: Path, late_redis: RedisServer
 ):
     sources = ["first", "second", "third"]
     write_notebook(shared_folder / "split.ipynb", sources, with_ids=False)
-    late_redis = RedisServer(tmp_path / "late-redis")
     try:
         a, b = await start_pair(make_server, late_redis)
         # Each server has its own id and its own history of this file so far.
@@ -129,7 +147,9 @@ async def test_redis_is_cut_off_and_back(
     make_server: MakeServer, redis_server: RedisServer, shared_folder: Path
 ):
     async with TcpProxy(redis_server.port) as proxy:
-        pair = await start_pair(make_server, redis_server, redis_url=proxy.url)
+        pair = await start_pair(
+            make_server, redis_server, redis_url=redis_server.url_at(proxy.port)
+        )
 
         async def cut() -> None:
             await proxy.cut()
@@ -146,7 +166,7 @@ async def test_only_one_server_is_cut_off(
     make_server: MakeServer, redis_server: RedisServer, shared_folder: Path
 ):
     async with TcpProxy(redis_server.port) as proxy:
-        a = await make_server(redis_url=proxy.url)
+        a = await make_server(redis_url=redis_server.url_at(proxy.port))
         b = await make_server(redis_server=redis_server)
         await type_through_a_fault((a, b), shared_folder / "one-cut.ipynb", proxy.cut, proxy.heal)
 
