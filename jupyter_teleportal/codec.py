@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -31,7 +32,13 @@ from .model import offset_key
 
 VERSION = 1
 COMPRESS_ABOVE_BYTES = 1024
-MAX_UPDATE_BYTES = 1 << 30
+MAX_UPDATE_BYTES = 256 * 1024 * 1024
+"""No deflated update is larger. Documents are some hundred kilobytes, with large outputs some
+megabytes."""
+MAX_RATIO = 300
+"""So many times its size a payload may inflate to, where that is more than `FREE_BYTES`: logs with
+the same line again and again come to half of that."""
+FREE_BYTES = 64 * 1024 * 1024
 
 FORMATS_BELOW = 16
 _RAW = b"\x00"
@@ -45,21 +52,31 @@ def encode_payload(update: bytes) -> bytes:
     """Return the Y update `update` as it is stored in a log."""
     if len(update) > COMPRESS_ABOVE_BYTES:
         deflated = isal_zlib.compress(update, 1)
-        if len(deflated) < _WORTHWHILE * len(update):
+        if len(deflated) < _WORTHWHILE * len(update) and len(update) <= _most(len(deflated)):
             return _DEFLATED + deflated
     return _RAW + update
 
 
-def decode_payload(payload: bytes) -> bytes:
+def _most(deflated: int) -> int:
+    """How many bytes may come out of so many deflated ones."""
+    return min(MAX_UPDATE_BYTES, max(FREE_BYTES, MAX_RATIO * deflated))
+
+
+def decode_payload(payload: bytes, most: int | None = None) -> bytes:
     """Return the Y update in `payload`.
+
+    Args:
+        payload: what a log holds.
+        most: so many bytes may come out, if that is less than `MAX_UPDATE_BYTES`.
 
     Raises:
         NewerFormat: if the flag is one that a later version may use.
-        CodecError: if the flag is unknown, the data is damaged, or the update would be larger
-            than `MAX_UPDATE_BYTES`.
+        CodecError: if the flag is unknown, the data is damaged, or the update is too large.
     """
     flag, data = payload[:1], payload[1:]
     if flag == _RAW:
+        if most is not None and len(data) > most:
+            raise CodecError(f"{len(data)} bytes are more than the {most} that may come out")
         return data
     if flag != _DEFLATED and flag and flag[0] < FORMATS_BELOW:
         raise NewerFormat(
@@ -68,25 +85,49 @@ def decode_payload(payload: bytes) -> bytes:
         )
     if flag != _DEFLATED:
         raise CodecError(f"payload of {len(payload)} bytes has the unknown flag {flag!r}")
-    inflater = isal_zlib.decompressobj()
-    try:
-        update = inflater.decompress(data, MAX_UPDATE_BYTES)
-    except _Damaged as error:
-        raise CodecError(f"payload of {len(payload)} bytes cannot be inflated: {error}") from error
-    if not inflater.eof:
-        raise CodecError(f"payload of {len(payload)} bytes is cut off or inflates to over 1 GiB")
+    most = min(_most(len(data)), MAX_UPDATE_BYTES if most is None else most)
+    update, whole = _inflate(data, most)
+    if not whole:
+        raise CodecError(
+            f"payload of {len(payload)} bytes is cut off or inflates to over {most} bytes"
+        )
     return update
 
 
-def inflated(payload: bytes) -> bytes:
-    """Return the payload that holds the same update, not deflated; `payload` itself, if it holds
-    none that is understood."""
-    if payload[:1] != _DEFLATED:
-        return payload
+def _inflate(data: bytes, most: int) -> tuple[bytes, bool]:
+    """What `data` inflates to, up to `most` bytes, and whether that is all."""
+    inflater = isal_zlib.decompressobj()
     try:
-        return _RAW + decode_payload(payload)
-    except CodecError:
-        return payload
+        # One more, which is none; no limit is meant by none at all.
+        update = inflater.decompress(data, most + 1)
+    except _Damaged as error:
+        raise CodecError(f"payload of {len(data) + 1} bytes cannot be inflated: {error}") from error
+    return update, inflater.eof and len(update) <= most
+
+
+def inflated_within(payloads: Iterable[bytes], most: int) -> list[bytes] | None:
+    """Return payloads that hold the same updates, not deflated; None, if they are larger than
+    `most` bytes together. It takes no longer than that many take.
+
+    What cannot be inflated stays as it is.
+    """
+    found: list[bytes] = []
+    for payload in payloads:
+        if payload[:1] == _DEFLATED:
+            try:
+                update, whole = _inflate(payload[1:], most)
+            except CodecError:
+                found.append(payload)
+                continue
+            if not whole and len(update) > most:
+                return None
+            if whole:
+                payload = _RAW + update
+        most -= len(payload)
+        if most < 0:
+            return None
+        found.append(payload)
+    return found
 
 
 def encode_note(lineage: str, base: Any, update: bytes) -> bytes:

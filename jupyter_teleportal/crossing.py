@@ -15,6 +15,7 @@ off, has perhaps brought that into the log, perhaps not.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,13 +76,13 @@ async def cross(
             if there.get(key) == ours:
                 return [*carried, update]
         try:
-            state, update = decode_crossing(there[key])
+            state, brought = await asyncio.to_thread(decode_crossing, there[key])
         except CodecError:
             # Whatever it is, nobody can have applied it.
             await transport.write_map(scope, MAP, {key: None})
             continue
         states.append(state)
-        carried.append(update)
+        carried.append(brought)
 
 
 async def agree(transport: SyncTransport, scope: Scope, key: str, update: bytes) -> bytes:
@@ -94,7 +95,7 @@ async def agree(transport: SyncTransport, scope: Scope, key: str, update: bytes)
     ours = encode_crossing(EMPTY_UPDATE, update)
     there = await transport.write_map(scope, MAP, {key: ours}, keep=True)
     try:
-        return decode_crossing(there.get(key, ours))[1]
+        return (await asyncio.to_thread(decode_crossing, there.get(key, ours)))[1]
     except CodecError:
         await transport.write_map(scope, MAP, {key: ours})
         return update

@@ -38,6 +38,9 @@ OUTBOX_MAX_BYTES = 1024 * 1024
 OUTBOX_MAX_UPDATES = 10_000
 EARLY_MAX_ENTRIES = 1000
 QUARANTINED_MAX = 100
+MAX_LOG_BYTES = 512 * 1024 * 1024
+"""So much comes out of one reading of a log. What a checkpoint and the entries after it hold is one
+document and its latest edits."""
 
 
 class Phase(Enum):
@@ -573,21 +576,26 @@ class Decoded:
     error: CodecError | None = None
 
 
-def decoded(offset: str, payload: bytes) -> Decoded:
-    """Read an entry of a log."""
+def decoded(offset: str, payload: bytes, most: int | None = None) -> Decoded:
+    """Read an entry of a log, whose update has no more than `most` bytes."""
     try:
-        update = decode_payload(payload)
+        update = decode_payload(payload, most)
         return Decoded(offset, update, read_update(update))
     except CodecError as error:
         return Decoded(offset, error=error)
 
 
 def decoded_log(read: LogRead) -> list[Decoded]:
-    """Read the checkpoint, if there is one, and the entries of a log."""
+    """Read the checkpoint, if there is one, and the entries of a log, up to `MAX_LOG_BYTES`."""
     offsets = [entry.offset for entry in read.entries]
     if read.checkpoint is not None:
         offsets.insert(0, read.checkpoint_offset)
-    return [decoded(*entry) for entry in zip(offsets, read.payloads, strict=True)]
+    found: list[Decoded] = []
+    left = MAX_LOG_BYTES
+    for offset, payload in zip(offsets, read.payloads, strict=True):
+        found.append(decoded(offset, payload, left))
+        left -= len(found[-1].update)
+    return found
 
 
 def admitted(entries: Sequence[Decoded], door: Door) -> list[Decoded]:

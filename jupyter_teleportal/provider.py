@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from functools import partial
 from itertools import zip_longest
 from typing import Any
@@ -21,6 +22,7 @@ from .codec import (
     Notice,
     decode_envelope,
     encode_payload,
+    inflated_within,
 )
 from .compaction import Compactor
 from .content import SeedContent
@@ -44,6 +46,7 @@ from .workers import LARGE_BYTES, off_loop
 
 WALK_ALONE_BYTES = 64 * 1024
 """From so many bytes on foreign updates are walked over in a thread."""
+INFLATE_HERE_BYTES = 256 * 1024
 LEARN_BLOCKS = 2000
 LINGER_S = 0.05
 MEND_S = 0.5
@@ -379,6 +382,10 @@ class RoomLink:
         ):
             self.peers.add(envelope.replica)
         if isinstance(envelope, EntryEnvelope):
+            if envelope.payload is not None:
+                # What inflates to more is read from the log, in a thread.
+                small = inflated_within([envelope.payload], INFLATE_HERE_BYTES)
+                envelope = replace(envelope, payload=small[0] if small else None)
             self.compactor.appended(len(envelope.payload or b""))
             self._perform(self.replicator.entry(envelope))
         elif isinstance(envelope, AwarenessEnvelope | AwarenessQuery):
@@ -807,7 +814,7 @@ class RoomLink:
             door = Door()
             return admitted(entries, door), door
 
-        if sum(map(len, read.payloads)) < WALK_ALONE_BYTES:
+        if inflated_within(read.payloads, WALK_ALONE_BYTES) is not None:
             return decode()
         found = await asyncio.to_thread(decode)
         fresh_still = self.replicator.lineage is None

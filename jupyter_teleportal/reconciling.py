@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -262,12 +263,12 @@ class Reconciler:
         if raw is None:
             return None
         try:
-            lineage, base, update = decode_note(raw)
-            document = document_of(self._file_type, update)
+            lineage, base, update = await asyncio.to_thread(decode_note, raw)
+            content = await self._content_of(update)
         except (CodecError, ValueError) as error:
             self._link.complain(f"The note beside {self._file.path} is passed over: {error}")
             return None
-        return SeedContent(lineage, update, document.get(), base)
+        return SeedContent(lineage, update, content, base)
 
     async def mark(self, offset: str) -> None:
         """Note in the transport what the file holds: all of the log up to `offset`."""
@@ -312,7 +313,7 @@ class Reconciler:
         read = await self._replica.transport.read_log(self._link.scope, None, ZERO_OFFSET)
         if read.log is None or read.log != self._link.replicator.log:
             raise LogChanged(f"the log is {read.log}, not {self._link.replicator.log}")
-        return await off_loop(sum(map(len, read.payloads)), readable_updates, read.payloads)
+        return await asyncio.to_thread(readable_updates, read.payloads)
 
     async def crossing(self, into: str, log: list[bytes], document: SeedContent) -> list[bytes]:
         """The updates that bring the edits of `document` into the log of the lineage `into`, which

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pycrdt import Doc, Text
 
-from jupyter_teleportal import codec
+from jupyter_teleportal import codec, protocol
 from jupyter_teleportal.codec import (
     COMPRESS_ABOVE_BYTES,
     VERSION,
@@ -30,9 +30,11 @@ from jupyter_teleportal.codec import (
     encode_crossing,
     encode_note,
     encode_payload,
-    inflated,
+    inflated_within,
 )
 from jupyter_teleportal.errors import CodecError, NewerFormat
+from jupyter_teleportal.model import Entry, LogRead
+from jupyter_teleportal.protocol import decoded_log
 
 KINDS = (EntryEnvelope, AwarenessEnvelope, AwarenessQuery, SaveRequest, SaveReply, Notice)
 
@@ -173,15 +175,45 @@ def test_what_is_deflated_is_zlibs_format(update: bytes, level: int) -> None:
 
 @given(st.binary(max_size=4000) | st.binary(max_size=4).map(lambda part: part * 2000))
 def test_an_inflated_payload_holds_the_same(update: bytes) -> None:
-    payload = inflated(encode_payload(update))
+    (payload,) = inflated_within([encode_payload(update)], 10_000) or [b""]
     assert payload[:1] == b"\x00"
     assert decode_payload(payload) == update
-    assert inflated(payload) is payload
+    assert inflated_within([payload], 10_000) == [payload]
+    small = inflated_within([payload, payload], 2 * len(payload) - 1)
+    assert small is None
 
 
 @pytest.mark.parametrize("payload", [b"", b"\x01garbage", b"\x07a later format", b"\xff"])
 def test_what_cannot_be_inflated_is_left_for_whoever_decodes_it(payload: bytes) -> None:
-    assert inflated(payload) is payload
+    assert inflated_within([payload], 100) == [payload]
+
+
+def test_whether_payloads_are_small_is_found_out_at_once() -> None:
+    bomb = b"\x01" + zlib.compress(b"\0" * (64 << 20), 9)
+    tracemalloc.start()
+    try:
+        assert inflated_within([bomb] * 5, 100_000) is None
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_inflates_to_hundreds_of_times_its_size_is_refused_and_not_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(codec, "FREE_BYTES", 100_000)
+    update = b"\0" * 1_000_000
+    with pytest.raises(CodecError, match="inflates to over"):
+        decode_payload(b"\x01" + zlib.compress(update, 9))
+    assert decode_payload(encode_payload(update)) == update
+
+
+def test_of_one_reading_no_more_comes_out_than_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "MAX_LOG_BYTES", 250_000)
+    update = Doc({"text": Text("x" * 100_000)}).get_update()
+    entries = [Entry(f"{n}-1", encode_payload(update), "r", f"{n - 1}-1") for n in range(1, 6)]
+    found = decoded_log(LogRead("l/e", False, entries))
+    assert [entry.error is None for entry in found] == [True, True, False, False, False]
 
 
 def test_only_what_pays_is_deflated() -> None:
@@ -246,7 +278,7 @@ def test_an_update_of_the_largest_size_passes(monkeypatch: pytest.MonkeyPatch) -
     largest = b"\0" * 100_000
     assert decode_payload(encode_payload(largest)) == largest
     with pytest.raises(CodecError):
-        decode_payload(encode_payload(largest + b"\0"))
+        decode_payload(b"\x01" + zlib.compress(largest + b"\0"))
 
 
 @given(st.integers(2, codec.FORMATS_BELOW - 1), st.binary())
