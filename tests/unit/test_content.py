@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import time
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from jupyter_ydoc import YNotebook
 from jupyter_ydoc.ybasedoc import YBaseDoc
 from pycrdt import Decoder, Doc, Text
 
+from jupyter_teleportal import content
 from jupyter_teleportal.content import (
     apply_content,
     digest,
@@ -352,3 +354,31 @@ def test_a_value_that_cannot_be_held_is_an_error_that_says_so() -> None:
     notebook = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [cell]}
     with pytest.raises(ValueError, match="cannot be shared"):
         seed("notebook", notebook)
+
+
+@pytest.mark.parametrize("lines", [2_000, 10_000, 50_000])
+@pytest.mark.parametrize("change", ["every other line", "all", "moved", "the same lines"])
+def test_a_large_text_is_compared_in_no_time(lines: int, change: str) -> None:
+    old = [f"value_{n} = compute({n})\n" for n in range(lines)]
+    new = {
+        "every other line": [
+            line.replace("=", ":=") if n % 2 else line for n, line in enumerate(old)
+        ],
+        "all": [f"{line.rstrip()};\n" for line in old],
+        "moved": [*old[lines // 2 :], *old[: lines // 2]],
+        "the same lines": ["pass\n", "return\n"] * lines,
+    }[change]
+    if change == "the same lines":
+        old = ["return\n", "pass\n", "pass\n"] * lines
+    document = make_document("file")
+    document.set("".join(old))
+    began = time.process_time()
+    changes = content._changes("".join(old), "".join(new))
+    took = time.process_time() - began
+    apply_content(document, "".join(new))
+    assert document.get() == "".join(new)
+    assert took < 1.0
+    assert time.process_time() - began < 1.5
+    if change == "every other line":
+        # Others' edits in the lines between stay where they are.
+        assert len(changes) >= lines // 2
