@@ -1,0 +1,178 @@
+"""What is fuzzed: each target takes bytes, and raises where a promise is broken."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable
+from typing import Any
+
+from pycrdt import Array, Awareness, Doc, Map, Text, XmlFragment
+from support.yjs_bytes import HOSTILE, edits, mutated, number
+
+from jupyter_teleportal import crdt
+from jupyter_teleportal.codec import (
+    AwarenessEnvelope,
+    AwarenessQuery,
+    EntryEnvelope,
+    Notice,
+    SaveReply,
+    SaveRequest,
+    decode_crossing,
+    decode_envelope,
+    decode_note,
+    decode_payload,
+    encode_crossing,
+    encode_note,
+    encode_payload,
+)
+from jupyter_teleportal.content import foreign_seeds
+from jupyter_teleportal.errors import CodecError, DocumentBroken, ForeignBytes
+from jupyter_teleportal.update_walk import read_message, read_save_request, read_state
+
+ROOTS: dict[str, Any] = {"source": Text, "cells": Array, "meta": Map, "xml": XmlFragment}
+
+
+def update(data: bytes) -> None:
+    """What the door lets in, the library applies to a new document, gives out again and merges, and
+    neither panics nor crashes; what it refuses it refuses with an error."""
+    door = crdt.Door()
+    try:
+        door.check(data)
+    except ForeignBytes:
+        return
+    doc: Doc[Any] = Doc()
+    for name, kind in ROOTS.items():
+        doc.get(name, type=kind)
+    doc.observe(lambda event: event.update)
+    with only_errors():
+        door.apply(doc, data)
+    with only_errors():
+        again: Doc[Any] = Doc()
+        crdt.apply(again, doc.get_update())
+    with only_errors():
+        crdt.state_of(data)
+        crdt.beyond(data, doc.get_state())
+        crdt.merge([data, doc.get_update()])
+    read_state(doc.get_state())
+    for name in ("cells", "meta"):
+        # pycrdt has no Python object for some kinds of shared types within others.
+        with only_errors(TypeError, KeyError):
+            crdt.guarded(doc[name].to_py)
+    with only_errors():
+        crdt.guarded(str, doc["source"])
+
+
+@contextlib.contextmanager
+def only_errors(*others: type[Exception]) -> Any:
+    """The library may refuse what it is given, and must not panic."""
+    try:
+        yield
+    except DocumentBroken:
+        raise
+    except (ForeignBytes, *others):
+        pass
+
+
+def state(data: bytes) -> None:
+    try:
+        read_state(data)
+    except ForeignBytes:
+        return
+    foreign_seeds(data, b"\0")
+    Doc({"text": Text("x")}, client_id=7).get_update(data)
+
+
+def awareness(data: bytes) -> None:
+    there = Awareness(Doc(client_id=7))
+    try:
+        crdt.apply_awareness(there, data, "fuzz")
+    except DocumentBroken:
+        raise
+    except ForeignBytes:
+        return
+    for known in there.states.values():
+        known.get("user")
+    there.encode_awareness_update(list(there.states))
+
+
+def message(data: bytes) -> None:
+    with contextlib.suppress(ForeignBytes):
+        read_message(data)
+        read_save_request(data)
+
+
+def envelope(data: bytes) -> None:
+    with contextlib.suppress(CodecError):
+        decode_envelope(data)
+
+
+def payload(data: bytes) -> None:
+    with contextlib.suppress(CodecError):
+        decode_payload(data)
+
+
+def note(data: bytes) -> None:
+    with contextlib.suppress(CodecError):
+        decode_note(data)
+
+
+def crossing(data: bytes) -> None:
+    with contextlib.suppress(CodecError):
+        decode_crossing(data.decode("latin-1"))
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "update": update,
+    "state": state,
+    "awareness": awareness,
+    "message": message,
+    "envelope": envelope,
+    "payload": payload,
+    "note": note,
+    "crossing": crossing,
+}
+
+
+def seeds(target: str) -> list[bytes]:
+    """Good inputs of a target and bad ones that were found before, to begin with."""
+    updates = [one for seed in range(3) for one in edits(seed, 10)]
+    small = [one for one in HOSTILE.values() if len(one) < 10_000]
+    states = [crdt.state_of(one) for one in updates]
+    cursors = [b"\1\7\1" + number(len(text)) + text for text in (b"{}", b"null", b'{"a":[1.5]}')]
+    match target:
+        case "update":
+            return updates + small
+        case "state":
+            return states
+        case "awareness":
+            return cursors
+        case "message":
+            frames = [(b"\0\0", s) for s in states] + [(b"\0\2", u) for u in updates]
+            frames += [(b"\1", c) for c in cursors]
+            return [head + number(len(body)) + body for head, body in frames] + [b"\2\4save\1"]
+        case "envelope":
+            made = [
+                EntryEnvelope("r", "l/e", "0-0", "1-0", encode_payload(updates[0])),
+                AwarenessEnvelope("r", cursors[0]),
+                AwarenessQuery("r"),
+                SaveRequest("r", "q"),
+                SaveReply("r", "q", "no"),
+                Notice("r", "n", {"a": [1]}),
+            ]
+            return [one.encode() for one in made]
+        case "payload":
+            return [encode_payload(one) for one in [*updates, updates[0] * 100]]
+        case "note":
+            return [encode_note("l", {"cells": []}, one) for one in updates]
+        case "crossing":
+            return [encode_crossing(one, one).encode() for one in updates[:5]]
+    raise KeyError(target)
+
+
+def mutations(target: str, seed: int) -> Any:
+    """Yield inputs without an end: good ones with a few changes."""
+    chance = random.Random(seed)
+    known = seeds(target)
+    while True:
+        yield mutated(chance, chance.choice(known))
