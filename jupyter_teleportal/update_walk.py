@@ -437,13 +437,13 @@ def _read_deletions(data: bytes, position: int) -> int:
     clients, position = number(data, position)
     if not clients:
         return position
-    _check_count(clients, 4, data, position, MAX_CLIENTS)
+    _check_count(clients, 2, data, position, MAX_CLIENTS)
     seen: set[int] = set()
     for _ in range(clients):
         client, position = number(data, position)
         count, position = number(data, position)
-        if client in seen or client > MAX_CLIENT or not count:
-            raise ForeignBytes(f"client {client} has two lists of deletions, or an empty one")
+        if client in seen or client > MAX_CLIENT:
+            raise ForeignBytes(f"client {client} has two lists of deletions, or is none")
         seen.add(client)
         if 2 * count > len(data) - position:
             raise IndexError

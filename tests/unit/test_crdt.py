@@ -79,6 +79,20 @@ def test_the_order_in_which_updates_come_is_nobodys_fault(seed: int) -> None:
         door.check(update)
 
 
+REAL = [
+    line.split()
+    for line in (Path(yjs_bytes.__file__).parent / "real_yjs.txt").read_text().splitlines()
+    if not line.startswith("#")
+]
+
+
+def test_what_yjs_produces_is_let_in() -> None:
+    read = {"update": check_update, "state": read_state, "awareness": read_awareness}
+    for kind, data in REAL:
+        read[kind](bytes.fromhex(data))
+    assert {kind for kind, _ in REAL} == set(read)
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_what_nobody_should_send_is_refused_at_once(name: str) -> None:
     began = time.perf_counter()
@@ -142,6 +156,12 @@ def test_shared_types_lie_in_each_other_up_to_a_limit(levels: int, refused: bool
 def test_values_are_nested_up_to_a_limit(levels: int, refused: bool) -> None:
     with pytest.raises(ForeignBytes, match="levels deep") if refused else contextlib.nullcontext():
         check_update(yjs_bytes.nested_value(levels))
+
+
+def test_deletions_of_nothing_are_let_in() -> None:
+    update = b"\0\1\5\0"
+    check_update(update)
+    document(update, Doc({"source": Text("a")}, client_id=5).get_update(), update)
 
 
 # -- many updates that each add a level ----------------------------------------------------
