@@ -91,6 +91,7 @@ def check_settings_that_are_named(pages: Pages) -> list[str]:
 
 TOOLS = {
     "tests.chaos": "tests/chaos/__main__.py",
+    "tests.fuzz": "tests/fuzz/__main__.py",
     "tests.fuzz.servers": "tests/fuzz/servers.py",
     "tests.simulation": "tests/simulation/__main__.py",
     "benchmarks": "benchmarks/__main__.py",

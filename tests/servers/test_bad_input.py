@@ -12,6 +12,7 @@ from support.latency import Latency
 from support.notebooks import file_sources, write_notebook
 from support.rtc_client import RtcClient, equal
 from support.waiting import until
+from support.yjs_bytes import HOSTILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +51,13 @@ def entry_without_fields(redis_server: RedisServer, room: str) -> None:
         client.xadd(LOG.format(room=room), {"unknown": b"field"})
 
 
+def entries_that_crash(redis_server: RedisServer, room: str) -> None:
+    """Each of these has made the library that holds documents panic, or overrun its stack."""
+    with redis_server.cli() as client:
+        for name in ("a list of no blocks", "a clock that overflows", "20,000 nested arrays"):
+            client.xadd(LOG.format(room=room), {"u": b"\0" + HOSTILE[name], "r": b"nobody"})
+
+
 def malformed_envelope(redis_server: RedisServer, room: str) -> None:
     with redis_server.cli() as client:
         for junk in (b"", b"\x00", b"\xff" * 40, b'{"json": true}', bytes(range(256))):
@@ -71,6 +79,7 @@ def huge_junk_published(redis_server: RedisServer, room: str) -> None:
     [
         (garbage_entry, True),
         (entry_without_fields, True),
+        (entries_that_crash, True),
         (malformed_envelope, True),
         (huge_entry, True),
         # Redis cuts off who has so much queued, so nobody knows which room it was.
