@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from jupyter_ydoc.ybasedoc import YBaseDoc
@@ -201,6 +201,26 @@ class DocumentLink(RoomLink):
             pass  # it is another document's by now
         except TransportError as error:
             self.complain(f"The log of a deleted document is left behind: {error}")
+
+    async def removed(self, keep: Callable[[Any], Awaitable[str]]) -> None:
+        """This server has lost the document's share for good: nothing more of it is shared, or
+        saved to its folder. What this server alone may have is kept.
+
+        Args:
+            keep: writes a content to where its user still may, and returns the path.
+        """
+        self.saver.ended()
+        unsaved = self.document.dirty or self.replicator.unacknowledged
+        self.replicator.writable = False
+        kept = ""
+        if unsaved:
+            try:
+                kept = f"; what was not saved is in {await keep(self.document.get())}"
+            except Exception as error:  # noqa: BLE001 (what the contents manager raises)
+                kept = f"; what was not saved could not be kept: {error}"
+        message = f"You are no longer a member of {self.scope.share}{kept}"
+        self.log.warning("%s: %s", self.file.path, message)
+        self._tell("ERROR", message)
 
     async def abandon(self, updates: tuple[bytes, ...]) -> None:
         content = document_of(self._file_type, *updates).get()

@@ -106,6 +106,7 @@ class Replica:
         self.turns = SaveTurns(SavePace(self.timing.save_ceiling_s))
         self.counters: Counter[str] = Counter()
         self._session_listeners: list[Callable[[str], None]] = []
+        self._grant_listeners: list[Callable[[frozenset[str]], None]] = []
         self._beating: asyncio.Task[None] | None = None
         self.complaints: dict[str, Complaint] = {}
         self._senders = 0
@@ -115,6 +116,11 @@ class Replica:
     def on_session(self, listener: Callable[[str], None]) -> None:
         """Call `listener` with the cluster's session id whenever it turns out to be another."""
         self._session_listeners.append(listener)
+
+    def on_granted(self, listener: Callable[[frozenset[str]], None]) -> None:
+        """Call `listener` with the shares that this server's account reaches, whenever whoever has
+        given it the account says so."""
+        self._grant_listeners.append(listener)
 
     @property
     def connected(self) -> bool:
@@ -185,7 +191,9 @@ class Replica:
         return len(late)
 
     async def beat(self) -> None:
-        """One heartbeat: tell that this replica lives, and learn who else does."""
+        """One heartbeat: tell that this replica lives, and learn who else does, and whether this
+        server still has its shares."""
+        await self._look_at_grants()
         try:
             view = await self.transport.heartbeat(
                 self.id,
@@ -214,6 +222,15 @@ class Replica:
             self.log.info("Replica %s has gone", replica)
             for link in list(self.links.values()):
                 link.replica_left(replica)
+
+    async def _look_at_grants(self) -> None:
+        try:
+            granted = await self.transport.granted()
+        except TransportError:
+            return  # the heartbeat, which comes next, says so
+        if granted is not None:
+            for listener in self._grant_listeners:
+                listener(granted)
 
     async def _beat_for_ever(self) -> None:
         due = loop_time()

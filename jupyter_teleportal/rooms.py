@@ -33,6 +33,7 @@ from jupyter_server_ydoc.utils import (
 from jupyter_server_ydoc.websocketserver import JupyterWebsocketServer
 from pycrdt import Awareness, Channel, Doc, create_sync_message
 from pycrdt.websocket import YRoom
+from tornado.web import HTTPError
 from tornado.websocket import WebSocketClosedError
 
 from .admission import Admissions
@@ -188,6 +189,8 @@ class Seam:
         self._refused: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         registry.on_deletion(self._on_deletion)
         replica.on_session(self._on_session)
+        self._lost: set[str] = set()
+        replica.on_granted(self._on_granted)
         self._on_session(replica.session)
 
     def install(self) -> None:
@@ -243,6 +246,8 @@ class Seam:
         """A client is about to be told a file id: see that every server can find its path."""
         await self._ready()
         shared = self.registry.locate(api_path)
+        if shared is not None and shared.share in self._lost:
+            raise HTTPError(403, no_member(shared.share))
         if shared is not None and self.replica.connected:
             await self.registry.register(shared)
 
@@ -250,6 +255,9 @@ class Seam:
         """A client is about to open a room: see that its path is known, and return whether it can
         be opened."""
         await self._ready()
+        shared = self.identity(room_id)
+        if shared is not None and shared.share in self._lost:
+            raise HTTPError(403, no_member(shared.share))
         if (closing := self._closing.get(room_id)) is not None:
             await asyncio.wait({closing})
         # Upstream's first connections each start the server, and all but one of them in vain.
@@ -479,6 +487,41 @@ class Seam:
             and decode_file_path(scope.room)[2] == file_id
         ]
 
+    # -- shares that are lost ----------------------------------------------------------------
+
+    def _on_granted(self, granted: frozenset[str]) -> None:
+        """The shares of this server's account are known. One that is missing was taken away from
+        its user, and stays so until the server starts anew."""
+        for share in set(self.shares) - granted - self._lost:
+            self._lost.add(share)
+            self.replica.complain(
+                f"lost_shares {share}",
+                f"The user of this server is no longer a member of {share}: its documents are "
+                "closed here, and what was not saved is kept in copies outside its folder",
+            )
+            for link in list(self.replica.links.values()):
+                if isinstance(link, DocumentLink) and link.scope.share == share:
+                    self.replica.spawn(self._give_up(link))
+
+    async def _give_up(self, link: DocumentLink) -> None:
+        room: Any = self._server.rooms.get(link.scope.room)
+        await link.removed(partial(self._keep_outside, link.file.path, room))
+        reason = {"reason": "initialization_error", "errorReason": no_member(link.scope.share)[:70]}
+        for channel in list(room.clients) if room is not None else ():
+            channel.close(SESSION_EXPIRED, json.dumps(reason, separators=(",", ":")))
+
+    async def _keep_outside(self, path: str, room: Any, content: Any) -> str:
+        """Write a content of the document that was at `path` to this server's own root."""
+        stem, extension = posixpath.splitext(posixpath.basename(path))
+        stamp = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S-%f")
+        copy = f"{stem} (kept {stamp}){extension}"
+        if self.shares.locate(copy) is not None:
+            raise SaveFailed("all of this server's root belongs to the share")
+        kind = room.file_type if room.file_type in ("file", "notebook") else "file"
+        model = {"format": room.file_format, "type": kind, "content": content}
+        await ensure_async(self._settings["contents_manager"].save(model, copy))
+        return copy
+
     def _on_deletion(self, file_id: str) -> None:
         for link in self._links(file_id):
             link.spawn(link.deleted())
@@ -507,6 +550,11 @@ class Seam:
     def room_path(self, room_id: str) -> str | None:
         """The API path of the room's document."""
         return self.registry.api_path(decode_file_path(room_id)[2])
+
+
+def no_member(share: str) -> str:
+    """What a browser is told whose user has lost a share."""
+    return f"You are no longer a member of {share}"
 
 
 def _empty(room: Any) -> None:
