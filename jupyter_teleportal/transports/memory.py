@@ -31,8 +31,7 @@ from .base import Listener, TransportBase, TransportState, loop_time
 
 INLINE_MAX_BYTES = 64 * 1024
 LEASE_MAX = 10
-"""A lease of somebody else lasts for so many times one's own at most: no server writes longer
-ones."""
+"""What lasts longer than so many leases was not taken by a server."""
 """Larger payloads are announced by their offset alone, as Redis does it."""
 FULL = "OOM command not allowed when used memory > 'maxmemory'."
 READ_ONLY = "READONLY You can't write against a read only replica."
@@ -294,9 +293,7 @@ class MemorySyncTransport(TransportBase):
         self._has_type(scope, "saver", "log", "checkpoint")
         room = self.hub.rooms[scope]
         now = self.hub.clock()
-        if room.holder != replica and room.held_until > now + LEASE_MAX * ttl_s:
-            room.held_until = now + LEASE_MAX * ttl_s
-        if room.held_until <= now:
+        if not now < room.held_until <= now + LEASE_MAX * ttl_s:
             room.holder = None
         refused = ""
         try:

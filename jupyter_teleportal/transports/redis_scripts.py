@@ -263,14 +263,6 @@ local function lease(saver, log, checkpoint, saved, replica, ttl, keep, want)
     elseif try('DEL', saver) then
       holder = false
     end
-  elseif holder then
-    -- Whoever holds it renews it. One that never ends, or hardly ever, no server has written.
-    local left = redis.call('PTTL', saver)
-    if left < 0 then
-      try('PEXPIRE', saver, ttl)
-    elseif left > 10 * tonumber(ttl) then
-      try('PEXPIRE', saver, 10 * tonumber(ttl))
-    end
   end
   if holder == replica and refused == '' then
     -- Without a log the fence alone is no reason to stay.

@@ -502,23 +502,28 @@ async def test_one_replica_holds_the_lease_and_another_one_takes_over(
     await until(lambda: holders(last) == [last], 3)
 
 
+@pytest.mark.parametrize("lasts_s", [3, None], ids=["for a while", "for ever"])
 @pytest.mark.parametrize("said", ["a replica that is not there", "a replica without the room"])
 async def test_a_lease_is_held_by_who_is_alive_and_renews_it(
-    backend: Backend, make_site: MakeSite, said: str
+    backend: Backend, make_site: MakeSite, said: str, lasts_s: int | None
 ) -> None:
     site = await make_site()
     other = Replica(await backend.make(), timing=Timing(**TIMING))
     await other.start()
     await until(lambda: holders(site), what="the lease")
+    fence = site.link.lease.fence
     forged = "mallory" if said == "a replica that is not there" else other.id
     if isinstance(backend, MemoryBackend):
         room = backend.hub.rooms[ROOM]
-        room.holder, room.fence, room.held_until = forged, 99, float("inf")
+        room.holder = forged
+        room.held_until = float("inf") if lasts_s is None else backend.hub.clock() + lasts_s
     else:
+        ends = [] if lasts_s is None else ["EX", lasts_s]
         transport = site.transport
-        await transport.execute("SET", transport._key(ROOM, "saver"), f"{forged} 99")
-    await until(lambda: not holders(site), what="the forged lease")
-    await until(lambda: holders(site), 15, what="the lease again")
+        await transport.execute("SET", transport._key(ROOM, "saver"), f"{forged} {fence}", *ends)
+    if lasts_s is not None:
+        await until(lambda: not holders(site), what="the forged lease")
+    await until(lambda: holders(site) and site.link.lease.fence > fence, 10, what="the lease again")
     await other.aclose()
 
 
