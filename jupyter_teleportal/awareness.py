@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ the user, and answers for the name."""
 REPLICA_CLIENTS_MAX = 1000
 CLIENTS_MAX = 5000
 """So many clients of one other replica, and of all, are shown in one room."""
+PUBLISH_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,9 @@ class AwarenessBridge:
         self._gone: deque[int] = deque(maxlen=GONE_REMEMBERED)
         self._claimed: deque[int] = deque(maxlen=GONE_REMEMBERED)
         """This replica's clients that others have spoken for."""
+        self._unpublished: set[int] = set()
+        self._published_at = -PUBLISH_S
+        self._publishing: asyncio.TimerHandle | None = None
         self._subscription = awareness.observe(self._on_change)
 
     def close(self) -> None:
@@ -195,12 +200,36 @@ class AwarenessBridge:
         return [client for client in self._awareness.states if client not in self._owners]
 
     def _publish_states(self, clients: list[int], *, gone: bool = False) -> None:
+        """Publish the states of `clients`: at once, but not more often than every `PUBLISH_S`, for
+        of what a cursor does in between only the last counts."""
+        self._unpublished.update(clients)
+        if gone:
+            self._publish_now(gone=True)
+            return
+        if self._publishing is not None or not self._unpublished:
+            return
+        loop = asyncio.get_running_loop()
+        due = self._published_at + PUBLISH_S
+        if loop.time() >= due:
+            self._publish_now()
+        else:
+            self._publishing = loop.call_at(due, self._publish_now)
+
+    def _publish_now(self, *, gone: bool = False) -> None:
+        if self._publishing is not None:
+            self._publishing.cancel()
+            self._publishing = None
         # A server's own state is empty unless an extension uses it.
-        telling = [client for client in clients if self._awareness.states.get(client, True)]
-        if telling:
-            for sink in self._sinks:
-                update = self._encode(telling, gone=gone, visible=sink.visible)
-                sink.publish(AwarenessEnvelope(self._replica, update))
+        telling = [
+            client for client in self._unpublished if self._awareness.states.get(client, True)
+        ]
+        self._unpublished.clear()
+        if not telling:
+            return
+        self._published_at = asyncio.get_running_loop().time()
+        for sink in self._sinks:
+            update = self._encode(telling, gone=gone, visible=sink.visible)
+            sink.publish(AwarenessEnvelope(self._replica, update))
 
     def _encode(
         self,

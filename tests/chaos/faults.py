@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import redis
+from support.hostile import QUESTION, Hostile, awareness, deadly, frame, sync
 
 from .tabs import END
 from .world import DOCUMENTS, FOREIGN, NOTEBOOKS, TEXT, at_least
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .world import World
 
 LONGER_THAN_A_LEASE = (8.0, 10.0)
+PREFIX = b"teleportal:sync:"
 BIG_OUTPUT_BYTES = 20_000_000
 
 
@@ -194,6 +196,49 @@ def redis_full(rng: random.Random, replicas: int) -> tuple[str, Any]:
             client.config_set("maxmemory", "0")
 
     return f"Redis is full for {seconds:.1f} s", run
+
+
+@kind("redis")
+def redis_read_only(rng: random.Random, replicas: int) -> tuple[str, Any]:
+    seconds = rng.uniform(2, 7)
+
+    async def run(world: World) -> None:
+        with world.redis.cli() as client:
+            # A demoted master: it goes on answering, and refuses to write.
+            client.replicaof("127.0.0.1", "1")
+            await asyncio.sleep(seconds)
+            client.replicaof("NO", "ONE")
+
+    return f"Redis is read-only for {seconds:.1f} s", run
+
+
+@kind("redis")
+def forged_keys(rng: random.Random, replicas: int) -> tuple[str, Any]:
+    pick, junk = rng.random(), b"\xff\xfe" + rng.randbytes(10)
+    where = rng.choice(["session", "replicas", "saver", "paths", "entry", "checkpoint"])
+    what, update = deadly(rng)
+
+    async def run(world: World) -> None:
+        with world.redis.cli() as client:
+            keys = world.room_keys("log")
+            log = keys[int(pick * len(keys))]
+            room = log.removesuffix(b":log")
+            share = PREFIX + b"default:"
+            if where == "session":
+                client.set(PREFIX + b"session", junk, keepttl=True)
+            elif where == "replicas":
+                client.zadd(PREFIX + b"replicas", {junk: 1})
+            elif where == "saver":
+                client.set(room + b":saver", junk, px=3000)
+            elif where == "paths":
+                client.hset(share + b"paths", junk, junk)
+            elif where == "checkpoint":
+                client.hset(room + b":checkpoint", "update", junk)
+            else:
+                client.xadd(log, {"u": b"\0" + update, "r": junk})
+
+    forged = f"{what} in a log" if where == "entry" else f"{junk!r} in {where}"
+    return f"somebody writes {forged}", run
 
 
 @kind("redis")
@@ -395,6 +440,40 @@ def tab_sends_garbage(rng: random.Random, replicas: int) -> tuple[str, Any]:
 
 
 @kind("clients")
+def hostile_client(rng: random.Random, replicas: int) -> tuple[str, Any]:
+    pick, at, seconds = rng.random(), rng.randrange(replicas), rng.uniform(2, 5)
+    reads, (deadly_what, update) = rng.random() < 0.5, deadly(rng)
+    what, block = rng.choice(
+        (
+            ("asks without a pause", frame(QUESTION) * 5000),
+            ("moves its cursor without a pause", _moves()),
+            ("shows a thousand cursors", frame(awareness(range(1000, 2000), 1))),
+            (f"sends {deadly_what}", frame(sync(2, update))),
+            ("sends half a frame", frame(rng.randbytes(100))[:50]),
+            ("sends text", frame(b"hello", opcode=1) * 5000),
+        )
+    )
+
+    async def run(world: World) -> None:
+        tab = world.readers[int(pick * len(world.readers))]
+        assert tab.session is not None
+        client = Hostile.of(world.servers[at], tab.session, reads=reads)
+        try:
+            await asyncio.to_thread(client.connect)
+            await asyncio.to_thread(lambda: client.flood(block, seconds).wait(seconds + 5))
+        except OSError as error:
+            world.timeline.note("fault", f"the hostile client was not let in: {error}")
+        finally:
+            await asyncio.to_thread(client.close)
+
+    return f"a hostile client of server {at} {what} for {seconds:.1f} s", run
+
+
+def _moves() -> bytes:
+    return b"".join(frame(awareness([7], clock)) for clock in range(1, 5000))
+
+
+@kind("clients")
 def big_output(rng: random.Random, replicas: int) -> tuple[str, Any]:
     pick = rng.random()
     text = "".join(rng.choices("0123456789abcdef", k=1000)) * (BIG_OUTPUT_BYTES // 1000)
@@ -421,7 +500,7 @@ def heal_all(world: World) -> Awaitable[None]:
             await proxy.heal()
         try:
             with world.redis.cli(socket_connect_timeout=1) as client:
-                client.ping()
+                client.replicaof("NO", "ONE")
         except redis.RedisError:
             world.redis.restart()
 

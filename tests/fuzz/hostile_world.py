@@ -25,6 +25,7 @@ from support.hostile import (
     TEXT,
     Hostile,
     awareness,
+    deadly,
     frame,
     state_vector,
     sync,
@@ -267,32 +268,6 @@ def hostile_cursors(world: HostileWorld, rng: random.Random) -> str:
         clients = rng.sample(world.clients, 1)
     to.send(awareness(clients, rng.choice((1, 2**31, 2**32 - 1)), state))
     return f"{len(clients)} cursors that are {state[:30]} to {to.server.name}"
-
-
-def deadly(rng: random.Random) -> tuple[str, bytes]:
-    """An update that has killed servers."""
-    client = rng.randrange(1, 2**32)
-    return rng.choice(
-        (
-            ("a client without blocks", b"\x01\x00" + varint(client) + b"\x00\x00"),
-            (
-                "a block at the end of all clocks",
-                b"\x01\x01" + varint(client) + varint(2**32 - 1) + b"\x04\x01\x01x\x01y\x00",
-            ),
-            ("a run of ff as a number", b"\xff" * rng.choice((11, 1000, 160_000))),
-            (
-                "arrays within arrays",
-                b"\x01"
-                + varint(20_000)
-                + varint(client)
-                + b"\x00\x07\x01\x01a\x00"
-                + b"".join(
-                    b"\x07\x00" + varint(client) + varint(n) + b"\x00" for n in range(19_999)
-                )
-                + b"\x00",
-            ),
-        )
-    )
 
 
 @act

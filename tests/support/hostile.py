@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import random
 import socket
 import struct
 import threading
@@ -70,6 +71,32 @@ def updates(count: int, client: int = 4_000_000_001, text: str = "x") -> list[by
 
 def state_vector(clients: int, first: int = 1) -> bytes:
     return varint(clients) + b"".join(varint(first + n) + b"\x01" for n in range(clients))
+
+
+def deadly(rng: random.Random) -> tuple[str, bytes]:
+    """An update that has killed servers."""
+    client = rng.randrange(1, 2**32)
+    return rng.choice(
+        (
+            ("a client without blocks", b"\x01\x00" + varint(client) + b"\x00\x00"),
+            (
+                "a block at the end of all clocks",
+                b"\x01\x01" + varint(client) + varint(2**32 - 1) + b"\x04\x01\x01x\x01y\x00",
+            ),
+            ("a run of ff as a number", b"\xff" * rng.choice((11, 1000, 160_000))),
+            (
+                "arrays within arrays",
+                b"\x01"
+                + varint(20_000)
+                + varint(client)
+                + b"\x00\x07\x01\x01a\x00"
+                + b"".join(
+                    b"\x07\x00" + varint(client) + varint(n) + b"\x00" for n in range(19_999)
+                )
+                + b"\x00",
+            ),
+        )
+    )
 
 
 class Hostile:
