@@ -29,6 +29,7 @@ from .workers import LARGE_BYTES
 
 _READ_BYTES = 256 * 1024
 _READ_MESSAGES = 256
+FAREWELL_S = 0.05
 _FRAME_S = 50e-6
 """About what it takes to read a frame that is no plain message."""
 _BINARY = 0x2
@@ -86,6 +87,9 @@ class BulkWebSocketProtocol(WebSocketProtocol13):
                     # does where the client does not.
                     while not self.stream.closed():  # noqa: ASYNC110 (it has no event for that)
                         await asyncio.sleep(NAP_S)
+                if self.server_terminated and not self.client_terminated:
+                    # What comes before the client's farewell is not wanted.
+                    await asyncio.sleep(FAREWELL_S)
         except StreamClosedError:
             self._abort()
         finally:
