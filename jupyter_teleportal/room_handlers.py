@@ -33,7 +33,7 @@ SETTINGS_KEY = "jupyter_teleportal"
 TAKE = "_teleportal_take"
 """The attribute of a client's handler that takes its messages, once it is served."""
 
-TURNS_TO_SERVE = 10
+TAKEN_S = 0.001
 
 seams_in_use: WeakSet[Seam] = WeakSet()
 
@@ -139,11 +139,9 @@ def install_handlers() -> None:
                 raise
             seam.complain_of_client(self.room.room_id, error)
             return
-        for _ in range(TURNS_TO_SERVE):
-            # What comes faster than it is taken must not gather.
-            if self._message_queue.empty():
-                break
-            await asyncio.sleep(0)
+        # What comes faster than it is taken must not gather.
+        while not self._message_queue.empty() and self.ws_connection is not None:  # noqa: ASYNC110
+            await asyncio.sleep(TAKEN_S)
 
     def bulk_protocol(self: Any) -> Any:
         seam = seam_of(self)

@@ -684,6 +684,9 @@ def take_over(
                 else:
                     fanout.send(channel, greeting)
             async for message in channel:
+                if queue is not None and channel.ws_connection is None:
+                    # It is disconnected; what it has sent before that is not wanted.
+                    break
                 if allowance is not None:
                     allowance.spend(time.monotonic(), messages=1, size=len(message))
                     if not await guard.pace(channel, allowance):
