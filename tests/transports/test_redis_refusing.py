@@ -397,12 +397,13 @@ async def test_reconnects_back_off_also_when_connecting_succeeds(
     """Something cuts each connection off as soon as it is made."""
     caplog.set_level(logging.INFO)
     async with connecting(redis_server.url, backoff_base_s=0.1, backoff_cap_s=2.0) as transport:
+        await transport.subscribe(ROOM, lambda message: None)
         ends = asyncio.get_running_loop().time() + 3
         with redis_server.cli() as client:
             while asyncio.get_running_loop().time() < ends:
                 client.client_kill_filter(_type="pubsub")
                 await asyncio.sleep(0.01)
-        assert transport.counters["outages"] <= 6
+        assert 2 <= transport.counters["outages"] <= 7
         await until(lambda: transport.state is CONNECTED, 10)
 
 
