@@ -129,6 +129,8 @@ def format_status(server: Server, status: dict[str, Any]) -> str:
     lines.append("  replicas   " + (", ".join(map(str, others)) or "none known"))
     if status.get("problem"):
         lines.append(f"  problem    {status['problem']}")
+    if status.get("reason"):
+        lines.append(f"  degraded   {status['reason']}")
     lines += [
         f"  wrong      {complaint.get('message')} ({complaint.get('count')} times)"
         for complaint in status.get("complaints") or []

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 TRANSPORTS = "jupyter_teleportal.transports"
 EMBEDDED = "embedded"
+START_AGAIN_S, START_AGAIN_MAX_S = 1.0, 30.0
+"""How long to wait before a start that failed is tried again: at first, and at most."""
 
 
 def _limit(trait: type[TraitType[Any, Any]], field: str, help: str) -> Any:
@@ -247,6 +249,8 @@ class TeleportalExtension(ExtensionApp):
     _keeper: asyncio.Task[None] | None = None
     _workers: asyncio.Task[None] | None = None
     _starting: asyncio.Future[None] | None = None
+    _start_problem: str = ""
+    _restarting: asyncio.Task[None] | None = None
     _stopping = False
     _draining: asyncio.TimerHandle | None = None
 
@@ -276,7 +280,8 @@ class TeleportalExtension(ExtensionApp):
 
     async def ensure_started(self) -> None:
         """Connect, once. Whoever embeds a server without running its start hooks is connected
-        when the first room is opened."""
+        when the first room is opened. A start that fails is tried again by itself; documents that
+        are opened meanwhile stay on this server."""
         if self._starting is None:
             self._starting = asyncio.ensure_future(self._start_sharing())
         await asyncio.shield(self._starting)
@@ -289,9 +294,35 @@ class TeleportalExtension(ExtensionApp):
 
         stop_at_interrupt(also_if_ignored=is_hub_server(os.environ))
         self._workers = hold_workers()
-        await self._replica.start()
-        await self._registry.start()
-        if self._embedded:
+        if not await self._try_to_start():
+            self._restarting = asyncio.create_task(self._start_again())
+
+    async def _start_again(self) -> None:
+        pause_s = START_AGAIN_S
+        while True:
+            await asyncio.sleep(pause_s)
+            if await self._try_to_start():
+                return
+            pause_s = min(2 * pause_s, START_AGAIN_MAX_S)
+
+    async def _try_to_start(self) -> bool:
+        """Begin to share, as far as that is not done; return whether it is now."""
+        assert self._replica is not None
+        assert self._registry is not None
+        try:
+            await self._replica.start()
+            await self._registry.start()
+        except Exception as error:  # noqa: BLE001 (whatever it is, it is tried again)
+            self._start_problem = f"Sharing could not begin: {error or type(error).__name__}"
+            self._replica.complain(
+                "errors start",
+                "Sharing could not begin, so documents stay on this server; it is tried again",
+                error,
+            )
+            return False
+        self._start_problem = ""
+        self._replica.settle("errors start")
+        if self._embedded and self._keeper is None:
             from .embedded import keep_embedded
 
             replica = self._replica
@@ -303,11 +334,13 @@ class TeleportalExtension(ExtensionApp):
             self._replica.transport.state.value,
             self._replica.id,
         )
+        return True
 
     async def stop_extension(self) -> None:
         """Share and save what is left, and disconnect, within `stop_timeout_s`."""
-        if self._keeper is not None:
-            self._keeper.cancel()
+        for task in (self._keeper, self._restarting):
+            if task is not None:
+                task.cancel()
         if self._registry is not None:
             await self._registry.aclose()
         if self._replica is not None:
@@ -344,16 +377,23 @@ class TeleportalExtension(ExtensionApp):
 
     def health(self) -> str:
         """How this server is doing, for the health endpoint: ``starting``, ``ok``, ``degraded``
-        (the transport is away), ``failed`` (it was to share and never will) or ``stopping``."""
+        (not everything is shared now), ``failed`` (it was to share and never will) or
+        ``stopping``."""
         if self._stopping:
             return "stopping"
         if self._problem:
             return "failed"
         if self._starting is None or not self._starting.done():
             return "starting"
-        if self._starting.cancelled() or self._starting.exception() is not None:
-            return "failed"
-        return "ok" if self._replica is None or self._replica.connected else "degraded"
+        return "degraded" if self._reason() else "ok"
+
+    def _reason(self) -> str:
+        """Why not everything is shared now; empty, if all is well."""
+        if self._replica is None:
+            return ""
+        from .status import reason
+
+        return self._start_problem or reason(self._replica)
 
     def status(self) -> dict[str, Any]:
         """What the status endpoint says."""
@@ -361,6 +401,7 @@ class TeleportalExtension(ExtensionApp):
 
         if self._seam is None:
             return {**describe(None, Shares({})), "problem": self._problem}
+        reason = self._reason()
         return {
             **describe(
                 self._replica,
@@ -368,6 +409,8 @@ class TeleportalExtension(ExtensionApp):
                 clients=self._seam.room_clients,
                 path=self._seam.room_path,
             ),
+            "degraded": bool(reason),
+            "reason": reason,
             "problem": self._problem,
         }
 

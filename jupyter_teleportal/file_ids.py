@@ -164,6 +164,8 @@ class FileRegistry:
         self._deletion_listeners: list[Callable[[str], None]] = []
         self._notice_listeners: dict[str, Callable[[bytes], None]] = {}
         self._epochs: dict[str, str] = {}
+        self._loaded: set[str] = set()
+        """Shares whose maps were read since the transport came back."""
         self.scope = Scope("", "files")
         self.folders: ShareFolders | None = None
         self._claims: Claims | None = None
@@ -374,7 +376,8 @@ class FileRegistry:
             except TransportError as error:
                 self._replica.complain("files", f"The shares' file ids are not checked: {error}")
                 return
-            if share not in self._epochs or about.get("epoch") != self._epochs[share]:
+            known = share in self._loaded and about.get("epoch") == self._epochs.get(share)
+            if not known:
                 await self._load()
                 return
         self._replica.settle("files")
@@ -383,6 +386,7 @@ class FileRegistry:
         transport = self._replica.transport
         self._registered.clear()
         unsent, self._unsent = self._unsent, []
+        loaded: set[str] = set()
         try:
             for share, ids in self._ids.items():
                 scope = Scope(share)
@@ -395,12 +399,17 @@ class FileRegistry:
                     paths = await transport.write_map(scope, "paths", ids.paths, keep=True)
                 ended = ids.ended(files, paths)
                 self._take(share, files, {**paths, **dict.fromkeys(ended)}, replaced=True)
+                loaded.add(share)
             while unsent:
                 await self._send(unsent[0])
                 unsent.pop(0)
         except TransportError as error:
             self._unsent = unsent + self._unsent
             self._replica.complain("files", f"The shares' file ids cannot be read yet: {error}")
+        except Exception as error:  # noqa: BLE001 (whatever it is, the next heartbeat tries again)
+            self._unsent = unsent + self._unsent
+            self._replica.complain("files", f"The shares' file ids cannot be read yet: {error!r}")
+        self._loaded = loaded
 
     async def _check_folder(self, share: str) -> bool:
         """Compare the share's folder with the others'; return whether the transport has forgotten

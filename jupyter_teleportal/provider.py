@@ -191,6 +191,15 @@ class RoomLink:
         Otherwise the room has an outage, be it one of its own."""
         return self.replica.connected and not self._refusals
 
+    @property
+    def trouble(self) -> str:
+        """Why the room is not shared now; empty, if it is."""
+        if not self.replica.connected:
+            return self.replica.transport.problem or "the transport cannot be reached"
+        if self.refused:
+            return self.refused
+        return "its log cannot be followed" if self.replicator.phase is Phase.AWAY else ""
+
     def _refuse(self, what: str, reason: str) -> None:
         """The transport refuses the room: `what` is "lease" or "log"."""
         was_shared = self.shared

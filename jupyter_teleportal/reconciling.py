@@ -482,12 +482,13 @@ class Reconciler:
             self._step_down()
         if not seeded:
             await self._link.gather(lambda: self._document.get() == theirs)
-        self.settle(on_disk.content, on_disk.digest, state)
         if not seeded and theirs != self._document.get():
+            # Before the file may be written over: if it cannot be kept, nothing is.
             copy = await self._file.keep_copy(theirs)
             message = f"The file was changed while Redis was away; what it held is kept in {copy}."
             self._link.log.warning("%s: %s", self._file.path, message)
             self._tell("WARNING", message)
+        self.settle(on_disk.content, on_disk.digest, state)
 
     async def _mark_if_new(self, saved: dict[str, str]) -> None:
         assert self.disk is not None

@@ -138,7 +138,9 @@ class Replica:
         task.add_done_callback(self._tasks.discard)
 
     async def start(self) -> None:
-        """Connect the transport and begin the heartbeat."""
+        """Connect the transport and begin the heartbeat, unless that is done."""
+        if self._beating is not None:
+            return
         await self.transport.start()
         if self.connected:
             await self.beat()
@@ -221,7 +223,15 @@ class Replica:
         for replica in sorted(left):
             self.log.info("Replica %s has gone", replica)
             for link in list(self.links.values()):
-                link.replica_left(replica)
+                try:
+                    link.replica_left(replica)
+                except Exception as error:  # noqa: BLE001 (one room's error is not the others')
+                    room = link.scope.room or ""
+                    self.complain(
+                        f"errors {room}",
+                        f"Room {room}: it did not take in that a server has gone",
+                        error,
+                    )
 
     async def _look_at_grants(self) -> None:
         try:
@@ -304,7 +314,16 @@ class Replica:
             # Others take this replica for dead, and it may not know the cluster's session.
             self.spawn(self.beat())
         for link in list(self.links.values()):
-            link.transport_changed(state)
+            try:
+                link.transport_changed(state)
+            except Exception as error:  # noqa: BLE001 (one room's error is not the others')
+                room = link.scope.room or ""
+                self.complain(
+                    f"errors {room}",
+                    f"Room {room}: it did not take in that the transport is {state.value}; its "
+                    "next heartbeat looks again",
+                    error,
+                )
 
     def complain(self, subject: str, message: str, error: BaseException | None = None) -> bool:
         """Count that something is wrong, and log it unless the same has been said of `subject`

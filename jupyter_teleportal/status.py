@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from .documents import DocumentLink
-from .protocol import Phase
 from .provider import RoomLink
 from .replica import Replica
 from .shares import Shares
@@ -36,6 +35,7 @@ def describe(
             "rooms": [],
             "replicas": [],
             "degraded": False,
+            "reason": "",
             "counters": {},
             "complaints": [],
         }
@@ -49,7 +49,8 @@ def describe(
             {"replica": name, "last_heartbeat": round(time.time() - age, 3), "age_s": round(age, 3)}
             for name, age in sorted(replica.membership.ages_s.items())
         ],
-        "degraded": not replica.connected,
+        "degraded": bool(reason(replica)),
+        "reason": reason(replica),
         "counters": dict(replica.counters + replica.transport.counters),
         "complaints": [
             {
@@ -63,6 +64,20 @@ def describe(
     }
 
 
+def reason(replica: Replica) -> str:
+    """Why not everything is shared now; empty, if all is well."""
+    if not replica.connected:
+        return replica.transport.problem or "the transport cannot be reached"
+    links = [link for link in replica.links.values() if isinstance(link, RoomLink)]
+    troubles = [link.trouble for link in links if link.trouble]
+    if troubles:
+        return f"{len(troubles)} of {len(links)} open documents are not shared: {troubles[0]}"
+    for subject in ("heartbeat", "files"):
+        if subject in replica.complaints:
+            return replica.complaints[subject].message
+    return ""
+
+
 def _room(
     link: RoomLink, clients: Callable[[str], int], path: Callable[[str], str | None]
 ) -> dict[str, Any]:
@@ -73,7 +88,8 @@ def _room(
         "share": link.scope.share,
         "path": path(room),
         "phase": replicator.phase.value,
-        "degraded": replicator.phase is Phase.AWAY,
+        "degraded": bool(link.trouble),
+        "reason": link.trouble,
         "offset": replicator.offset,
         "lineage": replicator.lineage,
         "saver": link.lease.holder,

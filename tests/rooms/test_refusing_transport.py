@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 from support.waiting import holds, until
 
 from jupyter_teleportal.errors import SaveFailed
 from jupyter_teleportal.transports.memory import MemoryHub
-from rooms.sites import ROOM, Disk, Server, Start, same
+from rooms.sites import ROOM, Disk, File, Server, Start, same
 
 RIGHTS = ("hold_lease", "seed_log", "append_log", "read_log", "read_map", "write_map", "mark_saved")
 
@@ -206,3 +207,24 @@ async def test_a_closed_document_with_a_log_is_saved_when_it_is_opened_then(
     b.write(" later")
     await until(lambda: disk.content == "text saved later", what="the save")
     assert not disk.copies
+
+
+async def test_nothing_is_written_over_what_could_not_be_kept_in_a_copy(
+    start: Start, hub: MemoryHub, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log holds something older than the file, of which nobody has said anything."""
+    a = await start("a")
+    await until(lambda: a.saves and a.link.replicator.settled, what="the saver")
+    await a.die()
+    hub.maps.clear()
+    disk.content = "newer than the log"
+
+    async def keep_copy(self: File, content: object) -> str:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(File, "keep_copy", keep_copy)
+    b = await start("b", opened=False)
+    with contextlib.suppress(OSError):
+        await b.link.open()
+    b.write(" of b")
+    await holds(lambda: disk.content == "newer than the log", seconds=2, what="the file")
