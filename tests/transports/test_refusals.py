@@ -87,15 +87,17 @@ NEEDS_MEMORY = {
 WRITES = NEEDS_MEMORY | {"remove from a map", "expire", "farewell", "renew a lease"}
 
 
-@pytest.mark.parametrize(
-    ("mood", "error", "refused"),
-    [("full", "OOM", NEEDS_MEMORY), ("read_only", "READONLY", WRITES)],
-)
-async def test_what_is_refused_and_what_goes_on(
-    backend: Backend, mood: str, error: str, refused: set[str]
-) -> None:
-    if mood == "read_only" and not isinstance(backend, MemoryBackend):
-        pytest.skip("a Redis that takes no writes is away as a whole: test_redis_refusing.py")
+async def test_what_a_full_transport_refuses_and_what_goes_on(backend: Backend) -> None:
+    await check_refusals(backend, mood="full", error="OOM", refused=NEEDS_MEMORY)
+
+
+async def test_what_a_read_only_transport_refuses_and_what_goes_on() -> None:
+    # A Redis that takes no writes is away as a whole, see test_redis_refusing.py.
+    async with MemoryBackend() as backend:
+        await check_refusals(backend, mood="read_only", error="READONLY", refused=WRITES)
+
+
+async def check_refusals(backend: Backend, *, mood: str, error: str, refused: set[str]) -> None:
     transport = await backend.make()
     seeded = await transport.seed_log(HELD, "lineage", "a", b"x")
     await transport.hold_lease(HELD, "a", want=True, **LEASE)
