@@ -119,11 +119,14 @@ class Allowance:
 
     def wait(self, now: float) -> float:
         """Seconds for which nothing should be read from the client."""
-        wait = max(bucket.wait(now) for bucket in self._buckets.values())
+        messages, size = self._buckets.values()
+        wait = max(messages.wait(now), size.wait(now))
         if wait > 0:
             if self._slowed_since is None:
                 self._slowed_since = now
-        elif all(bucket.left(now) >= SETTLED * bucket.burst for bucket in self._buckets.values()):
+        elif self._slowed_since is not None and all(
+            bucket.left(now) >= SETTLED * bucket.burst for bucket in self._buckets.values()
+        ):
             self._slowed_since = None
         return wait
 
@@ -185,9 +188,14 @@ class Queue(Generic[Waiter]):
     def waiting(self) -> bool:
         return bool(self._heap)
 
+    @property
+    def free(self) -> bool:
+        """Whether nobody need wait."""
+        return self._spent < self.budget_s and not self._heap
+
     def may_go_on(self, used: float) -> bool:
         """Whether a client that has used so much lately need not wait."""
-        return used < LIGHT_S or (self._spent < self.budget_s and not self._heap)
+        return used < LIGHT_S or self.free
 
     def enter(self, waiter: Waiter, used: float) -> None:
         """Let `waiter` wait, who has used so much lately."""

@@ -39,20 +39,22 @@ def together(messages: list[bytes], *, foreign: bool = False) -> list[bytes]:
         return messages
     found: list[bytes] = []
     run: list[bytes] = []
+    updates: list[bytes] = []
     for message in messages:
-        if update_in(message) is None:
-            found += _as_one(run, foreign)
-            run = []
+        update = update_in(message)
+        if update is None:
+            found += _as_one(run, updates, foreign)
+            run, updates = [], []
             found.append(message)
         else:
             run.append(message)
-    return found + _as_one(run, foreign)
+            updates.append(update)
+    return found + _as_one(run, updates, foreign)
 
 
-def _as_one(messages: list[bytes], foreign: bool) -> list[bytes]:
+def _as_one(messages: list[bytes], updates: list[bytes], foreign: bool) -> list[bytes]:
     if len(messages) < 2:
         return messages
-    updates = [update for message in messages if (update := update_in(message)) is not None]
     try:
         if foreign:
             for update in updates:

@@ -26,6 +26,8 @@ class ClientTurns:
 
     async def enter(self, client: object) -> None:
         """Wait until it is the client's turn, if it has to wait."""
+        if self._queue.free:
+            return
         used = self._used_by(client).lately(time.monotonic())
         while not self._queue.may_go_on(used):
             waiting = asyncio.get_running_loop().create_future()

@@ -394,7 +394,8 @@ class RoomLink:
             if envelope.payload is not None:
                 # What inflates to more is read from the log, in a thread.
                 small = inflated_within([envelope.payload], INFLATE_HERE_BYTES)
-                envelope = replace(envelope, payload=small[0] if small else None)
+                if small is None or small[0] is not envelope.payload:
+                    envelope = replace(envelope, payload=small[0] if small else None)
             self.compactor.appended(len(envelope.payload or b""))
             self._perform(self.replicator.entry(envelope))
         elif isinstance(envelope, AwarenessEnvelope | AwarenessQuery):

@@ -761,10 +761,10 @@ def _refuse(room: Any, refused: WeakSet[Any], message: bytes, *, writable: bool)
     if channel in refused:
         # What was on its way when the connection was closed.
         return True
-    read = read_message(message)
-    if read.step != STEP1:
+    # Its kind and its step are a byte each in what was let in.
+    if message[1] != STEP1:
         return not writable
-    if not foreign_seeds(read.payload, room.ydoc.get_state()):
+    if not foreign_seeds(read_message(message).payload, room.ydoc.get_state()):
         return False
     # The client has slept longer than its document's log was kept: this is another document now.
     refused.add(channel)

@@ -225,14 +225,18 @@ def _number(data: bytes, position: int) -> tuple[int, int]:
     number = data[position]
     if number < 0x80:
         return number, position + 1
-    number &= 0x7F
-    shift = 7
-    for at in range(position + 1, position + 10):
-        byte = data[at]
+    byte = data[position + 1]
+    if byte < 0x80:
+        return number & 0x7F | byte << 7, position + 2
+    number = number & 0x7F | (byte & 0x7F) << 7
+    shift = 14
+    for byte in data[position + 2 : position + 10]:
         if byte < 0x80:
-            return number | byte << shift, at + 1
+            return number | byte << shift, position + shift // 7 + 1
         number |= (byte & 0x7F) << shift
         shift += 7
+    if position + 10 > len(data):
+        raise IndexError
     raise ForeignBytes(f"the number at byte {position} has more than ten bytes")
 
 
@@ -270,7 +274,7 @@ def _read_blocks(data: bytes) -> tuple[list[Block], int]:
     blocks: list[Block] = []
     add = blocks.append
     seen: set[int] = set()
-    number, is_at = _number, data.startswith
+    number, is_at, new = _number, data.startswith, tuple.__new__
     clients, position = number(data, 0)
     _check_count(clients, 4, data, position, MAX_CLIENTS)
     for _ in range(clients):
@@ -336,7 +340,8 @@ def _read_blocks(data: bytes) -> tuple[list[Block], int]:
                 length, position = _read_content(data, position, kind)
             if length:  # otherwise the library leaves it out
                 empty = False
-                add(Block(client, clock, length, kind == _TYPE, left, right, parent, keyed))
+                # `Block(…)` is a call in between.
+                add(new(Block, (client, clock, length, kind == _TYPE, left, right, parent, keyed)))
                 clock += length
         if empty or skipped or clock > MAX_CLOCK:
             raise ForeignBytes(f"the blocks of client {client} are none, or end at {clock}")
