@@ -29,6 +29,7 @@ from isal import isal_zlib
 from .crdt import check_update
 from .errors import CodecError, ForeignBytes, NewerFormat
 from .model import offset_key
+from .update_walk import read_state
 
 VERSION = 1
 COMPRESS_ABOVE_BYTES = 1024
@@ -39,6 +40,8 @@ MAX_RATIO = 300
 """So many times its size a payload may inflate to, where that is more than `FREE_BYTES`: logs with
 the same line again and again come to half of that."""
 FREE_BYTES = 64 * 1024 * 1024
+STATE_MAX_BYTES = 16 * 1024
+"""A state vector of some thousand clients."""
 
 FORMATS_BELOW = 16
 _RAW = b"\x00"
@@ -92,6 +95,24 @@ def decode_payload(payload: bytes, most: int | None = None) -> bytes:
             f"payload of {len(payload)} bytes is cut off or inflates to over {most} bytes"
         )
     return update
+
+
+def encode_state(state: bytes) -> str:
+    """Return a state vector as a saver notes it of the file; nothing, if it is too long."""
+    return base64.b64encode(state).decode() if len(state) <= STATE_MAX_BYTES else ""
+
+
+def decode_state(text: str) -> bytes | None:
+    """Return the state vector that a saver has noted; None if it has not, or none that can be
+    read."""
+    if not text or len(text) > 2 * STATE_MAX_BYTES:
+        return None
+    try:
+        state = base64.b64decode(text, validate=True)
+        read_state(state)
+    except ValueError:
+        return None
+    return state
 
 
 def _inflate(data: bytes, most: int) -> tuple[bytes, bool]:

@@ -19,7 +19,7 @@ from pycrdt import Awareness, Doc
 
 from .errors import DocumentBroken, ForeignBytes
 from .places import Places
-from .update_walk import Block, read_awareness, read_update
+from .update_walk import Block, read_awareness, read_state, read_update
 
 EMPTY_UPDATE = b"\x00\x00"
 NOTHING = b"\x00"
@@ -151,6 +151,16 @@ def state_of(update: bytes) -> bytes:
         ForeignBytes: if the library cannot read it.
     """
     return guarded(pycrdt.get_state, update)
+
+
+def covers(state: bytes, other: bytes) -> bool:
+    """Whether a document with the state vector `state` has all items that one with `other` has.
+
+    Raises:
+        ForeignBytes: if one of them cannot be read.
+    """
+    clocks = read_state(state)
+    return all(clocks.get(client, 0) >= clock for client, clock in read_state(other).items())
 
 
 def beyond(update: bytes, state: bytes) -> bytes:

@@ -29,6 +29,7 @@ from .replica import Replica
 from .save_requests import SaveRequests
 from .saving import DELETED_KEEP_S, Saver
 from .transports.base import TransportState
+from .workers import off_loop
 
 
 class DocumentLink(RoomLink):
@@ -79,6 +80,7 @@ class DocumentLink(RoomLink):
         self._degraded = ""
         self._crossing: list[bytes] = []
         self._crossed: Any = None
+        self._kept = ""
 
     async def open(self) -> None:
         await super().open()
@@ -231,18 +233,26 @@ class DocumentLink(RoomLink):
     async def before_convert(self, lineage: str, updates: tuple[bytes, ...]) -> None:
         self._crossing, self._crossed = [], None
         base, ours = self.reconciler.base, self.replicator.lineage
-        if base is None or ours is None or not self.replicator.writable:
+        if ours is None or not self.replicator.writable:
             return
         content = self.document.get()
+        if base is None:
+            # Which edits are this document's own cannot be told, so all of it is kept.
+            size = sum(map(len, updates))
+            theirs = await off_loop(size, lambda: document_of(self._file_type, *updates).get())
+            if content != theirs:
+                await self._keep_copy(content)
+            self._crossed = content
+            return
         document = SeedContent(ours, self.doc.get_update(), content, base)
         self._crossing = await self.reconciler.crossing(lineage, list(updates), document)
         self._crossed = content
 
     def convert(self, updates: tuple[bytes, ...]) -> None:
         ours = self.document.get()
-        # What was typed since it was brought over nobody else has.
-        base = self._crossed
-        changed = self.replicator.writable and (base is None or digest(ours) != digest(base))
+        # What was typed since it was brought over, or kept, nobody else has.
+        base, self._kept = self._crossed, ""
+        changed = base is not None and digest(ours) != digest(base)
         self._applying = True
         try:
             # One transaction, so that clients see one change and never both contents at once.
@@ -254,7 +264,7 @@ class DocumentLink(RoomLink):
                 for update in self._crossing:
                     self.take_in(update)
                 now = self.document.get()
-                if changed and base is not None:
+                if changed:
                     now = merge(self._file_type, base, ours, now)
                 apply_content(self.document, now)
         finally:
@@ -264,12 +274,30 @@ class DocumentLink(RoomLink):
             "and what was written here was merged into it",
             self.scope.room,
         )
-        if changed and base is None and ours != theirs:
-            self.spawn(self._keep_copy(ours))
         self.saver.converted(theirs)
 
     async def _keep_copy(self, content: Any) -> None:
-        copy = await self.file.keep_copy(content)
+        """Keep what is about to be replaced in the document or the log; once, if that is tried
+        again.
+
+        Raises:
+            TransportError: if it cannot be kept; then nothing may be replaced.
+        """
+        fingerprint = await off_loop(self.content_bytes, digest, content)
+        if fingerprint == self._kept:
+            return
+        try:
+            copy = await self.file.keep_copy(content)
+        except Exception as error:
+            failed = (
+                "What was written here cannot be kept in a copy, so it does not give way to the "
+                f"others' document yet: {error or type(error).__name__}"
+            )
+            room = self.scope.room
+            if self.replica.complain(f"saves {room}", f"Room {room}: {failed}"):
+                self._tell("ERROR", failed)
+            raise TransportError(failed) from error
+        self._kept = fingerprint
         message = (
             f"What was written here while Redis was away could not be merged; it is in {copy}."
         )

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from jupyter_ydoc.ybasedoc import YBaseDoc
 
-from .codec import decode_note, encode_note
+from .codec import decode_note, decode_state, encode_note, encode_state
 from .compaction import readable, readable_updates
 from .content import (
     SeedContent,
@@ -20,7 +20,7 @@ from .content import (
     merge,
     seed,
 )
-from .crdt import Door
+from .crdt import Door, covers, state_of
 from .crossing import MAP, agree, cross
 from .document_file import DocumentFile, FileState
 from .errors import (
@@ -86,6 +86,8 @@ class Reconciler:
         self.stepped_down = False
         self._written = ""
         self._written_on: str | None = None
+        self._written_state: bytes | None = None
+        self._kept: tuple[str, str] | None = None
         self._base: Any = None
         self._base_digest = ""
         self._base_lineage: str | None = None
@@ -127,8 +129,12 @@ class Reconciler:
     async def snapshot(self) -> Any:
         """The document's content at one moment, later than the call: an edit in between would make
         it a state that never was."""
+        return (await self.moment())[0]
+
+    async def moment(self) -> tuple[Any, bytes]:
+        """The same with the document's state vector at that moment."""
         if self._link.content_bytes < LARGE_BYTES:
-            return self._document.get()
+            return self._document.get(), self._link.doc.get_state()
         changes = self._changes
         try:
             content = await self._document.aget()
@@ -138,8 +144,9 @@ class Reconciler:
             # Something that was being read was deleted meanwhile.
         else:
             if changes == self._changes:
-                return content
-        return await self._content_of(self._link.doc.get_update())
+                return content, self._link.doc.get_state()
+        update, state = self._link.doc.get_update(), self._link.doc.get_state()
+        return await self._content_of(update), state
 
     async def digest(self, content: Any) -> str:
         """The digest of content like the document's."""
@@ -216,12 +223,22 @@ class Reconciler:
         self._base, self._base_digest, self.disk = None, "", None
         self._outage_base = log_content
 
-    def settle(self, content: Any, fingerprint: str, state: FileState) -> None:
+    def settle(
+        self, content: Any, fingerprint: str, state: FileState, vector: bytes | None
+    ) -> None:
         """The file is in this state and holds `content` with this digest, all of which is in the
-        document."""
+        document, or kept in a copy.
+
+        Args:
+            content: what the file holds.
+            fingerprint: its digest.
+            state: the file's state.
+            vector: the state vector of a document that holds `content`; None if that is not known.
+        """
         self.disk = state
         self.forget_loaded()
-        self._written, self._written_on = state.hash, None
+        self._kept = None
+        self._written, self._written_on, self._written_state = state.hash, None, vector
         self._set_base(content, fingerprint, self._link.replicator.lineage)
         if self._document.hash != state.hash:
             self._document.hash = state.hash
@@ -232,20 +249,21 @@ class Reconciler:
 
     # -- what the savers tell each other ---------------------------------------------------
 
-    async def leave_note(self) -> Any:
+    async def leave_note(self) -> tuple[Any, bytes]:
         """Say beside the file what is about to be in it, since it cannot be said through the
         transport. A successor finds there the edits that it lacks, as edits: taken from the file
         as text they would be there twice when this replica comes back. Return the content as it
-        is noted."""
+        is noted, and its state vector."""
         self._note_before = await self._file.read_note()
         lineage = self._link.replicator.lineage
         if lineage is None:
-            return await self.snapshot()
+            return await self.moment()
         base, update = self.base, self._link.doc.get_update()
+        vector = self._link.doc.get_state()
         content = await self._content_of(update)
         self._note = await off_loop(len(update), encode_note, lineage, base, update)
         await self._file.write_note(self._note)
-        return content
+        return content, vector
 
     async def take_note_back(self) -> None:
         """The file was not written after all, so it may be another replica's, which has noted
@@ -279,7 +297,9 @@ class Reconciler:
             "hash": self.disk.hash,
             "mtime": self.disk.last_modified,
             "digest": self._base_digest,
+            "state": encode_state(self._written_state or b""),
             "pending": "",
+            "pending_state": "",
         }
         try:
             await self._replica.transport.mark_saved(
@@ -348,12 +368,15 @@ class Reconciler:
             on_disk, state = await self.load()
             # Without a note of it, the file may still hold what this replica has written during
             # an outage, or what a saver wrote that died before it could note it.
-            if (
-                state.hash == saved.get("hash")
-                or on_disk.digest == saved.get("pending")
-                or self._is_own(state, saved)
-            ):
-                self.settle(on_disk.content, on_disk.digest, state)
+            if self._is_own(state, saved):
+                self.settle(on_disk.content, on_disk.digest, state, self._written_state)
+                break
+            if state.hash == saved.get("hash") or on_disk.digest == saved.get("pending"):
+                said = "state" if state.hash == saved.get("hash") else "pending_state"
+                vector = decode_state(saved.get(said, ""))
+                if vector is not None:
+                    await self._gather(on_disk, vector)
+                self.settle(on_disk.content, on_disk.digest, state, vector)
                 break
             # Whoever wrote the file just now has said so before, or is saying so.
             before = saved, noted
@@ -363,6 +386,41 @@ class Reconciler:
                     return
                 break
         await self._mark_if_new(saved)
+
+    async def _gather(self, on_disk: SeedContent, vector: bytes) -> None:
+        """A saver says that the file holds what a document with this state vector held. What this
+        one lacks of it the log has lost, or it is not let in here, or it has not come yet."""
+
+        def enough() -> bool:
+            return covers(self._link.doc.get_state(), vector)
+
+        if enough():
+            return
+        await self._link.gather(enough)
+        if enough() or await self.digest(await self.snapshot()) == on_disk.digest:
+            return
+        copy = await self._keep(on_disk.content)
+        message = f"The log lacks some of what the file holds, which is kept in {copy}."
+        self._link.log.warning("%s: %s", self._file.path, message)
+        self._tell("WARNING", message)
+
+    async def _keep(self, content: Any) -> str:
+        """Keep in a copy what is about to be replaced, in the document or on disk; return the
+        copy's path. Tried again, it is kept once.
+
+        Raises:
+            SaveFailed: if it cannot be kept; then nothing may be replaced.
+        """
+        fingerprint = await self.digest(content)
+        if self._kept is None or self._kept[0] != fingerprint:
+            try:
+                self._kept = fingerprint, await self._file.keep_copy(content)
+            except Exception as error:
+                raise SaveFailed(
+                    "what would be replaced cannot be kept in a copy, so nothing is: "
+                    f"{error or type(error).__name__}"
+                ) from error
+        return self._kept[1]
 
     async def merge_foreign_change(self) -> None:
         """If another program has written the file, bring its content in as an edit.
@@ -383,7 +441,7 @@ class Reconciler:
         noted = await self.noted()
         if not self._replica.connected:
             return {}, noted
-        fields = ("hash", "digest", "pending", "offset")
+        fields = ("hash", "digest", "state", "pending", "pending_state", "offset")
         try:
             said = await self._replica.transport.read_map(self._link.scope, "saved", fields)
         except TransportRefused:
@@ -412,7 +470,8 @@ class Reconciler:
         if noted is not None and adopted and noted.lineage == self._link.replicator.lineage:
             self._link.log.info("%s was saved by another server during an outage", self._file.path)
             if noted.digest == on_disk.digest:
-                self.settle(on_disk.content, on_disk.digest, state)
+                vector = await off_loop(len(noted.update), state_of, noted.update)
+                self.settle(on_disk.content, on_disk.digest, state, vector)
                 return False
             if not self._link.shared:
                 self._step_down()
@@ -428,7 +487,7 @@ class Reconciler:
             if noted.digest != on_disk.digest:
                 theirs = merge(self._file_type, noted.content, noted.base, on_disk.content)
             if digest(theirs) in (saved.get("digest"), saved.get("pending")):
-                self.settle(on_disk.content, on_disk.digest, state)
+                self.settle(on_disk.content, on_disk.digest, state, self._link.doc.get_state())
                 return False
         if "hash" in saved and not self._link.shared:
             self._step_down()
@@ -483,12 +542,12 @@ class Reconciler:
         if not seeded:
             await self._link.gather(lambda: self._document.get() == theirs)
         if not seeded and theirs != self._document.get():
-            # Before the file may be written over: if it cannot be kept, nothing is.
-            copy = await self._file.keep_copy(theirs)
+            # Before the file may be written over.
+            copy = await self._keep(theirs)
             message = f"The file was changed while Redis was away; what it held is kept in {copy}."
             self._link.log.warning("%s: %s", self._file.path, message)
             self._tell("WARNING", message)
-        self.settle(on_disk.content, on_disk.digest, state)
+        self.settle(on_disk.content, on_disk.digest, state, None)
 
     async def _mark_if_new(self, saved: dict[str, str]) -> None:
         assert self.disk is not None
@@ -518,26 +577,42 @@ class Reconciler:
         """Bring the change from `base`, the content before, to `theirs` into the document; `theirs`
         is what the file holds but for the edits that are in the document anyway. Where
         `base` is not known, `theirs` becomes the document's content. What was not saved, unless the
-        document's digest is one of the `known`, is kept beside the file too."""
+        document's digest is one of the `known`, is kept beside the file too, before that.
+
+        Raises:
+            SaveFailed: if it cannot be kept; then nothing is changed.
+        """
+        before = self._document.get()
+        differs = theirs != before
+        copy = await self._keep(before) if differs and digest(before) not in known else ""
         update = None
         if base is not None and self._link.shared:
             update = await self._change(base, theirs, state, saved)
         # Nothing may come between looking at the document and changing it.
         current = self._document.get()
-        unsaved = digest(current) not in known
         offset = self._link.replicator.offset
+        taken = True
         if update is not None:
-            self._link.take_in(update)
+            taken = self._link.take_in(update)
         elif theirs != current:
-            merged = theirs if base is None else merge(self._file_type, base, current, theirs)
+            # What was typed while the copy was written is not in it.
+            merged = merge(self._file_type, before if base is None else base, current, theirs)
             apply_content(self._document, merged)
-        self.settle(on_disk.content, on_disk.digest, state)
+        if not taken:
+            copy = await self._keep(on_disk.content)
+        self.settle(on_disk.content, on_disk.digest, state, self._link.doc.get_state())
         if self._document.dirty:
             self._document.dirty = False
-        if theirs != current:
+        if not taken:
+            refused = (
+                "The file was changed by another program; the change cannot be taken over, so "
+                f"what the file held is kept in {copy}."
+            )
+            self._link.log.warning("%s: %s", self._file.path, refused)
+            self._tell("WARNING", refused)
+        elif differs:
             message = "The file was changed by another program; the change is taken over."
-            if unsaved:
-                copy = await self._file.keep_copy(current)
+            if copy:
                 message += f" What was not saved is also kept in {copy}."
             self._link.log.warning("%s: %s", self._file.path, message)
             self._tell("WARNING", message)

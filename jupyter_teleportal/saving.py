@@ -9,8 +9,9 @@ from typing import Any
 
 from jupyter_ydoc.ybasedoc import YBaseDoc
 
+from .codec import encode_state
 from .document_file import DocumentFile
-from .errors import TransportError
+from .errors import SaveFailed, TransportError
 from .provider import RoomLink
 from .reconciling import REQUEST_TIMEOUT_S, NotTheSaver, Reconciler
 from .scheduling import SaveSchedule
@@ -145,6 +146,8 @@ class Saver:
                 await self._take_over()
         except NotTheSaver as error:
             self._link.log.info("%s: %s", self._file.path, error)
+        except SaveFailed:
+            pass  # tried again by `run`, which tells
 
     async def run(self) -> None:
         """Save when it is due, for as long as the room is open."""
@@ -240,12 +243,12 @@ class Saver:
 
     async def _write_if_changed(self) -> None:
         offset, changes = self._link.replicator.offset, self._changes
-        content = await self.reconciler.snapshot()
+        content, vector = await self.reconciler.moment()
         fingerprint = await self.reconciler.digest(content)
         if not self.reconciler.holds(fingerprint):
-            noted = not await self._claim(fingerprint)
+            noted = not await self._claim(fingerprint, vector)
             if noted:
-                content = await self.reconciler.leave_note()
+                content, vector = await self.reconciler.leave_note()
                 fingerprint = await self.reconciler.digest(content)
             try:
                 if self.reconciler.disk is None:
@@ -255,7 +258,7 @@ class Saver:
                 if noted:
                     await self.reconciler.take_note_back()
                 raise
-            self.reconciler.settle(content, fingerprint, state)
+            self.reconciler.settle(content, fingerprint, state, vector)
             self.reconciler.unnoted = True
             self.last_save = time.time()
             self._replica.settle(f"saves {self._link.scope.room}")
@@ -267,10 +270,14 @@ class Saver:
             offset = self._link.replicator.offset
         await self.reconciler.mark(offset)
 
-    async def _claim(self, fingerprint: str) -> bool:
+    async def _claim(self, fingerprint: str, vector: bytes) -> bool:
         """Make sure right before writing that this is the saver, and say what it is writing: if
         it dies now, its successor must not take the new file for somebody else's. Return whether
         it could be said.
+
+        Args:
+            fingerprint: the digest of what is written.
+            vector: the state vector of the document that holds it.
 
         Raises:
             NotTheSaver: if another replica is the saver.
@@ -281,9 +288,8 @@ class Saver:
             raise NotTheSaver("another server saves this document now")
         if self._link.shared:
             try:
-                await self._replica.transport.write_map(
-                    self._link.scope, "saved", {"pending": fingerprint}
-                )
+                said = {"pending": fingerprint, "pending_state": encode_state(vector)}
+                await self._replica.transport.write_map(self._link.scope, "saved", said)
                 return True
             except TransportError as error:
                 # The lease is held, and a transport that takes no more must not keep the file back.
@@ -304,11 +310,14 @@ class Saver:
             self._link.log.info("%s: %s", self._file.path, error)
             self.reconciler.disk = None
         except Exception as error:  # noqa: BLE001 (told, and tried again)
-            self._replica.complain(
-                f"saves {self._link.scope.room}",
-                f"Room {self._link.scope.room}: the file was changed and cannot be compared with "
-                f"the document yet: {error or type(error).__name__}",
+            message = (
+                "the file was changed and cannot be compared with the document yet: "
+                f"{error or type(error).__name__}"
             )
+            if self._replica.complain(
+                f"saves {self._link.scope.room}", f"Room {self._link.scope.room}: {message}"
+            ):
+                self._tell("ERROR", message)
             self.reconciler.disk = None
             self._wake.set()
 

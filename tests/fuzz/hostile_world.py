@@ -316,7 +316,7 @@ def bytes_in_keys_of_the_room(world: HostileWorld, rng: random.Random) -> str:
             client.set(key, value, ex=5)
             return f"{value!r} as the saver"
         fields = {
-            "saved": ("offset", "hash", "mtime", "digest", "pending", "fence"),
+            "saved": ("offset", "hash", "mtime", "digest", "state", "pending", "fence"),
             "checkpoint": ("offset", "update", "base"),
         }[name]
         written = rng.choice(fields)

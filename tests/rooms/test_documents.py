@@ -71,7 +71,7 @@ async def test_successor_of_a_saver_that_died_after_writing(start: Start, disk: 
     """It wrote the file but could not note it: that is no change from outside."""
     a, b = await start("a"), await start("b")
     a.write(" written")
-    await a.link.saver._claim(digest(a.text))
+    await a.link.saver._claim(digest(a.text), a.link.doc.get_state())
     await until(same(a, b), what="a's edit")
     disk.content = a.text
     a.write(" and more")

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from hypothesis import strategies as st
 from rooms.sites import ROOM, Disk
@@ -36,7 +37,20 @@ class Step:
         return f"{self.what}{whom}" + (f" {self.size}" if self.size else "")
 
 
-WORLDLY = {"wait", "empty the hub", "trim the log", "outside", "cut all", "heal all"}
+WORLDLY = {
+    "wait",
+    "empty the hub",
+    "trim the log",
+    "outside",
+    "cut all",
+    "heal all",
+    "fill the hub",
+    "make the hub read-only",
+    "mend the hub",
+    "copy the hub",
+    "roll back the hub",
+    "lose the log's end",
+}
 LOCAL = {
     "type",
     "save",
@@ -90,6 +104,7 @@ class Run:
     in_file_only: set[str] = field(default_factory=set)
     """Tokens that only the file still holds, of which nobody can know who wrote it."""
     outside: list[str] = field(default_factory=list)
+    copied: Any = None
     story: list[str] = field(default_factory=list)
     record: _Record = field(default_factory=_Record)
 
@@ -132,6 +147,23 @@ class Run:
             room = self.hub.rooms[ROOM]
             del room.entries[: max(0, len(room.entries) - step.size)]
             self._excuse()
+        elif step.what == "lose the log's end":
+            # As where a failover has lost what was acknowledged, but not what was said of the file.
+            room = self.hub.rooms[ROOM]
+            del room.entries[max(1, len(room.entries) - step.size) :]
+            self._excuse()
+        elif step.what == "fill the hub":
+            self.hub.full = True
+        elif step.what == "make the hub read-only":
+            self.hub.read_only = True
+        elif step.what == "mend the hub":
+            self.hub.full = self.hub.read_only = False
+        elif step.what == "copy the hub":
+            self.copied = self.hub.copy()
+        elif step.what == "roll back the hub":
+            if self.copied is not None:
+                self.hub.roll_back(self.copied)
+                self._excuse()
         elif step.what == "outside":
             token = f"<o{len(self.outside)}>"
             self.outside.append(token)
@@ -199,6 +231,7 @@ class Run:
 
     async def end(self) -> None:
         self.note("everything heals")
+        self.hub.full = self.hub.read_only = False
         if not self.sites:
             self._start("a")
         for site in self.sites.values():
