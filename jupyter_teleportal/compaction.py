@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 
 from .codec import decode_payload, encode_payload
-from .crdt import Door, merge
+from .crdt import Door, merge, sifted
 from .errors import CodecError
 from .model import Entry, LogRead, Scope, offset_key
 from .settings import Timing
@@ -106,18 +107,22 @@ def excess(entries: Sequence[Entry], checkpoint: str, timing: Timing) -> int:
     return min(too_old, covered, len(entries) - 1)
 
 
-def readable(payload: bytes, door: Door | None = None) -> bytes | None:
-    """The update in `payload`, if it may come in at `door`; None otherwise, which was reported
-    when it was read first."""
+def readable(payload: bytes, door: Door) -> bytes | None:
+    """What of the update in `payload` can come in at `door` now; None if it may not, which was
+    reported when it was read first."""
     try:
-        update = decode_payload(payload)
-        (door or Door()).check(update)
+        return door.sift(decode_payload(payload))[0]
     except CodecError:
         return None
-    return update
 
 
 def readable_updates(payloads: Iterable[bytes]) -> list[bytes]:
-    """Those of the updates in `payloads` that may come into one document, in their order."""
-    door = Door()
-    return [update for payload in payloads if (update := readable(payload, door)) is not None]
+    """Those of the updates in `payloads` that may come into one document, in an order in which each
+    builds on those before."""
+    return list(sifted(_decoded(payloads), Door(), lenient=True))
+
+
+def _decoded(payloads: Iterable[bytes]) -> Iterator[bytes]:
+    for payload in payloads:
+        with contextlib.suppress(CodecError):
+            yield decode_payload(payload)
