@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from .codec import decode_payload, encode_payload
-from .crdt import Door, merge, sifted
+from .crdt import Door, merge
 from .errors import CodecError
 from .model import Entry, LogRead, Scope, offset_key
 from .settings import Timing
@@ -107,22 +106,18 @@ def excess(entries: Sequence[Entry], checkpoint: str, timing: Timing) -> int:
     return min(too_old, covered, len(entries) - 1)
 
 
-def readable(payload: bytes, door: Door) -> bytes | None:
-    """What of the update in `payload` can come in at `door` now; None if it may not, which was
-    reported when it was read first."""
+def readable(payload: bytes, door: Door | None = None) -> bytes | None:
+    """The update in `payload`, if it may come in at `door`; None otherwise, which was reported
+    when it was read first."""
     try:
-        return door.sift(decode_payload(payload))[0]
+        update = decode_payload(payload)
+        (door or Door()).check(update)
     except CodecError:
         return None
+    return update
 
 
 def readable_updates(payloads: Iterable[bytes]) -> list[bytes]:
-    """Those of the updates in `payloads` that may come into one document, in an order in which each
-    builds on those before."""
-    return list(sifted(_decoded(payloads), Door(), lenient=True))
-
-
-def _decoded(payloads: Iterable[bytes]) -> Iterator[bytes]:
-    for payload in payloads:
-        with contextlib.suppress(CodecError):
-            yield decode_payload(payload)
+    """Those of the updates in `payloads` that may come into one document, in their order."""
+    door = Door()
+    return [update for payload in payloads if (update := readable(payload, door)) is not None]

@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import pycrdt
 from pycrdt import Awareness, Doc
 
-from .completeness import Known, Waiting
 from .errors import DocumentBroken, ForeignBytes
 from .places import Places
-from .update_walk import Block, Id, cut, read_awareness, read_state, read_update
+from .update_walk import Block, read_awareness, read_state, read_update
 
 EMPTY_UPDATE = b"\x00\x00"
 NOTHING = b"\x00"
@@ -41,57 +40,9 @@ class Door:
         broken: whether the library has panicked in the document, which is not touched any more.
     """
 
-    def __init__(self, state: Callable[[], bytes] | None = None) -> None:
-        """
-        Args:
-            state: returns the document's state vector. Without it only what has passed here is
-                taken to be in the document.
-        """
+    def __init__(self) -> None:
         self.broken = False
-        self.known = Known(state)
         self._places = Places()
-
-    def sift(self, update: bytes, blocks: Sequence[Block] | None = None) -> tuple[bytes, Id | None]:
-        """Make sure that a foreign update can be applied to the document, and return what of it can
-        be applied now, which is then expected to be. The library is never given what would have to
-        wait for something else.
-
-        Args:
-            update: the update.
-            blocks: its blocks, if it was read already.
-
-        Returns:
-            The update, or the part of it that builds on nothing that the document has not; and the
-            first item that it lacks, None if that is all of it.
-
-        Raises:
-            ForeignBytes: saying what is wrong with it.
-            DocumentBroken: if nothing is applied to the document any more.
-        """
-        if blocks is None:
-            blocks = read_update(update)
-        reached = self.known.reach(blocks)
-        if reached.lacks is not None:
-            taken = reached.taken
-            blocks = [b for b in blocks if b.clock + b.length <= taken.get(b.client, 0)]
-            update = cut(update, taken)
-        self.check(update, blocks)
-        self.known.note(reached.ends)
-        return update, reached.lacks
-
-    def take(
-        self, doc: Doc[Any], update: bytes, blocks: Sequence[Block] | None = None
-    ) -> Id | None:
-        """Apply what of a foreign update can be applied now; return the first item that it lacks.
-
-        Raises:
-            ForeignBytes: if it may not come in, or the library refuses it.
-            DocumentBroken: if the library has panicked, now or before.
-        """
-        part, lacks = self.sift(update, blocks)
-        if part != EMPTY_UPDATE:
-            self.apply(doc, part)
-        return lacks
 
     def check(self, update: bytes, blocks: Sequence[Block] | None = None) -> None:
         """Make sure that a foreign update can be applied to the document, which is then expected.
@@ -109,10 +60,6 @@ class Door:
         if _panicked and _digest(update) in _panicked:
             raise ForeignBytes("the CRDT library has failed on this update before")
         self._places.admit(read_update(update) if blocks is None else blocks)
-
-    def unapplied(self) -> None:
-        """What has passed since was not applied after all."""
-        self.known.only(NOTHING)
 
     def learn(self, blocks: Sequence[Block]) -> None:
         """Note what the document holds that is this server's own.
@@ -138,10 +85,6 @@ class Door:
                 apply(doc, update)
             except DocumentBroken:
                 self.broken = True
-                raise
-            except ForeignBytes:
-                # Not all of it is there.
-                self.known.only(doc.get_state())
                 raise
 
 
@@ -170,51 +113,26 @@ def apply(doc: Doc[Any], update: bytes) -> None:
 
 def document(*updates: bytes, doc: Doc[Any] | None = None) -> Doc[Any]:
     """Return a document that holds these foreign updates; `doc`, if it is given. What the library
-    refuses of an update that may come in is left out, as in a room, and what lacks something.
+    refuses of an update that may come in is left out, as in a room.
 
     Raises:
         ForeignBytes: if one of them may not come in, or the library has panicked.
     """
     made: Doc[Any] = Doc() if doc is None else doc
-    door = Door(made.get_state)
-    for update in sifted(updates, door):
-        try:
-            door.apply(made, update)
-        except DocumentBroken:
-            raise
-        except ForeignBytes:
-            pass  # what a room says of it, it says when it reads it
+    door = Door()
+    for update in updates:
+        door.check(update)
+        _apply_as_far_as_possible(made, update)
     return made
 
 
-def sifted(updates: Iterable[bytes], door: Door, *, lenient: bool = False) -> Iterator[bytes]:
-    """Yield the foreign updates in an order in which each builds on those before, without what
-    lacks something.
-
-    Args:
-        updates: the updates.
-        door: the door that they pass.
-        lenient: whether those that may not come in are left out.
-
-    Raises:
-        ForeignBytes: if one of them may not come in.
-    """
-    waiting: Waiting[bytes] = Waiting()
-    for number, update in enumerate(updates):
-        coming = [update]
-        while coming:
-            for one in coming:
-                try:
-                    part, lacks = door.sift(one)
-                except ForeignBytes:
-                    if not lenient:
-                        raise
-                    continue
-                if lacks is not None:
-                    waiting.add(f"{number} {len(waiting)}", one, lacks, len(one))
-                if part != EMPTY_UPDATE:
-                    yield part
-            coming = waiting.ready(door.known)
+def _apply_as_far_as_possible(doc: Doc[Any], update: bytes) -> None:
+    try:
+        apply(doc, update)
+    except DocumentBroken:
+        raise
+    except ForeignBytes:
+        pass  # what a room says of it, it says when it reads it
 
 
 def merge(updates: Sequence[bytes]) -> bytes:

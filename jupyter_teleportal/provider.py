@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import hashlib
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from functools import partial
@@ -27,9 +25,8 @@ from .codec import (
     inflated_within,
 )
 from .compaction import Compactor
-from .completeness import Waiting
 from .content import SeedContent
-from .crdt import EMPTY_UPDATE, NOTHING, Door, merge
+from .crdt import EMPTY_UPDATE, NOTHING, Door, beyond, merge
 from .errors import (
     CodecError,
     DocumentBroken,
@@ -44,7 +41,7 @@ from .model import Appended, LeaseView, LeaseWish, LogRead, Scope, offset_key
 from .protocol import Decoded, Effect, Phase, Replicator, admitted, decoded_log
 from .replica import LeaseQuestion, Replica
 from .transports.base import TransportState, loop_time
-from .update_walk import STEP2, UPDATE, read_state, read_update
+from .update_walk import STEP2, UPDATE, read_update
 from .workers import LARGE_BYTES, off_loop
 
 WALK_ALONE_BYTES = 64 * 1024
@@ -96,7 +93,6 @@ class RoomLink:
         self.doc = doc
         self.log = replica.log
         self.replicator = Replicator(replica.new_sender(), writable)
-        self.replicator.door.known.state = doc.get_state
         timing = replica.timing
         self.lease = Lease(replica.id, timing.lease_ttl_s, timing.lease_margin_s)
         self.peers: set[str] = set()
@@ -121,8 +117,6 @@ class RoomLink:
         self._holder_answered = False
         self._lacking: set[str] = set()
         self._told_broken = False
-        self._waited_since: dict[str, float] = {}
-        self._lacking_others: Waiting[bytes] = Waiting()
         self.on_broken: Callable[[], object] = lambda: None
         self._subscription = doc.observe(self._on_update)
         self.awareness: AwarenessBridge | None = None
@@ -404,7 +398,6 @@ class RoomLink:
                     envelope = replace(envelope, payload=small[0] if small else None)
             self.compactor.appended(len(envelope.payload or b""))
             self._perform(self.replicator.entry(envelope))
-            self._take_in_later()
         elif isinstance(envelope, AwarenessEnvelope | AwarenessQuery):
             if self.awareness is not None:
                 try:
@@ -516,8 +509,6 @@ class RoomLink:
             return
         self._look_after_lease()
         self._look_for_holder(outcome)
-        self._look_after_waiting()
-        self._take_in_later()
         if "log" in self._refusals and offset_key(outcome.tail) > offset_key(offset_then):
             self._others_append = True
         if effects := self.replicator.observed(outcome.log, outcome.tail, offset_then):
@@ -531,18 +522,6 @@ class RoomLink:
             self.compactor.begun()
             # In the background: the lease and the heartbeat must not wait for it.
             self.spawn(self.checkpoint())
-
-    def _look_after_waiting(self) -> None:
-        """What lacks something waits for as long as a replica may be silent; then nobody lives who
-        has it."""
-        held, now = self.replicator.held, loop_time()
-        since = {offset: self._waited_since.get(offset, now) for offset in held}
-        if set(since) - set(self._waited_since):
-            self.publish(Notice(self.replica.id, "incomplete", {}))
-        self._waited_since = since
-        limit = now - self.replica.timing.dead_after_s
-        if vain := [offset for offset, began in since.items() if began < limit]:
-            self._perform(self.replicator.give_up(vain))
 
     def _look_after_lease(self) -> None:
         """A lease is held by who is alive. Whoever only says so is let go; should that one be
@@ -616,7 +595,6 @@ class RoomLink:
             or log is None
             or self.replicator.phase is not Phase.LIVE
             or self.replicator.outdated
-            or self.replicator.held
         ):
             return
         try:
@@ -759,37 +737,23 @@ class RoomLink:
 
     def take_in(self, update: bytes) -> bool:
         """Apply a foreign update that is in no log yet, as a change made here; return whether the
-        document took it. If not, that is said. If it builds on what has not come from the log, it
-        is applied when that has.
+        document took it. If not, that is said.
 
         Raises:
             DocumentBroken: if the CRDT library has panicked.
         """
         try:
-            part, lacks = self.replicator.door.sift(update)
+            self.replicator.door.check(update)
         except DocumentBroken:
             raise
         except ForeignBytes as error:
             self.complain(f"An update of {len(update)} bytes is passed over: {error}")
             return False
-        if lacks is not None:
-            name = hashlib.sha256(update).hexdigest()
-            self._lacking_others.add(name, update, lacks, len(update))
-        if part == EMPTY_UPDATE:
-            return True
         try:
-            return self._apply_one(part, None)
+            return self._apply_one(update, None)
         except DocumentBroken as error:
             self.broke(error)
             raise
-
-    def _take_in_later(self) -> None:
-        """Take in what has waited for what has come from the log."""
-        if self._lacking_others and not self.broken:
-            self.replicator.door.known.look()
-            for update in self._lacking_others.ready(self.replicator.door.known):
-                with nobodys_message(), contextlib.suppress(DocumentBroken):
-                    self.take_in(update)
 
     def admits(self, size: int, most: int) -> bool:
         """Whether a client's update of `size` bytes leaves the document within `most` bytes. One
@@ -833,7 +797,7 @@ class RoomLink:
             try:
                 await self.before_convert(
                     protocol.lineage_of(read.log or ""),
-                    tuple(one.update for one in known if one.error is None and one.lacks is None),
+                    tuple(entry.update for entry in known if entry.error is None),
                 )
             except TransportError as error:
                 self._failed(effect, error)
@@ -843,7 +807,7 @@ class RoomLink:
         misses = self.replicator.misses(read)
         effects = self.replicator.read_done(effect, read, entries, door)
         self._perform(effects)
-        misses = misses or (not read.contiguous and bool(self.replicator.held))
+        misses = misses or (not read.contiguous and await self._waits_for_more(effects))
         if misses and not self._closed:
             self.complain("The log has lost entries; the other servers are asked to put them back")
             self.publish(Notice(self.replica.id, "incomplete", {}))
@@ -852,14 +816,12 @@ class RoomLink:
         """The entries of a log; and the door that they have passed, if they are the first that come
         into the document. None if the room is closed meanwhile."""
         fresh = self.replicator.lineage is None and not read.contiguous
-        state = self.doc.get_state() if fresh else NOTHING
 
         def decode() -> tuple[list[Decoded], Door | None]:
             entries = decoded_log(read)
             if not fresh:
                 return entries, None
             door = Door()
-            door.known.note(read_state(state))
             return admitted(entries, door), door
 
         if inflated_within(read.payloads, WALK_ALONE_BYTES) is not None:
@@ -869,6 +831,16 @@ class RoomLink:
         if self._closed or (fresh and not fresh_still):
             return None
         return found
+
+    async def _waits_for_more(self, effects: list[Effect]) -> bool:
+        """Whether anything that was applied builds on what the document lacks."""
+        state = self.doc.get_state()
+        for effect in effects:
+            if isinstance(effect, protocol.Apply | protocol.Convert):
+                for update in effect.updates:
+                    if await off_loop(len(update), _missing, update, state):
+                        return True
+        return False
 
     def _append_state(self, effect: protocol.AppendState, log: str, update: bytes) -> None:
         if update == EMPTY_UPDATE:
@@ -1015,3 +987,8 @@ class RoomLink:
 
     def complain(self, message: str) -> None:
         self.replica.complain(f"rooms {self.scope.room}", f"Room {self.scope.room}: {message}")
+
+
+def _missing(update: bytes, state: bytes) -> bool:
+    """Whether `update` has items beyond `state`: it is applied, so they wait for others."""
+    return beyond(update, state)[:1] != b"\x00"

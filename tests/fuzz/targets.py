@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pycrdt import Array, Awareness, Doc, Map, Text, XmlFragment
-from support.yjs_bytes import HOSTILE, apart, as_one, edits, forged, mutated, number
+from support.yjs_bytes import HOSTILE, edits, mutated, number
 
 from jupyter_teleportal import crdt
 from jupyter_teleportal.codec import (
@@ -74,25 +74,6 @@ def only_errors(*others: type[Exception]) -> Any:
         pass
 
 
-def sequence(data: bytes) -> None:
-    """Of updates that come one after the other, whatever they build on, the library is given what
-    it takes without an end or a crash, and nothing that has to wait."""
-    doc: Doc[Any] = Doc()
-    for name, kind in ROOTS.items():
-        doc.get(name, type=kind)
-    door = crdt.Door(doc.get_state)
-    for one in apart(data):
-        with only_errors():
-            door.take(doc, one)
-    with only_errors():
-        crdt.apply(Doc(), doc.get_update())
-    for name in ("cells", "meta"):
-        with only_errors(TypeError, KeyError):
-            crdt.guarded(doc[name].to_py)
-    with only_errors():
-        crdt.guarded(str, doc["source"])
-
-
 def state(data: bytes) -> None:
     try:
         read_state(data)
@@ -143,7 +124,6 @@ def crossing(data: bytes) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "update": update,
-    "sequence": sequence,
     "state": state,
     "awareness": awareness,
     "message": message,
@@ -163,14 +143,6 @@ def seeds(target: str) -> list[bytes]:
     match target:
         case "update":
             return updates + small
-        case "sequence":
-            chance = random.Random(1)
-            made = [list(edits(seed, 4)) for seed in range(3)]
-            for one in made:
-                chance.shuffle(one)
-            return [as_one(one) for one in made] + [
-                as_one([forged(chance) for _ in range(6)]) for _ in range(10)
-            ]
         case "state":
             return states
         case "awareness":
@@ -202,15 +174,5 @@ def mutations(target: str, seed: int) -> Any:
     """Yield inputs without an end: good ones with a few changes."""
     chance = random.Random(seed)
     known = seeds(target)
-    while target == "sequence":
-        yield as_one(_sequence(chance))
     while True:
         yield mutated(chance, chance.choice(known))
-
-
-def _sequence(chance: random.Random) -> list[bytes]:
-    if chance.random() < 0.8:
-        return [forged(chance) for _ in range(chance.randrange(2, 9))]
-    made = list(edits(chance.randrange(1000), 8))
-    chance.shuffle(made)
-    return [mutated(chance, one) if chance.random() < 0.4 else one for one in made]
