@@ -144,7 +144,8 @@ class Places:
         """
         undo = _Undo()
         try:
-            for block in self._in_order(blocks):
+            one = not blocks or blocks[0].client == blocks[-1].client
+            for block in blocks if one else self._in_order(blocks):
                 self._note(block, undo)
         except ForeignBytes:
             undo.run()
@@ -153,9 +154,6 @@ class Places:
 
     def _in_order(self, blocks: Sequence[Block]) -> Iterable[Block]:
         """The blocks, those first that others refer to. An update has them client by client."""
-        if not blocks or blocks[0].client == blocks[-1].client:
-            yield from blocks
-            return
         waiting: dict[int, deque[Block]] = {}
         ends: dict[int, int] = {}
         for block in blocks:
