@@ -138,6 +138,17 @@ STORIES = {
         wait(1.5),
         Step("trim the log", 0, 1),
     ],
+    "the log has lost what was saved, and nobody who lives has it": [
+        wait(1.5),
+        Step("type", A),
+        wait(4.0),
+        Step("kill", A),
+        Step("kill", B),
+        Step("lose the log's end", 0, 4),
+        Step("start", C, 1),
+        wait(9.0),
+        Step("type", C),
+    ],
     "typed and stopped while the other one sleeps": [
         wait(0.05),
         Step("type", B),
