@@ -23,6 +23,7 @@ from tornado.httputil import HTTPHeaders
 from tornado.web import HTTPError
 
 from .authorization import NONE, READ, WRITE, Rights, next_question_s, rights_after
+from .names import Identity, identity
 from .replica import Replica
 
 FORBIDDEN = 1008
@@ -48,18 +49,27 @@ class Admission:
         rights: what the client may do.
         asks_identity: whether the identity provider can be asked about it again.
         refused: whether it has sent something that it was not allowed to.
+        identity: who the client is; None if each question for that has another answer.
     """
 
     blank: dict[str, Any]
     rights: Rights = NONE
     asks_identity: bool = True
     refused: bool = False
+    identity: Identity | None = None
 
 
 def admission_of(handler: Any) -> Admission | None:
     """What is known of the handler's client, once it was let in."""
     found: Admission | None = getattr(handler, _ADMISSION, None)
     return found
+
+
+def identity_of(handler: Any) -> Identity | None:
+    """Who the handler's client is; None if nobody knows. Whoever comes with a token that says
+    nothing of its user is somebody new to Jupyter at each question."""
+    admission = admission_of(handler)
+    return None if admission is None else admission.identity
 
 
 class Admissions:
@@ -108,16 +118,20 @@ class Admissions:
             raise HTTPError(403, f"{user.username} is not authorized to read contents")
         admission.rights = Rights(read=True, write=await _is_authorized(handler, user, WRITE))
         setattr(handler, _ADMISSION, admission)
+        admission.identity = _identity(handler, user)
         admission.asks_identity = await self._can_be_asked_again(handler)
 
     async def _can_be_asked_again(self, handler: Any) -> bool:
         """Whether the identity provider knows the client from its request alone. One that goes by
         something else, such as the certificate of the connection, cannot be asked later."""
         try:
-            return await _user_of(_anew(handler)) is not None
+            user = await _user_of(_anew(handler))
         except Exception as error:  # noqa: BLE001 (what an identity provider raises is its affair)
             self._replica.log.debug("Who has opened a room cannot be asked again now: %s", error)
             return not _is_no(error)
+        if user is not None and user.username != handler.current_user.username:
+            _admitted(handler).identity = None
+        return user is not None
 
     def opened(self, handler: Any) -> None:
         """The client's WebSocket is open: go on asking."""
@@ -162,6 +176,11 @@ class Admissions:
         if _admitted(first).asks_identity:
             answered, user = await self._answer(_user_of, anew)
             known = user is not None if answered else None
+        if user is not None:
+            for handler in handlers:
+                # Names may have changed.
+                if identity_of(handler) and user.username == handler.current_user.username:
+                    _admitted(handler).identity = _identity(handler, user)
         by_room: dict[str, list[Any]] = {}
         for handler in handlers:
             by_room.setdefault(handler.path, []).append(handler)
@@ -230,6 +249,11 @@ def _admitted(handler: Any) -> Admission:
     admission = admission_of(handler)
     assert admission is not None
     return admission
+
+
+def _identity(handler: Any, user: Any) -> Identity:
+    provider = handler.identity_provider
+    return identity(provider.identity_model(user), getattr(provider, "updatable_fields", ()))
 
 
 def _is_no(error: Exception) -> bool:

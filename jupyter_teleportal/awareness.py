@@ -10,7 +10,7 @@ from typing import Any
 
 from pycrdt import Awareness, create_awareness_message
 
-from .awareness_entries import AwarenessEntry, awareness_entries, awareness_update
+from .awareness_entries import MARK, AwarenessEntry, awareness_entries, awareness_update
 from .codec import AwarenessEnvelope, AwarenessQuery, Envelope
 from .crdt import apply_awareness
 from .errors import CodecError
@@ -18,9 +18,6 @@ from .errors import CodecError
 State = dict[str, Any]
 
 GONE_REMEMBERED = 64
-MARK = "teleportal"
-"""The field of a state that says which replica it came from: that one's server has authenticated
-the user, and answers for the name."""
 REPLICA_CLIENTS_MAX = 1000
 CLIENTS_MAX = 5000
 """So many clients of one other replica, and of all, are shown in one room."""
@@ -141,6 +138,10 @@ class AwarenessBridge:
                 room -= owner is None
                 taken.append(entry._replace(state={**entry.state, MARK: {"replica": replica}}))
         return taken, over
+
+    def replica_of(self, client: int) -> str | None:
+        """The other replica that a client is on; None if it is on none."""
+        return self._owners.get(client)
 
     def snapshot(self) -> bytes | None:
         """A y-websocket message with all states, for a client that has just come.

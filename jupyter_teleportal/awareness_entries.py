@@ -11,6 +11,10 @@ from pycrdt import write_var_uint
 
 from .update_walk import awareness_clocks, read_awareness
 
+MARK = "teleportal"
+"""The field of a state that says which replica it came from: that one's server has authenticated
+the user, and answers for the name."""
+
 
 class AwarenessEntry(NamedTuple):
     """One client's state, a dictionary; None where it has left."""

@@ -136,6 +136,10 @@ class Cursors:
             self._owners[client] = channel
         self._brought.setdefault(channel, set()).update(clients)
 
+    def owner(self, client: int) -> Any:
+        """The connection over which the state of `client` came last; None if it is closed."""
+        return self._owners.get(client)
+
     def leave(self, channel: Any) -> set[int]:
         """A connection is closed. Return whose states came over it last."""
         self._brought.pop(channel, None)

@@ -31,14 +31,14 @@ from jupyter_server_ydoc.utils import (
     decode_file_path,
 )
 from jupyter_server_ydoc.websocketserver import JupyterWebsocketServer
-from pycrdt import Awareness, Channel, Doc, create_sync_message
+from pycrdt import Awareness, Channel, Doc, create_awareness_message, create_sync_message
 from pycrdt.websocket import YRoom
 from tornado.web import HTTPError
 from tornado.websocket import WebSocketClosedError
 
-from .admission import Admissions
+from .admission import Admissions, identity_of
 from .awareness import AwarenessBridge
-from .client_guard import ClientGuard, Cursors
+from .client_guard import ClientGuard, Cursors, user_of
 from .client_limits import ClientLimits
 from .client_messages import sync_message
 from .collecting import ShortCollections
@@ -53,6 +53,7 @@ from .errors import DocumentBroken, ForeignBytes, SaveFailed, SeamError
 from .fanout import Fanout, current_channel
 from .file_ids import FileRegistry
 from .model import Scope
+from .names import Identity, Vetted, same_user, username_in, vetted
 from .occupancy import Occupancy
 from .open_folders import Place, name_beside, open_folder, reading
 from .path_claims import Look
@@ -295,6 +296,16 @@ class Seam:
             f"Room {room_id}: what a browser sends cannot be read and is passed over: {error}",
         )
 
+    def _complain_of_names(self, room_id: str, client: Any, lie: str) -> None:
+        known = identity_of(client)
+        name = user_of(client) if known is None else known.username
+        self.replica.log.debug("Room %s: a browser of %s is corrected: %s", room_id, name, lie)
+        self.replica.complain(
+            f"forged_names {room_id}",
+            f"Room {room_id}: a browser of {name} shows another's name or moves another's cursor; "
+            "the others see the name that this server has authenticated",
+        )
+
     def _prepare_room(self, room: YRoom) -> None:
         if isinstance(room, DocumentRoom):
             shared = self.identity(room.room_id)
@@ -313,6 +324,8 @@ class Seam:
                 answer=lambda state: [sync_message(STEP2, room.ydoc.get_update(state))],
                 guard=self.guard,
                 door=lambda: presence_door,
+                identify=identity_of,
+                forged=partial(self._complain_of_names, room.room_id),
             )
             _before_stop(room, link.aclose)
 
@@ -375,6 +388,8 @@ class Seam:
             admits=admits,
             entered=lambda client: self.occupancy.entered(client, room.room_id),
             left=partial(self.occupancy.clean_up_after, room),
+            identify=identity_of,
+            forged=partial(self._complain_of_names, room.room_id),
         )
         handle_error = room.on_message_error
 
@@ -585,6 +600,8 @@ def take_over(
     admits: Callable[[int], bool] = lambda size: True,
     entered: Callable[[Channel], None] = lambda client: None,
     left: Callable[[Any], None] = lambda client: None,
+    identify: Callable[[Any], Identity | None] | None = None,
+    forged: Callable[[Any, str], None] = lambda client, lie: None,
 ) -> None:
     """Take a room's clients over from upstream. Call it before the room is started.
 
@@ -600,6 +617,9 @@ def take_over(
         admits: whether the document may take an update of so many bytes.
         entered: is told that a client is in the room.
         left: is told that a client has left the room.
+        identify: returns who a client is, None if nobody knows. Without it clients may show
+            whatever name they like.
+        forged: is told of a client, and what it says of itself or others that is not so.
     """
     cursors = Cursors(guard.limits)
 
@@ -655,10 +675,51 @@ def take_over(
 
     def take_awareness(channel: Channel, message: bytes, update: bytes) -> None:
         states = cursors.check(channel, update, room.awareness.meta)
+        if identify is not None:
+            may = vet(channel, update, states, identify)
+            for lie in may.forged:
+                forged(channel, lie)
+            if may.update is None:
+                return
+            if may.update is not update:
+                update, states = may.update, may.states
+                message = create_awareness_message(update)
         # It goes back to its author too, who takes it for a sign of life; but not its farewell.
         left = len(states) == 1 and None in states.values()
         fanout.broadcast(message, channel if left else None)
         apply_awareness(room.awareness, update, room, states)
+
+    def vet(
+        channel: Channel,
+        update: bytes,
+        states: dict[int, Any],
+        identify: Callable[[Any], Identity | None],
+    ) -> Vetted:
+        known = identify(channel)
+
+        def is_own(client: int) -> bool:
+            owner = cursors.owner(client)
+            if owner is None or owner is channel:
+                return owner is channel
+            # A browser that connects anew is the same client, and may not be gone from here yet.
+            return same_user(identify(owner), known)
+
+        def clock_of(client: int) -> int | None:
+            meta = room.awareness.meta.get(client)
+            return None if meta is None else meta["clock"]
+
+        def holder_of(client: int, state: Any) -> str | None:
+            if cursors.owner(client) is not None:
+                return "another connection"
+            here = bridge()
+            if here is None or here.replica_of(client) is None:
+                return None
+            # The other server has authenticated that name. One that moves here shows it too.
+            shown = username_in(room.awareness.states.get(client))
+            claimed = username_in(state) if known is None else known.username
+            return None if shown in (None, claimed) else f"{shown} on another server"
+
+        return vetted(update, states, known, is_own=is_own, clock_of=clock_of, holder_of=holder_of)
 
     async def take_update(update: bytes) -> None:
         if len(update) < WALK_ALONE_BYTES:

@@ -78,6 +78,7 @@ FLOORS: dict[int, set[str]] = {
         "diagnosis",
         "document_file",
         "errors",
+        "names",
         "frames",
         "hub_groups",
         "model",
