@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pycrdt import Doc
 
 from .codec import decode_payload, encode_payload
-from .crdt import Door, merge
+from .crdt import Door, beyond, document, merge
 from .errors import CodecError
-from .model import Entry, LogRead, Scope, offset_key
+from .model import Entry, LogRead, LogSize, Scope, offset_key
 from .settings import Timing
 from .transports.base import SyncTransport
+
+UNKNOWN_BYTES = 64 * 1024
+"""What an entry counts that was only announced: it is at least so large."""
+TRIM_PAGE_BYTES = 4 * 1024 * 1024
+"""So much of a history is read at a time to be forgotten."""
 
 
 class Compactor:
@@ -20,35 +28,53 @@ class Compactor:
         self._transport = transport
         self._scope = scope
         self._timing = timing
-        self._entries = 0
+        # Bytes of the entries since the last checkpoint, by offset. No more than what makes the
+        # next one due.
+        self._sizes: dict[str, int] = {}
         self._bytes = 0
+        self._written: tuple[str, str] | None = None
+        self._compacting = asyncio.Lock()
 
     @property
     def has_entries(self) -> bool:
         """Whether anything follows on the last checkpoint, as far as known here."""
-        return self._entries > 0
+        return bool(self._sizes)
 
     @property
     def due(self) -> bool:
         """Whether enough has happened since the last checkpoint."""
         return (
-            self._entries >= self._timing.checkpoint_entries
+            len(self._sizes) >= self._timing.checkpoint_entries
             or self._bytes >= self._timing.checkpoint_bytes
         )
 
-    def appended(self, size: int) -> None:
-        """Note an entry of `size` bytes."""
-        self._entries += 1
-        self._bytes += size
+    def appended(self, offset: str, size: int | None) -> None:
+        """Note the entry at `offset`, of `size` bytes; None if it was only announced. Whoever
+        reads or has written it says so again, with its size."""
+        if self.due:
+            return
+        known = self._sizes.get(offset, 0)
+        self._sizes[offset] = max(known, UNKNOWN_BYTES if size is None else size)
+        self._bytes += self._sizes[offset] - known
 
     def read(self, read: LogRead) -> None:
-        """Note how much follows on the checkpoint that was just read."""
-        self._entries = len(read.entries)
-        self._bytes = sum(len(entry.payload) for entry in read.entries)
+        """Note what was read: how much follows on the checkpoint, or what was announced."""
+        if not read.contiguous:
+            self._forget()
+        for entry in read.entries:
+            self.appended(entry.offset, len(entry.payload))
 
     def begun(self) -> None:
         """A checkpoint is being written; the next one is due after it."""
-        self._entries = self._bytes = 0
+        self._forget()
+
+    def _forget(self) -> None:
+        self._sizes.clear()
+        self._bytes = 0
+
+    def stands(self, log: str, offset: str) -> bool:
+        """Whether the checkpoint for everything up to `offset` was already written here."""
+        return self._written == (log, offset)
 
     async def compact(self, log: str, offset: str, update: bytes) -> None:
         """Let `update` stand for everything up to `offset`, and trim the history.
@@ -58,52 +84,111 @@ class Compactor:
         """
         self.begun()
         payload = await asyncio.to_thread(encode_payload, update)
-        await self._transport.compact_log(self._scope, log, offset, payload)
-        await self._trim(log, offset)
+        async with self._compacting:
+            await self._transport.compact_log(self._scope, log, offset, payload)
+            self._written = log, offset
+            await self._trim(log, offset)
 
     async def _trim(self, log: str, checkpoint: str) -> None:
-        history = await self._transport.read_history(self._scope)
-        cut = excess(history.entries, checkpoint, self._timing)
-        if cut == 0:
+        surplus = Surplus(
+            await self._transport.log_size(self._scope, log), checkpoint, self._timing
+        )
+        if not surplus.any:
             return
-        folded = [history.base] if history.base is not None else []
-        folded += [entry.payload for entry in history.entries[:cut]]
-        base = await asyncio.to_thread(_fold, folded)
-        if base is not None:
-            await self._transport.trim_history(self._scope, log, history.entries[cut].offset, base)
+        last: str | None = None
+        base: bytes | None = None
+        while True:
+            page = await self._transport.read_history(
+                self._scope, after=last, max_bytes=TRIM_PAGE_BYTES
+            )
+            if last is not None and page.entries and page.entries[0].previous != last:
+                return  # somebody else trims it at this moment
+            cut = surplus.take(page.entries)
+            if cut > 0:
+                last = page.entries[cut - 1].offset
+                folded = [page.base] if page.base is not None else []
+                folded += [entry.payload for entry in page.entries[:cut]]
+                base = await asyncio.to_thread(fold, base, folded)
+            if cut < len(page.entries) or not page.entries:
+                break
+        if last is not None and base is not None and page.entries:
+            payload = await asyncio.to_thread(encode_payload, base)
+            first = page.entries[cut].offset
+            await self._transport.trim_history(
+                self._scope,
+                log,
+                first,
+                payload,
+                entries=surplus.taken,
+                payload_bytes=surplus.taken_bytes,
+            )
 
 
-def _fold(payloads: Sequence[bytes]) -> bytes | None:
-    """One payload that stands for all of these; None if there is nothing in them."""
-    updates = readable_updates(payloads)
+def fold(base: bytes | None, payloads: Sequence[bytes]) -> bytes | None:
+    """One update that stands for `base` and all of these, without what was deleted among them;
+    None if there is nothing in them."""
+    updates = [] if base is None else [base]
+    updates += readable_updates(payloads)
     if not updates:
         return None
-    return encode_payload(merge(updates))
+    whole = merge(updates)
+    together: Doc[Any] = document(*updates)
+    # What waits for something that is missing is kept as it is.
+    waits = beyond(whole, together.get_state())[:1] != b"\x00"
+    return whole if waits else together.get_update()
 
 
-def excess(entries: Sequence[Entry], checkpoint: str, timing: Timing) -> int:
-    """How many of the oldest `entries` the history is to forget.
+class Surplus:
+    """What a history of `size` is to forget.
 
-    None as long as it is within its bounds. Otherwise half of what is allowed stays, so that
+    Nothing as long as it is within its bounds. Otherwise half of what is allowed stays, so that
     trimming is rare, and always what the checkpoint at `checkpoint` does not stand for, and the
     last entry.
+
+    Attributes:
+        any: whether there is anything to forget.
+        taken, taken_bytes: how many entries of how many bytes were taken.
     """
-    if not entries:
-        return 0
-    size = sum(len(entry.payload) for entry in entries)
-    newest_ms, _ = offset_key(entries[-1].offset)
-    oldest_allowed_ms = newest_ms - timing.history_keep_s * 1000
-    too_old = sum(offset_key(entry.offset)[0] < oldest_allowed_ms for entry in entries)
-    if len(entries) > timing.history_max_entries or size > timing.history_max_bytes:
-        cut, kept = len(entries) - 1, 0
-        while cut > 0 and len(entries) - cut < timing.history_max_entries / 2:
-            kept += len(entries[cut].payload)
-            if kept > timing.history_max_bytes / 2:
-                break
-            cut -= 1
-        too_old = max(too_old, cut)
-    covered = sum(offset_key(entry.offset) <= offset_key(checkpoint) for entry in entries)
-    return min(too_old, covered, len(entries) - 1)
+
+    def __init__(self, size: LogSize, checkpoint: str, timing: Timing) -> None:
+        self._covered = offset_key(checkpoint)
+        self._tail = offset_key(size.tail)
+        self._entries = size.entries
+        self._bytes = size.payload_bytes
+        self._timing = timing
+        self.taken = self.taken_bytes = 0
+        self._full = (
+            size.entries > timing.history_max_entries
+            or size.payload_bytes > timing.history_max_bytes
+        )
+        self._oldest_allowed_ms = self._tail[0] - timing.history_keep_s * 1000
+        too_old = offset_key(size.first)[0] < self._oldest_allowed_ms
+        self.any = size.entries > 1 and (self._full or too_old)
+
+    def take(self, entries: Sequence[Entry]) -> int:
+        """Return how many of the next `entries`, the oldest first, are to be forgotten. If all of
+        them are, there may be more."""
+        for number, entry in enumerate(entries):
+            if not self._takes(entry):
+                return number
+            self._entries -= 1
+            self._bytes -= len(entry.payload)
+            self.taken += 1
+            self.taken_bytes += len(entry.payload)
+        return len(entries)
+
+    def _takes(self, entry: Entry) -> bool:
+        offset = offset_key(entry.offset)
+        if offset > self._covered or offset >= self._tail:
+            return False
+        if offset[0] < self._oldest_allowed_ms:
+            return True
+        most, most_bytes = self._timing.history_max_entries, self._timing.history_max_bytes
+        return self._full and (
+            self._entries > most / 2
+            or self._bytes > most_bytes
+            or self._bytes - len(entry.payload) > most_bytes / 2
+        )
 
 
 def readable(payload: bytes, door: Door | None = None) -> bytes | None:

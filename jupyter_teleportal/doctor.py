@@ -37,6 +37,7 @@ from .transports.redis_scripts import HEARTBEAT, SESSION
 
 PINGS = 20
 DOCUMENTS_MAX = 50
+BEHIND_ALL = f"{1 << 50}-0"
 SCRATCH_S = 1.0
 LARGE = 100_000
 """Bytes that are announced on a channel, and read from the log."""
@@ -358,7 +359,7 @@ async def _share(transport: Any, share: str, path: str, folder: Path) -> list[Ch
                 "read on": read_on,
                 "read a document": lambda: transport.read_log(room, None, ZERO_OFFSET),
                 "compact": lambda: transport.compact_log(room, log, ZERO_OFFSET, b"x"),
-                "trim": lambda: transport.trim_history(room, log, ZERO_OFFSET, b"x"),
+                "trim": lambda: transport.trim_history(room, log, BEHIND_ALL, b"x"),
                 "hold a lease": lambda: hold(True),
                 "note a save": lambda: transport.mark_saved(
                     room, log, ZERO_OFFSET, {"hash": "x"}, SCRATCH_S

@@ -119,6 +119,30 @@ class LeaseView:
 
 
 @dataclass(frozen=True)
+class LogSize:
+    """How much a log is, without reading it.
+
+    Attributes:
+        entries: how many entries are kept.
+        payload_bytes: bytes of their payloads.
+        first: the offset of the oldest of them.
+        tail: the offset of the newest.
+        other_bytes: bytes of the checkpoint, and of what stands for the forgotten entries.
+    """
+
+    entries: int
+    payload_bytes: int
+    first: str
+    tail: str
+    other_bytes: int
+
+    @property
+    def bytes(self) -> int:
+        """All of it."""
+        return self.payload_bytes + self.other_bytes
+
+
+@dataclass(frozen=True)
 class History:
     """A log as far as it is kept: what the payload `base` stands for came before `entries`."""
 

@@ -118,6 +118,9 @@ class RoomLink:
         self._lacking: set[str] = set()
         self._told_broken = False
         self.on_broken: Callable[[], object] = lambda: None
+        self._put_back_asked = False
+        self._held_said = -MEND_S
+        self._putting_back: asyncio.Task[None] | None = None
         self._subscription = doc.observe(self._on_update)
         self.awareness: AwarenessBridge | None = None
         if awareness is not None and broadcast is not None:
@@ -391,12 +394,13 @@ class RoomLink:
         ):
             self.peers.add(envelope.replica)
         if isinstance(envelope, EntryEnvelope):
+            size = None if envelope.payload is None else len(envelope.payload)
             if envelope.payload is not None:
                 # What inflates to more is read from the log, in a thread.
                 small = inflated_within([envelope.payload], INFLATE_HERE_BYTES)
                 if small is None or small[0] is not envelope.payload:
                     envelope = replace(envelope, payload=small[0] if small else None)
-            self.compactor.appended(len(envelope.payload or b""))
+            self.compactor.appended(envelope.offset, size)
             self._perform(self.replicator.entry(envelope))
         elif isinstance(envelope, AwarenessEnvelope | AwarenessQuery):
             if self.awareness is not None:
@@ -414,7 +418,7 @@ class RoomLink:
         """Another replica says something about the room. A name that is not known here is a later
         version's."""
         if name == "incomplete" and self.replicator.lineage is not None:
-            self.spawn(self._put_back())
+            self._asked_to_put_back()
         elif name == "unseeded":
             self.spawn(self._answer_holder())
         elif name == "lacking":
@@ -427,16 +431,31 @@ class RoomLink:
             self.lease.released()
             self.spawn(self.tick())
 
+    def _asked_to_put_back(self) -> None:
+        """All who ask are served by one look at the log: one after the other
+        they would keep this server and the transport busy for as long as somebody asks."""
+        self._put_back_asked = True
+        # Everybody hears the answer, and asks again before long.
+        if loop_time() - self._held_said >= MEND_S / 2:
+            self._held_said = loop_time()
+            self.publish(Notice(self.replica.id, "holding", {}))
+        if self._putting_back is None or self._putting_back.done():
+            self._putting_back = self.spawn(self._put_back())
+
     async def _put_back(self) -> None:
         """Somebody cannot join, because the log lacks something: see that it holds all of it, and
         let a checkpoint stand for what came before."""
-        self.publish(Notice(self.replica.id, "holding", {}))
-        self._perform(self.replicator.reconcile())
-        if await self.flush(self.replica.timing.join_timeout_s) and self.lease.holder in (
-            None,
-            self.replica.id,
-        ):
-            await self.checkpoint()
+        while self._put_back_asked:
+            self._put_back_asked = False
+            self._perform(self.replicator.reconcile())
+            if await self.flush(self.replica.timing.join_timeout_s) and self.lease.holder in (
+                None,
+                self.replica.id,
+            ):
+                log, offset = self.replicator.log, self.replicator.offset
+                if log is None or not self.compactor.stands(log, offset):
+                    await self.checkpoint()
+            await asyncio.sleep(MEND_S)
 
     async def gather(self, enough: Callable[[], bool]) -> None:
         """Ask the others for what the log lacks, and wait for it until it is `enough` or they
@@ -790,8 +809,7 @@ class RoomLink:
         if decoded is None:
             return
         entries, door = decoded
-        if not read.contiguous:
-            self.compactor.read(read)
+        self.compactor.read(read)
         if self.replicator.converts(read):
             known = admitted(entries, Door())
             try:
@@ -856,7 +874,10 @@ class RoomLink:
 
         async def append_large() -> Appended:
             payload = await asyncio.to_thread(encode_payload, update)
-            return await transport.append_log(self.scope, log, sender, payload)
+            appended = await transport.append_log(self.scope, log, sender, payload)
+            # The announcement of a large one does not say how large it is.
+            self.compactor.appended(appended.offset, len(payload))
+            return appended
 
         if len(update) < LARGE_BYTES:
             # Sent here and now; only the answer is waited for.

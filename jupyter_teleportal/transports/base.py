@@ -30,6 +30,7 @@ from ..model import (
     LeaseView,
     LeaseWish,
     LogRead,
+    LogSize,
     Scope,
     Seeded,
 )
@@ -114,10 +115,31 @@ class SyncTransport(Protocol):
         """Set the checkpoint: `payload` stands for everything up to `offset`."""
         ...
 
-    async def read_history(self, scope: Scope) -> History: ...
+    async def log_size(self, scope: Scope, log: str) -> LogSize:
+        """Return how much the log is. It costs no more for a long log than for a short one."""
+        ...
 
-    async def trim_history(self, scope: Scope, log: str, first: str, base: bytes) -> None:
-        """Forget the entries before the one at `first`; `base` stands for them from now on."""
+    async def read_history(
+        self, scope: Scope, *, after: str | None = None, max_bytes: int | None = None
+    ) -> History:
+        """Return the log as far as it is kept; with `after` only the entries behind that one,
+        without the base; with `max_bytes` only the first entries, of so many bytes (but at least
+        one, if there is one)."""
+        ...
+
+    async def trim_history(
+        self,
+        scope: Scope,
+        log: str,
+        first: str,
+        base: bytes,
+        *,
+        entries: int = 0,
+        payload_bytes: int = 0,
+    ) -> None:
+        """Forget the entries before the one at `first`; `base` stands for them from now on. How
+        many `entries` these are, of how many bytes, whoever has read them may say, so that it
+        need not be counted."""
         ...
 
     async def hold_lease(

@@ -23,6 +23,7 @@ from ..model import (
     LeaseView,
     LeaseWish,
     LogRead,
+    LogSize,
     Scope,
     Seeded,
     offset_key,
@@ -258,15 +259,51 @@ class MemorySyncTransport(TransportBase):
         if offset_key(offset) >= offset_key(room.checkpoint_offset):
             room.checkpoint, room.checkpoint_offset = payload, offset
 
-    async def read_history(self, scope: Scope) -> History:
+    async def log_size(self, scope: Scope, log: str) -> LogSize:
+        await self._reach()
+        self._may("log_size", scope)
+        self._has_type(scope, "log", "checkpoint")
+        room = self.hub.rooms[scope]
+        if room.log != log:
+            raise LogChanged(f"the log is {room.log}, not {log}")
+        return LogSize(
+            len(room.entries),
+            sum(len(entry.payload) for entry in room.entries),
+            room.entries[0].offset if room.entries else ZERO_OFFSET,
+            room.entries[-1].offset if room.entries else ZERO_OFFSET,
+            len(room.checkpoint or b"") + len(room.base or b""),
+        )
+
+    async def read_history(
+        self, scope: Scope, *, after: str | None = None, max_bytes: int | None = None
+    ) -> History:
         await self._reach()
         await self._reach_bulk()
         self._may("read_history", scope)
         self._has_type(scope, "log", "checkpoint")
         room = self.hub.rooms[scope]
-        return History(room.base, list(room.entries))
+        start = offset_key(after or ZERO_OFFSET)
+        entries: list[Entry] = []
+        size = 0
+        for entry in room.entries:
+            if offset_key(entry.offset) <= start:
+                continue
+            size += len(entry.payload)
+            if entries and max_bytes is not None and size > max_bytes:
+                break
+            entries.append(entry)
+        return History(room.base if after is None else None, entries)
 
-    async def trim_history(self, scope: Scope, log: str, first: str, base: bytes) -> None:
+    async def trim_history(
+        self,
+        scope: Scope,
+        log: str,
+        first: str,
+        base: bytes,
+        *,
+        entries: int = 0,
+        payload_bytes: int = 0,
+    ) -> None:
         await self._reach()
         self._may("trim_history", scope)
         self._has_type(scope, "log", "checkpoint")
@@ -274,8 +311,10 @@ class MemorySyncTransport(TransportBase):
         if room.log != log:
             raise LogChanged(f"the log is {room.log}, not {log}")
         self._write(grows=True)
-        room.base = base
         start = offset_key(first)
+        if room.entries and start < offset_key(room.entries[0].offset):
+            return
+        room.base = base
         room.entries[:] = [entry for entry in room.entries if offset_key(entry.offset) >= start]
 
     async def hold_lease(

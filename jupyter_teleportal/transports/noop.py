@@ -14,6 +14,7 @@ from ..model import (
     LeaseView,
     LeaseWish,
     LogRead,
+    LogSize,
     Scope,
     Seeded,
 )
@@ -65,10 +66,24 @@ class NoopSyncTransport(TransportBase):
     async def compact_log(self, scope: Scope, log: str, offset: str, payload: bytes) -> None:
         raise TransportUnavailable(_NOTHING)
 
-    async def read_history(self, scope: Scope) -> History:
+    async def log_size(self, scope: Scope, log: str) -> LogSize:
         raise TransportUnavailable(_NOTHING)
 
-    async def trim_history(self, scope: Scope, log: str, first: str, base: bytes) -> None:
+    async def read_history(
+        self, scope: Scope, *, after: str | None = None, max_bytes: int | None = None
+    ) -> History:
+        raise TransportUnavailable(_NOTHING)
+
+    async def trim_history(
+        self,
+        scope: Scope,
+        log: str,
+        first: str,
+        base: bytes,
+        *,
+        entries: int = 0,
+        payload_bytes: int = 0,
+    ) -> None:
         raise TransportUnavailable(_NOTHING)
 
     async def hold_lease(

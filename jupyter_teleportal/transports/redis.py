@@ -7,6 +7,7 @@ import re
 import secrets
 from collections import defaultdict
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from logging import Logger
 from typing import Any
@@ -21,19 +22,24 @@ from ..model import (
     LeaseView,
     LeaseWish,
     LogRead,
+    LogSize,
     Scope,
     Seeded,
 )
 from . import redis_scripts as scripts
 from .redis_acl import granted_key, parse_granted
+from .redis_bulk import KEEP_MS, PIECE_BYTES, WHOLE_BYTES, get, staging_key
 from .redis_client import DEFAULT_KEY_PREFIX, Command, RedisClient
 from .redis_refusals import SCRIPTS_MISSING, SENTINEL, lacks_right, useless
 from .redis_wire import ErrorReply, Wire
 
 INLINE_MAX_BYTES = 64 * 1024
 READ_PAGE_ENTRIES = 1000
-READ_PAGE_BYTES = 1024 * 1024
-"""So much of a log is read at once; Redis does nothing else meanwhile."""
+SMALL_BYTES = 64 * 1024
+"""What is no larger than that waits for nobody's turn."""
+SIZE_PAGE_BYTES = 4 * 1024 * 1024
+"""So much is counted at once; Redis does nothing else meanwhile."""
+_FIELDS_AT_ONCE = 500
 _READ_TRIES = 3
 _MEMBERS_MAX = 1000
 _SAID_MAX = 100
@@ -114,90 +120,162 @@ class RedisSyncTransport(RedisClient):
         )
 
     async def read_log(self, scope: Scope, log: str | None, after: str) -> LogRead:
-        async with self.bulk_client() as client:
-            for _ in range(_READ_TRIES):
-                try:
-                    return await self._read(client, scope, log, after)
-                except LogChanged as error:
-                    self.log.debug("Room %s is read again: %s", scope.room, error)
+        for _ in range(_READ_TRIES):
+            try:
+                return await self._read(scope, log, after)
+            except LogChanged as error:
+                self.log.debug("Room %s is read again: %s", scope.room, error)
         raise LogChanged(f"the log of room {scope.room} changes all the time")
 
-    async def _read(self, client: Any, scope: Scope, log: str | None, after: str) -> LogRead:
+    async def _read(self, scope: Scope, log: str | None, after: str) -> LogRead:
         if log is not None:
-            there, entries, more = await self._page(client, scope, log, after)
-            if there == log and entries and entries[0].offset == after:
-                if more:
-                    entries += await self._read_on(client, scope, log, entries[-1].offset)
-                return LogRead(log, True, entries[1:], None, after)
-        _, checkpoint_key, _ = self.log_keys(scope)
-        raw, offset, checkpoint = await self._fields(
-            client, checkpoint_key, "log", "offset", "update"
-        )
-        if raw is None:
+            page = await self._first_page(scope, log, after)
+            if page.log == log and page.entries and page.entries[0].offset == after:
+                entries = page.entries[1:]
+                if not page.last:
+                    entries += await self._read_on(scope, log, page.entries[-1].offset)
+                return LogRead(log, True, entries, None, after)
+        there, start, checkpoint, size = await self._join(scope, "update")
+        if there is None:
             return LogRead(None, False, [])
-        if (there := _name(raw)) is None:
-            # The script makes it one.
-            there, _, _ = await self._page(client, scope, "", ZERO_OFFSET)
-            raise LogChanged(f"the log was {raw[:40]!r}, which is no id, and is {there} now")
-        start = _offset(offset) or ZERO_OFFSET
         # Entries are trimmed only up to a checkpoint, so one read of an older checkpoint
         # and a later read of its tail miss nothing but what a newer checkpoint holds; the
         # gap is seen by the entry that follows.
-        entries = await self._read_on(client, scope, there, start)
+        if checkpoint is None and size > SMALL_BYTES:
+            entries = await self._read_on(scope, there, start)
+        else:
+            entries = await self._read_small(scope, there, start)
         return LogRead(there, False, entries, checkpoint, start)
 
-    async def _fields(self, client: Any, key: str, *names: str) -> list[Any]:
-        """Return fields of a hash; what is no hash has none."""
-        fields = await self.hash_fields(client, key, *names)
-        if fields is None:
-            self._pass_over(f"The key {key} is of another kind, and is replaced")
-            return [None for _ in names]
-        return fields
-
-    async def _read_on(self, client: Any, scope: Scope, log: str, after: str) -> list[Entry]:
-        """Return all entries behind `after`.
+    async def _read_small(self, scope: Scope, log: str, after: str) -> list[Entry]:
+        """Return all entries behind `after`; those that are few and small need no turn.
 
         Raises:
             LogChanged: if the room has another log meanwhile, whose entries are no sequel.
         """
-        entries: list[Entry] = []
-        more = True
-        while more:
-            there, page, more = await self._page(client, scope, log, f"({after}")
-            if there != log:
-                raise LogChanged(f"the log is {there or 'gone'}, not {log}")
-            entries += page
-            after = entries[-1].offset if entries else after
-        return entries
+        page = await self._first_page(scope, log, f"({after}")
+        page.expect(log)
+        if page.last:
+            return page.entries
+        last = page.entries[-1].offset if page.entries else after
+        return page.entries + await self._read_on(scope, log, last)
 
-    async def _page(
-        self, client: Any, scope: Scope, log: str, first: str
-    ) -> tuple[str | None, list[Entry], bool]:
-        """Return the id of the log that is there, some of its entries if it is `log`, and whether
-        there are more."""
+    async def _first_page(self, scope: Scope, log: str, first: str) -> _Page:
+        """Return what is few and small, which waits for no turn. An entry that is the first and
+        large stands there without its payload, any other one that is large is left for later."""
         keys = self.log_keys(scope)[:2]
-        there, *page = await self.call_on(
-            client, scripts.READ, keys, log, first, READ_PAGE_ENTRIES, READ_PAGE_BYTES
+        reply = await self.call(
+            scripts.READ, keys, log, first, READ_PAGE_ENTRIES, SMALL_BYTES, SMALL_BYTES
         )
-        if not there:
-            return page[0].decode() or None, [], False
-        return log, _entries(page[0]), not page[1]
+        return _page(reply, log).up_to_the_large(first)
+
+    async def _read_on(
+        self, scope: Scope, log: str, after: str, max_bytes: int | None = None
+    ) -> list[Entry]:
+        """Return all entries behind `after`, in turns; with `max_bytes` the first of them.
+
+        Raises:
+            LogChanged: if the room has another log meanwhile, whose entries are no sequel.
+        """
+        keys = self.log_keys(scope)[:2]
+        entries: list[Entry] = []
+        size = 0
+        while True:
+            page = _page(
+                await self.call_in_turn(
+                    scripts.READ,
+                    keys,
+                    log,
+                    f"({after}",
+                    READ_PAGE_ENTRIES,
+                    PIECE_BYTES,
+                    WHOLE_BYTES,
+                ),
+                log,
+            )
+            page.expect(log)
+            for entry in page.entries:
+                known = page.large.get(entry.offset, len(entry.payload))
+                if entries and max_bytes is not None and size + known > max_bytes:
+                    return entries
+                size += known
+                if entry.offset in page.large:
+                    payload, _ = await self._in_pieces(keys[0], scope, "entry", entry.offset)
+                    if payload is None:
+                        raise LogChanged(f"entry {entry.offset} of {log} is gone")
+                    entry = replace(entry, payload=payload)
+                entries.append(entry)
+                after = entry.offset
+            if page.last:
+                return entries
+
+    async def _join(self, scope: Scope, field: str) -> tuple[str | None, str, bytes | None, int]:
+        """Return a log's id, its checkpoint's offset, `field` of that hash, and the bytes
+        of all entries, as far as they were counted."""
+        keys = self.log_keys(scope)[:2]
+        log, offset, value, wrong, size = await self.call(scripts.JOIN, keys, field, SMALL_BYTES)
+        if wrong:
+            self._pass_over(f"The key {keys[1]} is of another kind, and is replaced")
+        if isinstance(value, int):
+            value, offset = await self._in_pieces(keys[1], scope, "field", field)
+        return _text(log) or None, _offset(offset) or ZERO_OFFSET, value, size
+
+    async def _in_pieces(
+        self, source: str, scope: Scope, kind: str, name: str
+    ) -> tuple[bytes | None, bytes]:
+        """Return something large, in turns of pieces, and the checkpoint's offset."""
+        staged = staging_key(self.channel(scope))
+        try:
+            value, offset = await self.call_in_turn(
+                scripts.STAGE, [source, staged], kind, name, KEEP_MS, WHOLE_BYTES
+            )
+            if isinstance(value, int):
+                value = await get(self.in_turn, staged, value)
+                self.remove(staged)
+        except asyncio.CancelledError:
+            self.remove(staged)
+            raise
+        return value, offset
 
     async def compact_log(self, scope: Scope, log: str, offset: str, payload: bytes) -> None:
         _, checkpoint_key, _ = self.log_keys(scope)
         _expect(log, await self.call(scripts.COMPACT, [checkpoint_key], log, offset, payload))
 
-    async def read_history(self, scope: Scope) -> History:
-        _, checkpoint_key, _ = self.log_keys(scope)
-        async with self.bulk_client() as client:
-            raw, base = await self._fields(client, checkpoint_key, "log", "base")
-            if (log := _name(raw)) is None:
-                return History(None, [])
-            return History(base, await self._read_on(client, scope, log, ZERO_OFFSET))
-
-    async def trim_history(self, scope: Scope, log: str, first: str, base: bytes) -> None:
+    async def log_size(self, scope: Scope, log: str) -> LogSize:
         keys = self.log_keys(scope)[:2]
-        _expect(log, await self.call(scripts.TRIM, keys, log, first, base))
+        last, entries, size, first = ZERO_OFFSET, 0, 0, ZERO_OFFSET
+        while True:
+            reply = await self.call(
+                scripts.SIZE, keys, log, last, entries, size, first, SIZE_PAGE_BYTES
+            )
+            _expect(log, reply)
+            _, counted, entries, size, raw_first, raw_last, other = reply
+            first, last = _offset(raw_first) or ZERO_OFFSET, _offset(raw_last) or ZERO_OFFSET
+            if counted:
+                return LogSize(entries, size, first, last, other)
+
+    async def read_history(
+        self, scope: Scope, *, after: str | None = None, max_bytes: int | None = None
+    ) -> History:
+        log, _, base, _ = await self._join(scope, "log" if after is not None else "base")
+        if log is None:
+            return History(None, [])
+        entries = await self._read_on(scope, log, after or ZERO_OFFSET, max_bytes)
+        return History(None if after is not None else base, entries)
+
+    async def trim_history(
+        self,
+        scope: Scope,
+        log: str,
+        first: str,
+        base: bytes,
+        *,
+        entries: int = 0,
+        payload_bytes: int = 0,
+    ) -> None:
+        keys = self.log_keys(scope)[:2]
+        reply = await self.call(scripts.TRIM, keys, log, first, base, entries, payload_bytes)
+        _expect(log, reply)
 
     # -- leases, maps, the cluster ---------------------------------------------------------
 
@@ -270,34 +348,33 @@ class RedisSyncTransport(RedisClient):
     ) -> dict[str, str]:
         key = self._key(scope, name)
         if keys is None:
-            reply = await self._ask_map(key, "HGETALL", key) or []
-            flat = (
-                [part for pair in reply.items() for part in pair]
-                if isinstance(reply, dict)
-                else reply
-            )
-            pairs = list(zip(flat[::2], flat[1::2], strict=True))
-        else:
-            names = list(keys)
-            if not names:
-                return {}
-            values = await self._ask_map(key, "HMGET", key, *names) or [None for _ in names]
-            pairs = [(name.encode(), value) for name, value in zip(names, values, strict=True)]
-        return self._readable(key, pairs)
+            reply = await self._read_fields(key, "1", [])
+            return await self._readable(scope, key, reply)
+        names = list(keys)
+        values: dict[str, str] = {}
+        for start in range(0, len(names), _FIELDS_AT_ONCE):
+            some = await self._read_fields(key, "0", names[start : start + _FIELDS_AT_ONCE])
+            values.update(await self._readable(scope, key, some))
+        return values
 
-    async def _ask_map(self, key: str, *command: str) -> Any:
-        """The reply to a command that reads the map in `key`; None if it is no map."""
+    async def _read_fields(self, key: str, all_of_them: str, fields: list[str]) -> list[Any]:
+        """Return names and values of the map in `key`; none, if it is no map."""
         try:
-            return await self.execute(*command)
+            reply: list[Any] = await self.call(
+                scripts.READ_MAP, [key], all_of_them, SMALL_BYTES, *fields
+            )
         except TransportRefused as error:
             if "WRONGTYPE" not in str(error):
                 raise
             self._pass_over(f"The key {key} is of another kind, and is replaced")
-            return None
+            return []
+        return reply
 
-    def _readable(self, key: str, pairs: Iterable[tuple[bytes, bytes | None]]) -> dict[str, str]:
+    async def _readable(self, scope: Scope, key: str, reply: list[Any]) -> dict[str, str]:
         readable: dict[str, str] = {}
-        for name, value in pairs:
+        for name, value in zip(reply[::2], reply[1::2], strict=True):
+            if isinstance(value, int):
+                value, _ = await self._in_pieces(key, scope, "field", name)
             if value is None:
                 continue
             try:
@@ -312,23 +389,25 @@ class RedisSyncTransport(RedisClient):
         self, scope: Scope, name: str, values: Mapping[str, str | None], *, keep: bool = False
     ) -> dict[str, str]:
         key = self._key(scope, name)
-        changes = [_map_change(key, field, value, keep) for field, value in values.items()]
         try:
-            await self._change_map(changes)
+            await self._change_map(key, values, keep)
         except TransportRefused as error:
             if "WRONGTYPE" not in str(error):
                 raise
             self._pass_over(f"The key {key} is of another kind, and is replaced")
             await self.execute("UNLINK", key)
-            await self._change_map(changes)
+            await self._change_map(key, values, keep)
         return await self.read_map(scope, name, values)
 
-    async def _change_map(self, changes: Sequence[tuple[str, ...]]) -> None:
-        commands = [Command(change) for change in changes]
-        for command in commands:
-            self.submit(command)
-        for command in commands:
-            await command.reply
+    async def _change_map(self, key: str, values: Mapping[str, str | None], keep: bool) -> None:
+        changes = [self._change(key, field, value, keep) for field, value in values.items()]
+        for change in changes:
+            await change
+
+    def _change(self, key: str, field: str, value: str | None, keep: bool) -> asyncio.Future[Any]:
+        if value is None:
+            return self.submit(Command(("HDEL", key, field)))
+        return self.begin(scripts.WRITE_MAP, [key], field, value.encode(), "1" if keep else "0")
 
     def _pass_over(self, message: str) -> None:
         """Count something that cannot be read, and say it once."""
@@ -422,11 +501,6 @@ def _bearable(error: str) -> bool:
     return error.startswith(("NOSCRIPT", "WRONGTYPE"))
 
 
-def _text(raw: bytes) -> str:
-    """`raw` as text for people."""
-    return raw.decode(errors="replace")
-
-
 def _name(raw: bytes | None) -> str | None:
     """`raw` as a name of ours, which is short and of printable ASCII; None if it is none."""
     if raw and len(raw) <= _NAME_MAX_BYTES and not raw.translate(None, _PRINTABLE):
@@ -445,31 +519,62 @@ def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def _entries(raw: Any) -> list[Entry]:
-    """Entries of a stream's reply; a field that is missing makes an empty payload, which the
+@dataclass(frozen=True)
+class _Page:
+    """A part of a log.
+
+    Attributes:
+        log: the id of the log that is there.
+        entries: entries of it, if it is the one that was asked for.
+        large: bytes of the payloads that are not in there, by offset.
+        last: whether nothing follows.
+    """
+
+    log: str | None
+    entries: list[Entry]
+    large: Mapping[str, int]
+    last: bool
+
+    def expect(self, log: str) -> None:
+        """
+        Raises:
+            LogChanged: if it is another log's.
+        """
+        if self.log != log:
+            raise LogChanged(f"the log is {self.log or 'gone'}, not {log}")
+
+    def up_to_the_large(self, first: str) -> _Page:
+        """The same, as far as payloads are there; that of the entry at `first` need not be."""
+        for number, entry in enumerate(self.entries):
+            if entry.offset in self.large and entry.offset != first:
+                return replace(self, entries=self.entries[:number], last=False)
+        return self
+
+
+def _page(reply: Any, log: str) -> _Page:
+    """A page as `READ` answers it. A field that is missing makes an empty payload, which the
     reader reports and passes over."""
-    entries = []
-    for offset, parts in raw:
+    if not reply[0]:
+        return _Page(_text(reply[1]) or None, [], {}, last=True)
+    entries: list[Entry] = []
+    large: dict[str, int] = {}
+    for raw, parts in reply[1]:
+        offset = _text(raw)
         fields = dict(zip(parts[::2], parts[1::2], strict=True))
-        entries.append(
-            Entry(
-                offset.decode(),
-                fields.get(b"u", b""),
-                fields.get(b"r", b"").decode(errors="replace"),
-                _offset(fields.get(b"p")),
-            )
-        )
-    return entries
+        payload, replica = fields.get(b"u", b""), fields.get(b"r", b"")
+        if isinstance(payload, int):
+            large[offset], payload = payload, b""
+        entries.append(Entry(offset, payload, _text(replica), _offset(fields.get(b"p"))))
+    return _Page(log, entries, large, bool(reply[2]))
 
 
-def _offset(raw: bytes | None) -> str | None:
-    return raw.decode() if raw is not None and _OFFSET.fullmatch(raw) else None
+def _text(raw: Any) -> str:
+    """What others may have written, as text; nothing, if it is none."""
+    return raw.decode(errors="replace") if isinstance(raw, bytes) else ""
 
 
-def _map_change(key: str, field: str, value: str | None, keep: bool) -> tuple[str, ...]:
-    if value is None:
-        return ("HDEL", key, field)
-    return ("HSETNX" if keep else "HSET", key, field, value)
+def _offset(raw: Any) -> str | None:
+    return raw.decode() if isinstance(raw, bytes) and _OFFSET.fullmatch(raw) else None
 
 
 def _expect(log: str, reply: list[bytes]) -> None:

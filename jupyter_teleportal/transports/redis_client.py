@@ -28,6 +28,7 @@ from ..model import Scope
 from ..redaction import SECRETS, check_url, passwords_in_options, passwords_in_url
 from . import redis_scripts as scripts
 from .base import Listener, TransportBase, TransportState, loop_time, passes_through
+from .redis_bulk import WHOLE_BYTES, put, staging_key
 from .redis_refusals import CLUSTER, SCRIPTS_MISSING, SENTINEL, lacks_right, serves_nobody
 from .redis_wire import ErrorReply, Wire
 
@@ -168,7 +169,7 @@ class Command:
     def large(self) -> bool:
         """Whether it would hold up what comes after it on the connection for commands."""
         for argument in self.arguments:
-            if isinstance(argument, bytes) and len(argument) >= LARGE_BYTES:
+            if isinstance(argument, bytes | str) and len(argument) >= LARGE_BYTES:
                 return True
         return False
 
@@ -552,29 +553,51 @@ class RedisClient(TransportBase):
         *arguments: Any,
         convert: Callable[[Any], Any] | None = None,
     ) -> asyncio.Future[Any]:
-        """Begin to run a script; `convert` makes of its reply what is awaited. One with large
-        arguments goes over the connection for bulk, where it may take its time and holds nobody
-        up."""
+        """Begin to run a script; `convert` makes of its reply what is awaited. One with a
+        large argument goes over the connection for bulk, in turns, where it may take its time."""
         command = Command(script.command(keys, arguments), script, convert)
         if command.large:
-            return asyncio.ensure_future(self._call_in_bulk(command))
+            return asyncio.ensure_future(self._call_in_pieces(command, keys, arguments))
         try:
             return self.submit(command)
         except TransportUnavailable as error:
             _fail(command.reply, error)
             return command.reply
 
-    async def _call_in_bulk(self, command: Command) -> Any:
-        async with self.bulk_client() as client:
-            reply = await self._run_on(client, command)
+    async def _call_in_pieces(
+        self, command: Command, keys: list[str], arguments: tuple[Any, ...]
+    ) -> Any:
+        script = command.script
+        if script is None or script.large is None:
+            raise TypeError("no other argument than a script's large one may be large")
+        if len(arguments[script.large]) <= WHOLE_BYTES:
+            command.finish(await self.call_in_turn(script, keys, *arguments))
+            return await command.reply
+        staged = staging_key(keys[0])
+        try:
+            await put(self.in_turn, staged, arguments[script.large])
+            last = Command(script.staged(keys, arguments, staged), script)
+            async with self.bulk_client() as client:
+                reply = await self._run_on(client, last)
+        finally:
+            self.remove(staged)
         command.finish(reply)
         return await command.reply
 
-    async def call_on(
-        self, client: Redis, script: scripts.Script, keys: list[str], *arguments: Any
-    ) -> Any:
-        """Run a script on the connection for bulk and return its reply."""
-        return await self._run_on(client, Command(script.command(keys, arguments), script))
+    async def in_turn(self, *arguments: Any) -> Any:
+        """Send one command on the connection for bulk, when all who wait there have had a turn."""
+        async with self.bulk_client() as client:
+            return await self._on(client, Command(arguments))
+
+    async def call_in_turn(self, script: scripts.Script, keys: list[str], *arguments: Any) -> Any:
+        """Run a script on the connection for bulk, when all who wait there have had a turn."""
+        async with self.bulk_client() as client:
+            return await self._run_on(client, Command(script.command(keys, arguments), script))
+
+    def remove(self, key: str) -> None:
+        """Remove a key in which something large was put together; if that fails, it expires."""
+        if self._command_wire is not None and self._state is TransportState.CONNECTED:
+            self._put(self._command_wire, Command(("UNLINK", key)))
 
     async def _run_on(self, client: Redis, command: Command) -> Any:
         try:
@@ -586,17 +609,6 @@ class RedisClient(TransportBase):
                 if "eval" in str(error):
                     raise self._give_up(SCRIPTS_MISSING) from error
                 raise
-
-    @staticmethod
-    async def hash_fields(client: Any, key: str, *names: str) -> list[Any] | None:
-        """Return fields of a hash, read on the connection for bulk; None if it is no hash."""
-        try:
-            fields: list[Any] = await client.execute_command("HMGET", key, *names)
-        except redis_errors.ResponseError as error:
-            if not str(error).startswith("WRONGTYPE"):
-                raise
-            return None
-        return fields
 
     async def _on(self, client: Redis, command: Command) -> Any:
         return await client.execute_command(*command.arguments)  # type: ignore[no-untyped-call]
@@ -686,7 +698,7 @@ class RedisClient(TransportBase):
 
     @contextlib.asynccontextmanager
     async def bulk_client(self) -> AsyncIterator[Redis]:
-        """The connection for reads of any size, one reader at a time."""
+        """The connection for bulk, for one turn: it goes to whoever has waited longest."""
         async with self._bulk_lock:
             if self._state is not TransportState.CONNECTED:
                 raise TransportUnavailable(f"not connected to Redis at {self.address}")

@@ -8,6 +8,10 @@ of the log that is there}``.
 The offset of a log's last entry is kept in the field ``tail`` of the checkpoint's hash: asking
 the stream itself for its last entry would copy that entry, however large it is. What others have
 added to the stream by hand is found behind that offset.
+
+The fields ``size`` (bytes of all payloads), ``counted`` (how many entries that is) and ``first``
+(the offset of the oldest) are kept for the same reason. Older versions do not keep them: where
+``counted`` is not the stream's length, `SIZE` counts anew.
 """
 
 from __future__ import annotations
@@ -15,6 +19,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import sha1
 from typing import Any
+
+_STAGED = """
+if #KEYS > {count} then
+  ARGV[{argument}] = redis.call('GET', KEYS[{count} + 1])
+  if not ARGV[{argument}] then return redis.error_reply('ERR its parts have expired') end
+  KEYS[{count} + 1] = nil
+end
+"""
 
 
 class Script:
@@ -27,10 +39,20 @@ class Script:
             any number of times.
     """
 
-    def __init__(self, keys: str, arguments: str, body: str) -> None:
+    def __init__(self, keys: str, arguments: str, body: str, *, large: str = "") -> None:
+        """
+        Args:
+            keys, arguments: names, separated by blanks.
+            body: the script.
+            large: the argument that may come in pieces: it is read from one more key then.
+        """
         self.keys = keys.split()
         self.arguments = arguments.split()
+        self.large = self.arguments.index(large) if large else None
         self.source = f"if #KEYS == 0 then return end\n{body}"
+        if self.large is not None:
+            staged = _STAGED.format(count=len(self.keys), argument=self.large + 1)
+            self.source = staged + self.source
         self.sha = sha1(self.source.encode()).hexdigest()
 
     def command(self, keys: Sequence[str], arguments: Sequence[Any]) -> tuple[Any, ...]:
@@ -45,6 +67,14 @@ class Script:
                 raise TypeError(f"{len(given)} given for {named}")
         return ("EVALSHA", self.sha, len(keys), *keys, *arguments)
 
+    def staged(self, keys: Sequence[str], arguments: Sequence[Any], key: str) -> tuple[Any, ...]:
+        """Return the command that runs it with the large argument from `key`."""
+        assert self.large is not None
+        rest = list(arguments)
+        rest[self.large] = ""
+        name, sha, count, *others = self.command(keys, rest)
+        return (name, sha, count + 1, *others[:count], key, *others[count:])
+
 
 # What is no log is made one again: a log's id that is none stands for content of an unknown
 # lineage; a stream that is none, or takes no entries any more, begins anew, with another id, so
@@ -55,7 +85,7 @@ local function is_error(reply, word)
 end
 local function set_log(checkpoint_key, log)
   redis.call('HSET', checkpoint_key, 'log', log, 'offset', '0-0')
-  redis.call('HDEL', checkpoint_key, 'tail')
+  redis.call('HDEL', checkpoint_key, 'tail', 'size', 'counted', 'first')
   return log
 end
 local function renew(log_key, checkpoint_key, log)
@@ -100,7 +130,9 @@ _APPEND = (
 local function append(log, replica, payload, channel, inline_max)
   local previous = tail(KEYS[1], KEYS[2])
   local offset = redis.call('XADD', KEYS[1], '*', 'u', payload, 'r', replica, 'p', previous)
-  redis.call('HSET', KEYS[2], 'tail', offset)
+  local sums = redis.call('HMGET', KEYS[2], 'size', 'counted')
+  redis.call('HSET', KEYS[2], 'tail', offset, 'size', (tonumber(sums[1]) or 0) + #payload,
+             'counted', (tonumber(sums[2]) or 0) + 1)
   local envelope = '\\1E'
   for _, field in ipairs({replica, log, previous, offset}) do
     envelope = envelope .. string.char(#field) .. field
@@ -132,6 +164,7 @@ end
 for _, key in ipairs(KEYS) do redis.call('PERSIST', key) end
 return appended
 """,
+    large="payload",
 )
 
 SEED = Script(
@@ -146,28 +179,36 @@ if is_error(redis.pcall('HSET', KEYS[2], 'log', ARGV[1], 'offset', '0-0'), 'WRON
 end
 redis.call('HSET', KEYS[2], 'log', ARGV[1], 'offset', '0-0')
 redis.call('UNLINK', KEYS[1])
+redis.call('HDEL', KEYS[2], 'size', 'counted')
 redis.call('PERSIST', KEYS[3])
-return {1, ARGV[1], append(ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]))[2]}
+local offset = append(ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]))[2]
+redis.call('HSET', KEYS[2], 'first', offset)
+return {1, ARGV[1], offset}
 """,
+    large="payload",
 )
 
 # A page of a log: its entries from `first` on (an offset; after `(`: behind it), up to so
-# many entries and bytes, or one entry that is larger; whether these are the last ones.
+# many entries and bytes, or one entry that is larger; whether these are the last ones. A payload
+# above `max_payload` bytes stands there as its size.
 READ = Script(
     "log checkpoint",
-    "log_id first max_entries max_bytes",
+    "log_id first max_entries max_bytes max_payload",
     _LOG
     + """
 local log = log_there(KEYS[1], KEYS[2])
 if log ~= ARGV[1] then return {'', log or ''} end
-local max_entries, max_bytes = tonumber(ARGV[3]), tonumber(ARGV[4])
+local max_entries, max_bytes, max_payload = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local entries, bytes, largest, first, count = {}, 0, 1, ARGV[2], 1
 repeat
   local some = redis.call('XRANGE', KEYS[1], first, '+', 'COUNT', count)
   for _, entry in ipairs(some) do
-    local size = 0
-    for _, part in ipairs(entry[2]) do size = size + #part end
-    bytes = bytes + size
+    local size, sent = 0, 0
+    for number, part in ipairs(entry[2]) do
+      size = size + #part
+      if #part > max_payload then entry[2][number] = #part else sent = sent + #part end
+    end
+    bytes = bytes + sent
     largest = math.max(largest, size)
     entries[#entries + 1] = entry
   end
@@ -181,34 +222,95 @@ return {log, entries, 0}
 """,
 )
 
+_EARLIER = """
+local function numbers(offset)
+  local ms, sequence = string.match(offset or '', '^(%d+)-(%d+)$')
+  return tonumber(ms or 0), tonumber(sequence or 0)
+end
+local function earlier(one, other)
+  local ms, sequence = numbers(one)
+  local other_ms, other_sequence = numbers(other)
+  return ms < other_ms or (ms == other_ms and sequence < other_sequence)
+end
+"""
+
 # A deposed saver may come late with an older checkpoint, up to which the log is trimmed no more.
 COMPACT = Script(
     "checkpoint",
     "log_id offset payload",
-    """
+    _EARLIER
+    + """
 local log = redis.call('HGET', KEYS[1], 'log')
 if log ~= ARGV[1] then return {'', log or ''} end
-local function numbers(offset)
-  local ms, sequence = string.match(offset, '^(%d+)-(%d+)$')
-  return tonumber(ms or 0), tonumber(sequence or 0)
-end
-local ms, sequence = numbers(ARGV[2])
-local known_ms, known_sequence = numbers(redis.call('HGET', KEYS[1], 'offset') or '0-0')
-if ms < known_ms or (ms == known_ms and sequence < known_sequence) then return {'OK'} end
+if earlier(ARGV[2], redis.call('HGET', KEYS[1], 'offset')) then return {'OK'} end
 redis.call('HSET', KEYS[1], 'offset', ARGV[2], 'update', ARGV[3])
 return {'OK'}
 """,
+    large="payload",
 )
 
+# `entries` and `bytes` are what goes, as far as the caller knows. Where somebody has trimmed more
+# meanwhile, `base` stands for too little.
 TRIM = Script(
     "log checkpoint",
-    "log_id first_kept base",
-    """
+    "log_id first_kept base entries bytes",
+    _EARLIER
+    + """
 local log = redis.call('HGET', KEYS[2], 'log')
 if log ~= ARGV[1] then return {'', log or ''} end
-redis.call('HSET', KEYS[2], 'base', ARGV[3])
-redis.call('XTRIM', KEYS[1], 'MINID', ARGV[2])
+if earlier(ARGV[2], redis.call('HGET', KEYS[2], 'first')) then return {'OK'} end
+redis.call('HSET', KEYS[2], 'base', ARGV[3], 'first', ARGV[2])
+local gone = redis.call('XTRIM', KEYS[1], 'MINID', ARGV[2])
+local sums = redis.call('HMGET', KEYS[2], 'size', 'counted')
+local size, counted = tonumber(sums[1]), tonumber(sums[2])
+if gone == tonumber(ARGV[4]) and size and counted then
+  redis.call('HSET', KEYS[2], 'size', size - ARGV[5], 'counted', counted - gone)
+elseif gone > 0 then
+  redis.call('HDEL', KEYS[2], 'size', 'counted')
+end
 return {'OK'}
+""",
+    large="base",
+)
+
+# How much a log is: log, whether all is counted, entries, their bytes, the first and the last
+# offset, bytes of all else. Where it has to be counted, `max_bytes` are counted at a time, from
+# behind `after` on; what was answered then is asked for again with it.
+SIZE = Script(
+    "log checkpoint",
+    "log_id after entries bytes first max_bytes",
+    _LOG
+    + _TAIL
+    + """
+local log = log_there(KEYS[1], KEYS[2])
+if log ~= ARGV[1] then return {'', log or ''} end
+local other = redis.call('HSTRLEN', KEYS[2], 'update') + redis.call('HSTRLEN', KEYS[2], 'base')
+local size, counted, first = unpack(redis.call('HMGET', KEYS[2], 'size', 'counted', 'first'))
+if ARGV[2] == '0-0' and tonumber(size) and first
+    and tonumber(counted) == redis.call('XLEN', KEYS[1]) then
+  return {log, 1, tonumber(counted), tonumber(size), first, tail(KEYS[1], KEYS[2]), other}
+end
+counted, size, first = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local last, seen, largest, count = ARGV[2], 0, 1, 1
+repeat
+  local some = redis.call('XRANGE', KEYS[1], '(' .. last, '+', 'COUNT', count)
+  for _, entry in ipairs(some) do
+    for field = 1, #entry[2], 2 do
+      if entry[2][field] == 'u' then
+        local bytes = #entry[2][field + 1]
+        size, seen, largest = size + bytes, seen + bytes, math.max(largest, bytes)
+      end
+    end
+    if counted == 0 then first = entry[1] end
+    counted, last = counted + 1, entry[1]
+  end
+  if #some < count then
+    redis.pcall('HSET', KEYS[2], 'size', size, 'counted', counted, 'first', first)
+    return {log, 1, counted, size, first, last, other}
+  end
+  count = math.min(16, 2 * count, math.floor((tonumber(ARGV[6]) - seen) / largest))
+until count < 1
+return {log, 0, counted, size, first, last, other}
 """,
 )
 
@@ -369,5 +471,103 @@ return {ARGV[1], there and 1 or 0}
 """,
 )
 
-SCRIPTS = (APPEND, SEED, READ, COMPACT, TRIM, EXPIRE, LEASES, MARK_SAVED, HEARTBEAT, SESSION)
+# What a log begins with for who joins: its id, the checkpoint's offset and the checkpoint, or its
+# size, if that is more than `max_bytes`; whether the checkpoint's key is of another kind; the bytes
+# of all entries.
+JOIN = Script(
+    "log checkpoint",
+    "field max_bytes",
+    _LOG
+    + """
+local log = log_there(KEYS[1], KEYS[2])
+if not log then
+  local wrong = is_error(redis.pcall('HGET', KEYS[2], 'log'), 'WRONGTYPE')
+  return {'', '', false, wrong and 1 or 0, 0}
+end
+local offset, size = unpack(redis.call('HMGET', KEYS[2], 'offset', 'size'))
+local update = redis.call('HSTRLEN', KEYS[2], ARGV[1])
+if update == 0 or update <= tonumber(ARGV[2]) then
+  update = redis.call('HGET', KEYS[2], ARGV[1])
+end
+return {log, offset or '', update, 0, tonumber(size) or 0}
+""",
+)
+
+# Puts a field of a hash, or the payload of an entry, into a key of its own, from which it can be
+# read in pieces; answers with its size and, for a hash, with its field `offset`. Where it is no
+# more than `whole_bytes`, or that key cannot be written, as in a Redis that is full, the answer is
+# the value itself.
+STAGE = Script(
+    "source staged",
+    "kind name keep_ms whole_bytes",
+    """
+local value, offset
+if ARGV[1] == 'field' then
+  value, offset = unpack(redis.call('HMGET', KEYS[1], ARGV[2], 'offset'))
+else
+  local entry = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])[1]
+  for number = 1, entry and #entry[2] or 0, 2 do
+    if entry[2][number] == 'u' then value = entry[2][number + 1] end
+  end
+end
+if not value then return {false, ''} end
+if #value <= tonumber(ARGV[4]) then return {value, offset or ''} end
+local done = redis.pcall('SET', KEYS[2], value, 'PX', ARGV[3])
+if type(done) == 'table' and done.err then return {value, offset or ''} end
+return {#value, offset or ''}
+""",
+)
+
+# The values of some fields of a hash, or of all; those over `max_bytes` stand there as their size.
+READ_MAP = Script(
+    "map",
+    "all max_bytes fields*",
+    """
+local values = {}
+if ARGV[1] == '1' then
+  values = redis.call('HGETALL', KEYS[1])
+  for number = 2, #values, 2 do
+    if #values[number] > tonumber(ARGV[2]) then values[number] = #values[number] end
+  end
+  return values
+end
+for _, name in ipairs({unpack(ARGV, 3)}) do
+  local value = redis.call('HSTRLEN', KEYS[1], name)
+  -- 0 is that of none, too.
+  if value <= tonumber(ARGV[2]) then value = redis.call('HGET', KEYS[1], name) end
+  if value then
+    values[#values + 1] = name
+    values[#values + 1] = value
+  end
+end
+return values
+""",
+)
+
+WRITE_MAP = Script(
+    "map",
+    "field value keep",
+    """
+return redis.call(ARGV[3] == '1' and 'HSETNX' or 'HSET', KEYS[1], ARGV[1], ARGV[2])
+""",
+    large="value",
+)
+
+SCRIPTS = (
+    JOIN,
+    STAGE,
+    READ_MAP,
+    WRITE_MAP,
+    SIZE,
+    APPEND,
+    SEED,
+    READ,
+    COMPACT,
+    TRIM,
+    EXPIRE,
+    LEASES,
+    MARK_SAVED,
+    HEARTBEAT,
+    SESSION,
+)
 """All of them, for whoever loads them for others."""

@@ -282,15 +282,15 @@ async def test_a_slow_checkpoint_does_not_cost_another_room_its_lease(
     )
     await link.open()
     reading, finish = asyncio.Event(), asyncio.Event()
-    read = MemorySyncTransport.read_history
+    compact = MemorySyncTransport.compact_log
 
-    async def slow(self: MemorySyncTransport, scope: Scope) -> Any:
+    async def slow(self: MemorySyncTransport, *arguments: Any) -> Any:
         reading.set()
         await finish.wait()
-        return await read(self, scope)
+        return await compact(self, *arguments)
 
-    monkeypatch.setattr(MemorySyncTransport, "read_history", slow)
-    link.compactor.appended(10**9)
+    monkeypatch.setattr(MemorySyncTransport, "compact_log", slow)
+    link.compactor.appended("1-0", 10**9)
     await asyncio.wait_for(reading.wait(), 5)
     await holds(lambda: a.saves, seconds=1.5, what="the small room's lease")
     finish.set()
@@ -448,7 +448,7 @@ async def test_what_only_a_newer_version_reads_is_neither_saved_over_nor_compact
     await a.transport.append_log(ROOM, log, "newer", b"\x07what a later version knows")
     await until(lambda: not a.saves, what="the saver steps down")
     a.write(" from an old version")
-    a.link.compactor.appended(10**9)
+    a.link.compactor.appended("1-0", 10**9)
     await until(lambda: a.link.lease.holder is None, what="the lease is free for a newer one")
     await holds(lambda: disk.content == "text", seconds=0.5, what="the file")
     assert hub.rooms[ROOM].checkpoint is None

@@ -166,6 +166,8 @@ def redis_names() -> set[str]:
                     [key] = [part for part in ast.walk(node) if isinstance(part, ast.JoinedStr)]
                     named = ast.unparse(key)[2:-1].replace("key_prefix", "prefix")
                     names.add(named.replace("{", "<").replace("}", ">"))
+                case ast.FunctionDef(name="staging_key"):
+                    names.add("<prefix><share>:{room}:…:bulk:<random>")
                 case ast.FunctionDef(name="channel"):
                     names |= {
                         f"<prefix><share>:{part.value}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -21,6 +22,7 @@ from jupyter_teleportal.model import (
     LeaseView,
     LeaseWish,
     LogRead,
+    LogSize,
     Scope,
     offset_key,
 )
@@ -765,3 +767,99 @@ async def test_closing_leaves_no_task_and_no_subscription(backend: Backend) -> N
     await until(lambda: backend.listeners() == 0)
     left = {task.get_name() for task in asyncio.all_tasks()}
     assert not [name for name in left if name.startswith("teleportal")]
+
+
+# -- how much a log is ---------------------------------------------------------------------
+
+
+async def test_a_log_says_how_much_it_is(backend: Backend) -> None:
+    transport = await backend.make()
+    log, *offsets = await seeded(transport, count=3)
+    size = await transport.log_size(ROOM, log)
+    assert size == LogSize(4, 4 + 3 * 7, offsets[0], offsets[-1], 0)
+    large = await transport.append_log(ROOM, log, "a", bytes(200_000))
+    await transport.compact_log(ROOM, log, offsets[1], b"checkpoint")
+    size = await transport.log_size(ROOM, log)
+    assert size == LogSize(5, 200_000 + 25, offsets[0], large.offset, 10)
+    await transport.trim_history(ROOM, log, offsets[1], b"base", entries=1, payload_bytes=4)
+    size = await transport.log_size(ROOM, log)
+    assert size == LogSize(4, 200_000 + 21, offsets[1], large.offset, 14)
+    assert size.bytes == 200_035
+    # Whoever trims need not know how much that is.
+    await transport.trim_history(ROOM, log, large.offset, b"base")
+    assert (await transport.log_size(ROOM, log)).payload_bytes == 200_000
+    with pytest.raises(LogChanged):
+        await transport.log_size(ROOM, "lineage/other")
+
+
+async def test_a_history_is_read_in_pages(backend: Backend) -> None:
+    transport = await backend.make()
+    log, *offsets = await seeded(transport, count=1)
+    for size in (300_000, 10, 2_000_000, 10):
+        appended = await transport.append_log(ROOM, log, "a", bytes(size))
+        offsets.append(appended.offset)
+    await transport.trim_history(ROOM, log, offsets[1], b"base")
+    whole = await transport.read_history(ROOM)
+    assert whole.base == b"base"
+    assert [entry.offset for entry in whole.entries] == offsets[1:]
+    sizes = [len(entry.payload) for entry in whole.entries]
+    assert sizes == [7, 300_000, 10, 2_000_000, 10]
+    pages: list[list[int]] = []
+    after = None
+    while True:
+        page = await transport.read_history(ROOM, after=after, max_bytes=300_010)
+        assert page.base == (b"base" if after is None else None)
+        if not page.entries:
+            break
+        pages.append([len(entry.payload) for entry in page.entries])
+        after = page.entries[-1].offset
+    assert pages == [[7, 300_000], [10], [2_000_000], [10]]
+
+
+@pytest.mark.parametrize("size", [70_000, 3_000_000, 13_000_000])
+async def test_what_is_large_comes_back_as_it_went(backend: Backend, size: int) -> None:
+    """Payloads, checkpoints, what stands for the forgotten, and what is kept of crossings."""
+    transport = await backend.make()
+    data = random.Random(size).randbytes(size)
+    seed = await transport.seed_log(ROOM, "lineage", "a", data)
+    again = await transport.seed_log(ROOM, "lineage", "a", data)
+    assert (again.won, again.log) == (False, seed.log)
+    small = await transport.append_log(ROOM, seed.log, "a", b"small")
+    large = await transport.append_log(ROOM, seed.log, "a", data + b"more")
+    expected = [b"small", data + b"more"]
+    for log, after in ((seed.log, seed.offset), (None, ZERO_OFFSET), (seed.log, large.offset)):
+        read = await transport.read_log(ROOM, log, after)
+        found = [data, *expected] if log is None else expected if after == seed.offset else []
+        assert payloads(read) == found
+    await transport.compact_log(ROOM, seed.log, small.offset, data + b"checkpoint")
+    await transport.trim_history(ROOM, seed.log, large.offset, data + b"base")
+    read = await transport.read_log(ROOM, None, ZERO_OFFSET)
+    assert (read.checkpoint, payloads(read)) == (data + b"checkpoint", [data + b"more"])
+    assert read.checkpoint_offset == small.offset
+    history = await transport.read_history(ROOM)
+    assert history.base == data + b"base"
+    with pytest.raises(LogChanged):
+        await transport.append_log(ROOM, "lineage/other", "a", data)
+    text = data.hex()[:size]
+    assert await transport.write_map(ROOM, "saved", {"crossing": text, "k": "v"}, keep=True) == {
+        "crossing": text,
+        "k": "v",
+    }
+    other = {"crossing": text + "0"}
+    assert await transport.write_map(ROOM, "saved", other, keep=True) == {"crossing": text}
+    assert await transport.write_map(ROOM, "saved", other) == other
+    assert await transport.read_map(ROOM, "saved") == {**other, "k": "v"}
+    assert await transport.read_map(ROOM, "saved", ["k", "x"]) == {"k": "v"}
+
+
+async def test_whoever_trims_less_than_was_trimmed_already_comes_too_late(
+    backend: Backend,
+) -> None:
+    transport = await backend.make()
+    log, *offsets = await seeded(transport, count=4)
+    await transport.compact_log(ROOM, log, offsets[4], b"checkpoint")
+    await transport.trim_history(ROOM, log, offsets[3], b"base of three")
+    await transport.trim_history(ROOM, log, offsets[1], b"base of one")
+    history = await transport.read_history(ROOM)
+    assert history.base == b"base of three"
+    assert [entry.offset for entry in history.entries] == offsets[3:]

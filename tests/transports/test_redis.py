@@ -30,6 +30,7 @@ from jupyter_teleportal.errors import (
 from jupyter_teleportal.model import ZERO_OFFSET, LeaseView, LeaseWish, Scope
 from jupyter_teleportal.transports.base import TransportState
 from jupyter_teleportal.transports.redis import INLINE_MAX_BYTES, RedisSyncTransport
+from jupyter_teleportal.transports.redis_client import LARGE_BYTES
 from jupyter_teleportal.transports.redis_scripts import READ
 
 from .backends import IMPATIENT, KEY_PREFIX, RedisBackend
@@ -110,7 +111,13 @@ async def test_three_connections_whatever_the_number_of_rooms(
         read = await transport.read_log(scope, None, ZERO_OFFSET)
         assert len(read.entries) == 6
 
-    await asyncio.gather(*map(use, scopes))
+    async def use_much(scope: Scope) -> None:
+        log = await seeded(transport, scope)
+        await transport.append_log(scope, log, "a", bytes(2 * LARGE_BYTES))
+        assert len((await transport.read_log(scope, None, ZERO_OFFSET)).entries) == 2
+
+    large = [Scope("team1", f"large room {number}") for number in range(10)]
+    await asyncio.gather(*map(use, scopes), *map(use_much, large))
     most = max(most, connection_count(redis_server))
     watching.cancel()
     assert most <= 3
@@ -221,6 +228,7 @@ async def test_a_killed_connection_for_reads_is_made_again(
     redis_server: RedisServer, transport: RedisSyncTransport
 ) -> None:
     log = await seeded(transport)
+    await transport.append_log(ROOM, log, "a", bytes(2 * LARGE_BYTES))
     await transport.read_log(ROOM, None, ZERO_OFFSET)
     with redis_server.cli() as client:
         client.client_kill_filter(_id=str(connections(redis_server)["teleportal-read"]))
@@ -248,7 +256,9 @@ async def test_a_page_of_a_log_is_bounded_by_its_bytes(
         client.script_load(READ.source)
         more = True
         while more:
-            _, entries, last = client.evalsha(READ.sha, 2, *keys, log, first, 2000, 1_000_000)
+            _, entries, last = client.evalsha(
+                READ.sha, 2, *keys, log, first, 2000, 1_000_000, 10**9
+            )
             pages.append([len(parts[1]) for _, parts in entries])
             first, more = b"(" + entries[-1][0], not last
     assert [size for page in pages for size in page] == [4, *sizes]

@@ -59,6 +59,7 @@ FLOORS: dict[int, set[str]] = {
         "transports.noop",
         "transports.redis",
         "transports.redis_acl",
+        "transports.redis_bulk",
         "transports.redis_refusals",
         "transports.redis_client",
         "transports.redis_scripts",
