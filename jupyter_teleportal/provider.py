@@ -201,7 +201,8 @@ class RoomLink:
             return self.replica.transport.problem or "the transport cannot be reached"
         if self.refused:
             return self.refused
-        return "its log cannot be followed" if self.replicator.phase is Phase.AWAY else ""
+        away = self._opened and self.replicator.phase is Phase.AWAY
+        return "its log cannot be followed" if away else ""
 
     def _refuse(self, what: str, reason: str) -> None:
         """The transport refuses the room: `what` is "lease" or "log"."""

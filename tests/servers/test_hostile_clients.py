@@ -35,8 +35,10 @@ if TYPE_CHECKING:
 
 DOCUMENT_BYTES = 3_000_000
 SECONDS = 6.0
-MOST_WAIT_S = 0.5
-MOST_MEMORY = 200_000_000
+# docs/guarantees.md has what was measured, each attack alone on a quiet machine: below 0.5 s. Here
+# other tests run beside it, so these bounds tell a standstill (seconds, gigabytes) from a busy one.
+MOST_WAIT_S = 2.0
+MOST_MEMORY = 400_000_000
 SEED = 20_261_127
 
 

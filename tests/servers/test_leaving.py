@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from support.cluster import saver_of
+from support.cluster import saver_of, wait_connected
 from support.fixtures import start_pair
 from support.notebooks import file_sources, write_notebook
 from support.rtc_client import RtcClient, equal
@@ -75,6 +75,7 @@ async def test_a_server_that_began_with_sigint_ignored_goes_on_ignoring_it(
 ):
     """As `nohup … &` and a script's background jobs begin: Ctrl-C is for somebody else."""
     server = await make_server(redis_server=redis_server, ignore_interrupt=True)
+    await wait_connected(server)
     assert server.pid is not None
     os.kill(server.pid, signal.SIGINT)
     # A handler would run before the next request is answered.

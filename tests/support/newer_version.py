@@ -61,9 +61,11 @@ def _announcements() -> None:
     for module in (provider, file_ids, presence):
         module.decode_envelope = decode_both  # type: ignore[attr-defined]
     for name in ("APPEND", "SEED"):
-        source = getattr(redis_scripts, name).source
-        assert "'\\1E'" in source
-        later = redis_scripts.Script(source.replace("'\\1E'", "'\\2E'"))
+        now = getattr(redis_scripts, name)
+        assert "'\\1E'" in now.source
+        later = redis_scripts.Script(
+            " ".join(now.keys), " ".join(now.arguments), now.source.replace("'\\1E'", "'\\2E'")
+        )
         setattr(redis_scripts, name, later)
         assert getattr(redis.scripts, name) is later
 
@@ -73,8 +75,8 @@ def _payloads() -> None:
 
     decode = codec.decode_payload
 
-    def decode_both(payload: bytes) -> bytes:
-        return payload[1:] if payload[:1] == LATER_FORMAT else decode(payload)
+    def decode_both(payload: bytes, *limits: int) -> bytes:
+        return payload[1:] if payload[:1] == LATER_FORMAT else decode(payload, *limits)
 
     def encode_later(update: bytes) -> bytes:
         return LATER_FORMAT + update
