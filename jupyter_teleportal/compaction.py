@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from pycrdt import Doc
@@ -34,7 +33,6 @@ class Compactor:
         self._sizes: dict[str, int] = {}
         self._bytes = 0
         self._written: tuple[str, str] | None = None
-        self._made_room: tuple[str, str] | None = None
         self._compacting = asyncio.Lock()
 
     @property
@@ -78,11 +76,8 @@ class Compactor:
         """Whether the checkpoint for everything up to `offset` was already written here."""
         return self._written == (log, offset)
 
-    async def compact(
-        self, log: str, offset: str, update: bytes, timing: Timing | None = None
-    ) -> None:
-        """Let `update` stand for everything up to `offset`, and trim the history, by the bounds
-        of `timing` if they are others than this compactor's.
+    async def compact(self, log: str, offset: str, update: bytes) -> None:
+        """Let `update` stand for everything up to `offset`, and trim the history.
 
         Raises:
             TransportError: if the transport fails, or the log is another one by now.
@@ -92,24 +87,12 @@ class Compactor:
         async with self._compacting:
             await self._transport.compact_log(self._scope, log, offset, payload)
             self._written = log, offset
-            await self._trim(log, offset, timing or self._timing)
+            await self._trim(log, offset)
 
-    async def make_room(self, log: str, offset: str, update: bytes) -> bool:
-        """The log is full: let `update` stand for everything up to `offset`, and forget the whole
-        history; return whether that was tried here for the first time.
-
-        Raises:
-            TransportError: as `compact`.
-        """
-        if self._made_room == (log, offset):
-            return False
-        self._made_room = log, offset
-        none = replace(self._timing, history_max_entries=1, history_max_bytes=1)
-        await self.compact(log, offset, update, none)
-        return True
-
-    async def _trim(self, log: str, checkpoint: str, timing: Timing) -> None:
-        surplus = Surplus(await self._transport.log_size(self._scope, log), checkpoint, timing)
+    async def _trim(self, log: str, checkpoint: str) -> None:
+        surplus = Surplus(
+            await self._transport.log_size(self._scope, log), checkpoint, self._timing
+        )
         if not surplus.any:
             return
         last: str | None = None

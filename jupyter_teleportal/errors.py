@@ -19,7 +19,6 @@
     └── TransportError
         ├── TransportUnavailable the other side cannot be reached: try again later
         ├── TransportRefused     it was reached and said no (rights, memory, key type)
-        │   └── LogFull          … because a document, or all of a share's, may not be larger
         └── LogChanged           the room's log is not the one that was meant
 """
 
@@ -80,10 +79,6 @@ class TransportUnavailable(TransportError):
 
 class TransportRefused(TransportError):
     """The transport's other side answered with an error that a retry alone will not mend."""
-
-
-class LogFull(TransportRefused):
-    """What was to be added would make a document, or all of a share's, larger than they may be."""
 
 
 class LogChanged(TransportError):

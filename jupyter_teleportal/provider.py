@@ -32,7 +32,6 @@ from .errors import (
     DocumentBroken,
     ForeignBytes,
     LogChanged,
-    LogFull,
     TransportError,
     TransportRefused,
 )
@@ -991,24 +990,9 @@ class RoomLink:
     def _failed(self, effect: Effect, error: TransportError) -> None:
         if isinstance(error, TransportRefused):
             self._refuse("log", str(error))
-            if isinstance(error, LogFull):
-                self.spawn(self._make_room())
         elif self.replica.connected and not isinstance(error, LogChanged):
             self.complain(f"Sharing is interrupted and tried again: {error}")
         self._perform(self.replicator.failed(effect, changed=isinstance(error, LogChanged)))
-
-    async def _make_room(self) -> None:
-        """The log is full: see whether its history can go."""
-        log, offset = self.replicator.log, self.replicator.offset
-        if log is None or self.replicator.outdated:
-            return
-        try:
-            made = await self.compactor.make_room(log, offset, self.doc.get_update())
-        except TransportError as error:
-            self.complain(f"Its log is full, and cannot be made shorter: {error}")
-        else:
-            if made and not self._closed and self.replica.connected:
-                self._perform(self.replicator.connected())
 
     def publish(self, envelope: Envelope) -> None:
         """Send `envelope` to all replicas of the room; a failure is logged and no more."""

@@ -13,13 +13,7 @@ from logging import Logger, getLogger
 from typing import Any, ClassVar
 
 from ..codec import EntryEnvelope
-from ..errors import (
-    LogChanged,
-    LogFull,
-    TransportError,
-    TransportRefused,
-    TransportUnavailable,
-)
+from ..errors import LogChanged, TransportError, TransportRefused, TransportUnavailable
 from ..model import (
     ZERO_OFFSET,
     Appended,
@@ -71,7 +65,6 @@ class MemoryHub:
         wrong_type: keys that hold a value of another kind, by scope and name (``log``,
             ``checkpoint``, ``saved``, ``saver``, or a map's).
         bulk_s: how long it takes to read a log or a history.
-        most_bytes: most bytes of one document.
     """
 
     def __init__(self, clock: Callable[[], float] = loop_time) -> None:
@@ -79,7 +72,6 @@ class MemoryHub:
         self.read_only = False
         self.wrong_type: set[tuple[Scope, str]] = set()
         self.bulk_s = 0.0
-        self.most_bytes = 1 << 40
         self.clock = clock
         self.rooms: dict[Scope, _Room] = defaultdict(_Room)
         self.maps: dict[tuple[Scope, str], dict[str, str]] = defaultdict(dict)
@@ -228,14 +220,7 @@ class MemorySyncTransport(TransportBase):
             raise LogChanged(f"the log is {room.log}, not {log}")
         self._has_type(scope, "log")
         self._write(grows=True)
-        self._expect_room(room, payload)
         return self._append(scope, room, replica, payload)
-
-    def _expect_room(self, room: _Room, payload: bytes) -> None:
-        there = len(room.checkpoint or b"") + len(room.base or b"")
-        there += sum(len(entry.payload) for entry in room.entries)
-        if there + len(payload) > self.hub.most_bytes:
-            raise LogFull(f"the document takes {there} bytes and may take {self.hub.most_bytes}")
 
     def _append(self, scope: Scope, room: _Room, replica: str, payload: bytes) -> Appended:
         previous = room.entries[-1].offset if room.entries else ZERO_OFFSET

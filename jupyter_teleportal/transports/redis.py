@@ -12,7 +12,7 @@ from functools import partial
 from logging import Logger
 from typing import Any
 
-from ..errors import LogChanged, LogFull, TransportError, TransportRefused, TransportUnavailable
+from ..errors import LogChanged, TransportError, TransportRefused, TransportUnavailable
 from ..model import (
     ZERO_OFFSET,
     Appended,
@@ -27,7 +27,6 @@ from ..model import (
     Seeded,
 )
 from . import redis_scripts as scripts
-from .base import loop_time
 from .redis_acl import granted_key, parse_granted
 from .redis_bulk import KEEP_MS, PIECE_BYTES, WHOLE_BYTES, get, staging_key
 from .redis_client import DEFAULT_KEY_PREFIX, Command, RedisClient
@@ -41,8 +40,6 @@ SMALL_BYTES = 64 * 1024
 SIZE_PAGE_BYTES = 4 * 1024 * 1024
 """So much is counted at once; Redis does nothing else meanwhile."""
 _FIELDS_AT_ONCE = 500
-USAGE_INTERVAL_S = 1.0
-_SAID_USAGE_MAX = 10_000
 _READ_TRIES = 3
 _MEMBERS_MAX = 1000
 _SAID_MAX = 100
@@ -63,10 +60,6 @@ class RedisSyncTransport(RedisClient):
         """The arguments are those of `RedisClient`."""
         super().__init__(**arguments)
         self._said: set[str] = set()
-        # Bytes of a share's logs as last heard, and when to ask again; what was said of rooms.
-        self._usage: dict[str, int] = {}
-        self._usage_due: dict[str, float] = {}
-        self._said_usage: dict[Scope, tuple[int, float]] = {}
 
     async def _prove(self, wire: Wire) -> None:
         runs = [(*("EVALSHA", script.sha), 0) for script in scripts.SCRIPTS]
@@ -100,7 +93,6 @@ class RedisSyncTransport(RedisClient):
     # -- logs ------------------------------------------------------------------------------
 
     async def seed_log(self, scope: Scope, lineage: str, replica: str, payload: bytes) -> Seeded:
-        self._expect_room(scope, payload)
         log = f"{lineage}/{secrets.token_hex(4)}"
         won, log_there, offset = await self.call(
             scripts.SEED,
@@ -116,24 +108,6 @@ class RedisSyncTransport(RedisClient):
     def append_log(
         self, scope: Scope, log: str, replica: str, payload: bytes
     ) -> Awaitable[Appended]:
-        try:
-            self._expect_room(scope, payload)
-        except LogFull as error:
-            full: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
-            full.set_exception(error)
-            return full
-        if len(payload) > WHOLE_BYTES:
-            return self._append_large(scope, log, replica, payload)
-        return self._append(scope, log, replica, payload)
-
-    async def _append_large(self, scope: Scope, log: str, replica: str, payload: bytes) -> Appended:
-        # Before all of it is on its way.
-        size = await self.log_size(scope, log)
-        if size.bytes + len(payload) > self._options.max_bytes_per_document:
-            raise self._too_large(size.bytes)
-        return await self._append(scope, log, replica, payload)
-
-    def _append(self, scope: Scope, log: str, replica: str, payload: bytes) -> Awaitable[Appended]:
         return self.begin(
             scripts.APPEND,
             self.log_keys(scope),
@@ -142,41 +116,8 @@ class RedisSyncTransport(RedisClient):
             payload,
             self.channel(scope),
             INLINE_MAX_BYTES,
-            int(self._options.max_bytes_per_document),
-            convert=partial(self._appended, log),
+            convert=partial(_appended, log),
         )
-
-    def _appended(self, log: str, reply: list[Any]) -> Appended:
-        previous, offset, *bytes_there = reply
-        if bytes_there:
-            raise self._too_large(bytes_there[0])
-        if not previous:
-            raise LogChanged(f"the log is {offset.decode() or 'gone'}, not {log}")
-        return Appended(previous.decode(), offset.decode())
-
-    def _too_large(self, bytes_there: int) -> LogFull:
-        most = self._options.max_bytes_per_document
-        return LogFull(
-            f"the document takes {bytes_there / 1e6:.0f} MB in Redis, and may take no more than "
-            f"{most / 1e6:.0f}; remove large outputs from it, or raise max_bytes_per_document in "
-            "redis_options"
-        )
-
-    def _expect_room(self, scope: Scope, payload: bytes) -> None:
-        """
-        Raises:
-            LogFull: if the payload is too large, or what the share's documents take together.
-        """
-        if len(payload) > self._options.max_bytes_per_document:
-            raise self._too_large(len(payload))
-        most = self._options.max_bytes_per_share
-        there = self._usage.get(scope.share, 0)
-        if there > (most if len(payload) > INLINE_MAX_BYTES else 1.1 * most):
-            raise LogFull(
-                f"the documents of the share {scope.share} take {there / 1e9:.1f} GB in Redis, and "
-                f"may take no more than {most / 1e9:.1f}; close documents and lower "
-                "history_keep_s, or raise max_bytes_per_share in redis_options"
-            )
 
     async def read_log(self, scope: Scope, log: str | None, after: str) -> LogRead:
         for _ in range(_READ_TRIES):
@@ -297,8 +238,6 @@ class RedisSyncTransport(RedisClient):
         return value, offset
 
     async def compact_log(self, scope: Scope, log: str, offset: str, payload: bytes) -> None:
-        if len(payload) > self._options.max_bytes_per_document:
-            raise self._too_large(len(payload))
         _, checkpoint_key, _ = self.log_keys(scope)
         _expect(log, await self.call(scripts.COMPACT, [checkpoint_key], log, offset, payload))
 
@@ -364,7 +303,6 @@ class RedisSyncTransport(RedisClient):
                 for start in range(0, len(numbers), _LEASES_AT_ONCE)
             ]
         outcomes: dict[int, LeaseView | TransportError] = {}
-        sizes: dict[int, int] = {}
 
         async def hold(numbers: list[int]) -> None:
             batch = [wishes[number] for number in numbers]
@@ -378,39 +316,12 @@ class RedisSyncTransport(RedisClient):
                 outcomes.update(dict.fromkeys(numbers, error))
             else:
                 outcomes.update(zip(numbers, map(self._lease_view, answers), strict=True))
-                sizes.update((n, answer[6]) for n, answer in zip(numbers, answers, strict=True))
 
         await asyncio.gather(*map(hold, batches))
-        for share, numbers in by_share.items():
-            held = {wishes[n].scope: sizes[n] for n in numbers if sizes.get(n)}
-            await self._note_usage(share, held, keep_s)
         return [outcomes[number] for number in range(len(wishes))]
 
-    async def _note_usage(self, share: str, held: Mapping[Scope, int], keep_s: float) -> None:
-        """Say how many bytes the logs of the rooms are that this replica holds, where that has
-        changed, and learn how many all of the share's are; once in a while."""
-        now = loop_time()
-        if now < self._usage_due.get(share, 0.0):
-            return
-        self._usage_due[share] = now + USAGE_INTERVAL_S
-        changed: list[Any] = []
-        for scope, size in held.items():
-            said, said_at = self._said_usage.get(scope, (0, 0.0))
-            if abs(size - said) > said / 100 or now - said_at > keep_s / 4:
-                self._said_usage[scope] = size, now
-                changed += [scope.room, size]
-        keys = [self._key(Scope(share), name) for name in ("usage", "usage_ends")]
-        if len(self._said_usage) > _SAID_USAGE_MAX:
-            self._said_usage.clear()
-        try:
-            self._usage[share] = await self.call(scripts.USAGE, keys, _ms(keep_s), *changed)
-        except TransportError as error:
-            for room in changed[::2]:
-                self._said_usage.pop(Scope(share, room), None)
-            self.log.debug("How much the share %s takes is not known: %s", share, error)
-
     def _lease_view(self, answer: Any) -> LeaseView | TransportError:
-        holder, fence, log, tail, refused, wrong, _ = answer
+        holder, fence, log, tail, refused, wrong = answer
         if wrong:
             return self.refusal(_text(wrong))
         if refused:
@@ -511,7 +422,6 @@ class RedisSyncTransport(RedisClient):
         # The lease expires by itself, and sooner.
         keys = self.log_keys(scope)
         _expect(log, await self.call(scripts.EXPIRE, keys, log, tail or "", _ms(after_s)))
-        self._said_usage.pop(scope, None)
 
     async def heartbeat(
         self, replica: str, session: str, *, forget_s: float, keep_s: float
@@ -596,6 +506,13 @@ def _name(raw: bytes | None) -> str | None:
     if raw and len(raw) <= _NAME_MAX_BYTES and not raw.translate(None, _PRINTABLE):
         return raw.decode()
     return None
+
+
+def _appended(log: str, reply: list[bytes]) -> Appended:
+    previous, offset = reply
+    if not previous:
+        raise LogChanged(f"the log is {offset.decode() or 'gone'}, not {log}")
+    return Appended(previous.decode(), offset.decode())
 
 
 def _ms(seconds: float) -> int:

@@ -69,11 +69,6 @@ class RedisOptions:
             times as long.
         backoff_base_s, backoff_cap_s: the pause before the next attempt to connect doubles from
             the one to the other, with jitter.
-        max_bytes_per_document: most bytes that Redis keeps of a document: its log, its checkpoint
-            and what stands for its history. Nothing more is added to a document that is larger
-            although its history was cut; it goes on on each server, and is saved, as in an outage.
-        max_bytes_per_share: the same for all documents of a share together. Above it nothing over
-            64 KiB is added to any of them, and a tenth above it nothing at all.
     """
 
     client: Mapping[str, Any]
@@ -83,8 +78,6 @@ class RedisOptions:
     ping_interval_s: float = 2.0
     backoff_base_s: float = 0.1
     backoff_cap_s: float = 2.0
-    max_bytes_per_document: float = 512 * 1024 * 1024
-    max_bytes_per_share: float = 8 * 1024 * 1024 * 1024
 
     @classmethod
     def parse(cls, options: Mapping[str, Any]) -> RedisOptions:

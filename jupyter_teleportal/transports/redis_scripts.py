@@ -144,17 +144,13 @@ end
 """
 )
 
-# Where the log would be larger than `most_bytes`, the answer is ``{'', log, its bytes}``.
 APPEND = Script(
     "log checkpoint saved",
-    "log_id replica payload channel inline_max_bytes most_bytes",
+    "log_id replica payload channel inline_max_bytes",
     _APPEND
     + """
 local log = log_there(KEYS[1], KEYS[2])
 if log ~= ARGV[1] then return {'', log or ''} end
-local bytes = (tonumber(redis.call('HGET', KEYS[2], 'size')) or 0)
-  + redis.call('HSTRLEN', KEYS[2], 'update') + redis.call('HSTRLEN', KEYS[2], 'base')
-if bytes + #ARGV[3] > tonumber(ARGV[6]) then return {'', log, bytes} end
 local done, appended = pcall(append, log, ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]))
 if not done then
   local wrong = type(appended) == 'table' and appended.err or tostring(appended)
@@ -380,12 +376,7 @@ local function lease(saver, log, checkpoint, saved, replica, ttl, keep, want)
   end
   local there = log_there(log, checkpoint) or ''
   local ends = there ~= '' and tail(log, checkpoint) or '0-0'
-  local bytes = 0
-  if holder == replica and there ~= '' then
-    bytes = (tonumber(redis.call('HGET', checkpoint, 'size')) or 0)
-      + redis.call('HSTRLEN', checkpoint, 'update') + redis.call('HSTRLEN', checkpoint, 'base')
-  end
-  return {holder or '', tonumber(fence or 0), there, ends, refused, '', bytes}
+  return {holder or '', tonumber(fence or 0), there, ends, refused, ''}
 end
 local answers = {}
 for room = 1, #KEYS / 4 do
@@ -394,7 +385,7 @@ for room = 1, #KEYS / 4 do
                              KEYS[first + 3], ARGV[1], ARGV[2], ARGV[3], ARGV[3 + room])
   if not well then
     local wrong = type(answer) == 'table' and answer.err or tostring(answer)
-    answer = {'', 0, '', '', '', wrong, 0}
+    answer = {'', 0, '', '', '', wrong}
   end
   answers[room] = answer
 end
@@ -562,38 +553,7 @@ return redis.call(ARGV[3] == '1' and 'HSETNX' or 'HSET', KEYS[1], ARGV[1], ARGV[
     large="value",
 )
 
-# How many bytes all logs of a share are. Whoever holds a document's lease says how many its log
-# is; what nobody speaks of for `keep_ms` has expired. The sum is kept in the field without a name.
-USAGE = Script(
-    "usage ends",
-    "keep_ms rooms_and_bytes*",
-    """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local total = tonumber(redis.call('HGET', KEYS[1], '')) or 0
-local function set(room, bytes)
-  total = total - (tonumber(redis.call('HGET', KEYS[1], room)) or 0) + bytes
-  if bytes > 0 then
-    redis.call('HSET', KEYS[1], room, bytes)
-    redis.call('ZADD', KEYS[2], now + ARGV[1], room)
-  else
-    redis.call('HDEL', KEYS[1], room)
-    redis.call('ZREM', KEYS[2], room)
-  end
-end
-for number = 2, #ARGV, 2 do set(ARGV[number], tonumber(ARGV[number + 1])) end
-local oldest = redis.call('ZRANGE', KEYS[2], 0, 9, 'WITHSCORES')
-for number = 1, #oldest, 2 do
-  if tonumber(oldest[number + 1]) < now then set(oldest[number], 0) end
-end
-redis.call('HSET', KEYS[1], '', math.max(0, total))
-for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, ARGV[1]) end
-return total
-""",
-)
-
 SCRIPTS = (
-    USAGE,
     JOIN,
     STAGE,
     READ_MAP,

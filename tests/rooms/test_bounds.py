@@ -198,33 +198,3 @@ async def test_many_who_ask_for_what_is_lost_are_served_together(
         b.link.publish(Notice(b.replica.id, "incomplete", {}))
         await asyncio.sleep(0.5)
     assert answers >= 3
-
-
-async def test_a_full_log_forgets_its_history_before_it_refuses_anything(
-    start: Start, hub: MemoryHub
-) -> None:
-    a, b = await start("a", file_type="notebook"), await start("b", file_type="notebook")
-    hub.most_bytes = 400_000
-    for number in range(20):
-        run(a.document, plot(50_000, number))
-        await until(same(a, b), what="the plot on b")
-    await until(lambda: a.link.replicator.settled, what="the log")
-    room = hub.rooms[ROOM]
-    assert room.checkpoint is not None
-    assert sum(len(entry.payload) for entry in room.entries) < hub.most_bytes
-
-
-async def test_a_document_that_is_too_large_is_saved_all_the_same(
-    start: Start, hub: MemoryHub, disk: Disk
-) -> None:
-    a = await start("a", file_type="notebook")
-    hub.most_bytes = 100_000
-    output = plot(300_000, 1)
-    run(a.document, output)
-    await until(lambda: disk.content["cells"][0]["outputs"] == [output], what="the file")
-    complaints = [complaint.message for complaint in a.replica.complaints.values()]
-    assert any("may take" in message for message in complaints)
-    # Smaller again, it is shared again.
-    run(a.document, plot(1000, 2))
-    hub.most_bytes = 10_000_000
-    await until(lambda: a.link.replicator.settled, what="the log")

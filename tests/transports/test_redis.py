@@ -23,7 +23,6 @@ from support.waiting import until
 from jupyter_teleportal import create_redis_sync_transport
 from jupyter_teleportal.codec import EntryEnvelope, decode_envelope
 from jupyter_teleportal.errors import (
-    LogFull,
     SettingsError,
     TransportRefused,
     TransportUnavailable,
@@ -612,8 +611,6 @@ async def test_names_of_keys_and_channels(
         key("saver"): "string",
         key("saved"): "hash",
         f"{KEY_PREFIX}team1:files": "hash",
-        f"{KEY_PREFIX}team1:usage": "hash",
-        f"{KEY_PREFIX}team1:usage_ends": "zset",
         f"{KEY_PREFIX}session": "string",
         f"{KEY_PREFIX}replicas": "zset",
     }
@@ -762,70 +759,3 @@ async def test_a_listener_that_fails_does_not_keep_redis_away(redis_server: Redi
     await transport.start()
     assert transport.state is TransportState.CONNECTED
     await transport.aclose()
-
-
-async def test_a_document_has_a_bound(backend: RedisBackend) -> None:
-    transport = await backend.make(max_bytes_per_document=100_000)
-    log = await seeded(transport)
-    last = await transport.append_log(ROOM, log, "a", bytes(60_000))
-    with pytest.raises(LogFull, match="max_bytes_per_document"):
-        await transport.append_log(ROOM, log, "a", bytes(60_000))
-    with pytest.raises(LogFull):
-        await transport.append_log(ROOM, log, "a", bytes(200_000))
-    with pytest.raises(LogFull):
-        await transport.seed_log(OTHER_ROOM, "lineage", "a", bytes(200_000))
-    await transport.append_log(ROOM, log, "a", bytes(30_000))
-    # What a checkpoint makes superfluous makes room, once it is forgotten.
-    await transport.compact_log(ROOM, log, last.offset, bytes(1000))
-    await transport.trim_history(ROOM, log, last.offset, b"base")
-    await transport.log_size(ROOM, log)
-    with pytest.raises(LogFull):
-        await transport.append_log(ROOM, log, "a", bytes(60_000))
-    # Another document of the share is no worse off.
-    assert await works(transport)
-
-
-async def test_a_document_over_its_bound_is_refused_before_all_of_it_is_sent(
-    backend: RedisBackend,
-) -> None:
-    transport = await backend.make(max_bytes_per_document=20_000_000)
-    log = await seeded(transport)
-    await transport.append_log(ROOM, log, "a", bytes(8_000_000))
-    sent = backend.proxy.bytes_forwarded
-    with pytest.raises(LogFull):
-        await transport.append_log(ROOM, log, "a", bytes(14_000_000))
-    assert backend.proxy.bytes_forwarded - sent < 1_000_000
-
-
-async def test_a_share_has_a_bound(
-    backend: RedisBackend, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("jupyter_teleportal.transports.redis.USAGE_INTERVAL_S", 0.0)
-    transport = await backend.make(max_bytes_per_share=1_000_000)
-    other = await backend.make(max_bytes_per_share=1_000_000)
-    logs = {}
-    for scope in (ROOM, OTHER_ROOM):
-        logs[scope] = log = await seeded(transport, scope)
-        for _ in range(9):
-            await transport.append_log(scope, log, "a", bytes(60_000))
-        await transport.hold_lease(scope, "a", want=True, ttl_s=60, keep_s=KEEP_S)
-    # Another server learns it with its next heartbeat; small edits go on.
-    await other.hold_lease(ROOM, "b", want=True, ttl_s=60, keep_s=KEEP_S)
-    for one in (transport, other):
-        with pytest.raises(LogFull, match="max_bytes_per_share"):
-            await one.append_log(ROOM, logs[ROOM], "a", bytes(70_000))
-        await one.append_log(ROOM, logs[ROOM], "a", b"small")
-    elsewhere = Scope("team2", "json:notebook:one")
-    await transport.append_log(elsewhere, await seeded(transport, elsewhere), "a", bytes(70_000))
-    await transport.append_log(ROOM, logs[ROOM], "a", bytes(60_000))
-    await transport.hold_lease(ROOM, "a", want=True, ttl_s=60, keep_s=KEEP_S)
-    with pytest.raises(LogFull):
-        await transport.append_log(ROOM, logs[ROOM], "a", b"small")
-    # What has expired does not count any more.
-    with redis_server.cli() as client:
-        ends = f"{KEY_PREFIX}team1:usage_ends"
-        assert client.zcard(ends) == 2
-        client.zadd(ends, {OTHER_ROOM.room: 1})
-        assert 0 < client.ttl(ends) <= KEEP_S
-    await transport.hold_lease(ROOM, "a", want=True, ttl_s=60, keep_s=KEEP_S)
-    await transport.append_log(ROOM, logs[ROOM], "a", bytes(70_000))
