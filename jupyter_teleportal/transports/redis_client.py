@@ -346,7 +346,9 @@ class RedisClient(TransportBase):
         """Connect, serve until something breaks, pause, and again."""
         options = self._options
         pause_s = options.backoff_base_s
-        while True:
+        own = asyncio.current_task()
+        # A cancellation that meets an error of the connection may be lost in a task group.
+        while self._runner is own:
             connected_at = None
             try:
                 async with self._connected() as lost:
@@ -363,6 +365,8 @@ class RedisClient(TransportBase):
                 self._disconnected(error)
             finally:
                 self._attempted.set()
+            if self._runner is not own:
+                return
             if connected_at is not None and loop_time() - connected_at > 2 * options.backoff_cap_s:
                 # It has proved itself; one that is lost right after it was made has not.
                 pause_s = options.backoff_base_s

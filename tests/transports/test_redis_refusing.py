@@ -151,6 +151,25 @@ async def test_a_lease_that_is_refused_for_all_gives_the_connection_up(
         assert "master" in transport.problem
 
 
+async def test_closing_ends_also_where_a_cancellation_meets_an_error(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connected = RedisSyncTransport._connected
+
+    @contextlib.asynccontextmanager
+    async def fails_when_cancelled(transport: RedisSyncTransport) -> AsyncIterator[Any]:
+        async with connected(transport) as lost:
+            try:
+                yield lost
+            except asyncio.CancelledError:
+                raise ConnectionError("the connection is lost") from None
+
+    monkeypatch.setattr(RedisSyncTransport, "_connected", fails_when_cancelled)
+    transport = await create_redis_sync_transport(redis_server.url, **IMPATIENT)
+    assert transport.state is CONNECTED
+    await asyncio.wait_for(transport.aclose(), 5)
+
+
 async def test_a_full_redis_is_not_away(redis_server: RedisServer) -> None:
     async with connecting(redis_server.url) as transport:
         with redis_server.cli() as client:
