@@ -2,7 +2,7 @@
 
 Whatever comes from a browser, from a transport, from a note beside a file or with a query is bytes
 of somebody else. The library panics, overruns its stack or takes all memory on some of them, so
-they are walked over first (`update_walk`, `nesting`), and its panics and errors become one error.
+they are walked over first (`update_walk`, `places`), and its panics and errors become one error.
 
 Bytes that this process has made (a seed, what a document's observer is handed) need no check.
 """
