@@ -296,6 +296,7 @@ class RedisClient(TransportBase):
 
     async def start(self) -> None:
         if self._runner is None:
+            self._attempted.clear()
             self._set_state(TransportState.DEGRADED)
             self._begin_to_run()
         await self._attempted.wait()
@@ -330,6 +331,8 @@ class RedisClient(TransportBase):
             runner.cancel()
             # Unlike `await runner`, this tells the runner's cancellation from the caller's.
             await asyncio.gather(runner, return_exceptions=True)
+        # A runner that was cancelled before its first step has not let go of who starts it.
+        self._attempted.set()
         self._set_state(TransportState.LOCAL)
         self._fail_waiting(TransportUnavailable("the Redis transport is closed"))
         for client in (self._command_client, self._channel_client, self._bulk):

@@ -76,6 +76,28 @@ async def test_a_started_transport_is_connected_and_a_closed_one_is_local(
         await transport.publish(ROOM, b"too late")
 
 
+async def test_a_closed_transport_that_is_started_again_is_connected(backend: Backend) -> None:
+    transport = await backend.make()
+    for _ in range(2):
+        await transport.aclose()
+        await transport.start()
+        assert transport.state is TransportState.CONNECTED
+        heard: list[bytes] = []
+        await transport.subscribe(ROOM, heard.append)
+        await transport.publish(ROOM, b"x")
+        await until(lambda heard=heard: heard == [b"x"])
+
+
+async def test_a_start_ends_when_the_transport_is_closed(backend: Backend) -> None:
+    transport = await backend.make()
+    await transport.aclose()
+    starting = asyncio.ensure_future(transport.start())
+    await asyncio.sleep(0)
+    await transport.aclose()
+    await asyncio.wait_for(starting, 5)
+    assert transport.state is TransportState.LOCAL
+
+
 async def test_state_changes_are_told(backend: Backend) -> None:
     transport = await backend.make()
     states: list[TransportState] = []
