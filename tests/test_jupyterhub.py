@@ -15,6 +15,7 @@ import httpx
 import pytest
 import redis
 import websockets
+import yaml
 from redis.exceptions import NoPermissionError
 from support.cluster import wait_connected
 from support.jupyter_process import JupyterProcess
@@ -335,17 +336,26 @@ async def test_groups_that_come_and_members_that_go_need_no_restart(
         await hub.kill()
 
 
+@pytest.mark.parametrize("example", ["jupyterhub", "kubernetes"])
 async def test_a_hub_that_is_started_again_brings_nobody_back(
-    tmp_path: Path, redis_server: RedisServer
+    tmp_path: Path, redis_server: RedisServer, example: str
 ) -> None:
-    hub = Hub(tmp_path / "hub", redis_server.url)
+    settings = ""
+    if example == "kubernetes":
+        values = yaml.safe_load((EXAMPLE.parent / "kubernetes" / "values.yaml").read_text())
+        settings = (
+            f"c.JupyterHub.load_groups = {values['hub']['config']['JupyterHub']['load_groups']}"
+        )
+    hub = Hub(tmp_path / "hub", redis_server.url, settings)
     try:
         await hub.wait_until_up()
+        for team, users in {"team1": ["alice", "bob"], "team2": ["bob", "carol"]}.items():
+            await hub.operate("POST", f"{team}/users", {"users": users})
         await hub.leave_group("alice", "team1")
         await hub.stop()
     finally:
         await hub.kill()
-    hub = Hub(tmp_path / "hub", redis_server.url)
+    hub = Hub(tmp_path / "hub", redis_server.url, settings)
     try:
         await hub.wait_until_up()
         assert (await hub.operate("GET", "team1"))["users"] == ["bob"]

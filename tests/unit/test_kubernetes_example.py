@@ -76,9 +76,8 @@ def test_the_hub_configures_what_there_is(monkeypatch: pytest.MonkeyPatch) -> No
     service, port = BY_KIND["Service"]["metadata"]["name"], CONTAINER["ports"][0]["containerPort"]
     assert config.GroupSharing.redis_url == f"redis://{service}:{port}/0"
     assert f"user {config.GroupSharing.redis_options['username']} on" in CONTAINER["args"][0]
-    assert set(config.GroupSharing.groups) == set(
-        VALUES["hub"]["config"]["JupyterHub"]["load_groups"]
-    )
+    groups = VALUES["hub"]["config"]["JupyterHub"]["load_groups"]
+    assert set(config.GroupSharing.groups) == set(groups)
     for share in config.GroupSharing.groups.values():
         assert share in BY_KIND["Job"]["spec"]["template"]["spec"]["containers"][0]["args"][0]
     assert config.KubeSpawner.delete_grace_period > Timing().stop_timeout_s
