@@ -377,8 +377,9 @@ def test_a_large_text_is_compared_in_no_time(lines: int, change: str) -> None:
     took = time.process_time() - began
     apply_content(document, "".join(new))
     assert document.get() == "".join(new)
-    assert took < 1.0
-    assert time.process_time() - began < 1.5
+    # Some tenths of a second where nothing else runs; without a budget it is minutes.
+    assert took < 3.0
+    assert time.process_time() - began < 5.0
     if change == "every other line":
         # Others' edits in the lines between stay where they are.
         assert len(changes) >= lines // 2
