@@ -21,7 +21,13 @@ from typing import Any
 from jupyter_server_fileid.manager import BaseFileIdManager
 
 from .codec import Notice, decode_envelope
-from .errors import CodecError, LeavesShare, SharePathMismatch, TransportError
+from .errors import (
+    CodecError,
+    LeavesShare,
+    SharePathMismatch,
+    TransportError,
+    TransportUnavailable,
+)
 from .model import Scope
 from .open_folders import Place
 from .path_claims import Claim, Claims, Look
@@ -166,6 +172,9 @@ class FileRegistry:
         self._epochs: dict[str, str] = {}
         self._loaded: set[str] = set()
         """Shares whose maps were read since the transport came back."""
+        self._unheard: set[str] = set()
+        """Shares whose channel was refused."""
+        self._loading = asyncio.Lock()
         self.scope = Scope("", "files")
         self.folders: ShareFolders | None = None
         self._claims: Claims | None = None
@@ -268,17 +277,22 @@ class FileRegistry:
     async def start(self) -> None:
         """Learn what the shares' maps say, and follow them from now on."""
         for share in self._ids:
-            try:
-                await self._replica.transport.subscribe(Scope(share), self._listener(share))
-            except TransportError as error:
-                # While the transport is away it says so itself, and subscribes when it is back.
-                if self._replica.connected:
-                    self._replica.complain(
-                        f"files {share}", f"Share {share}: renames by others come late: {error}"
-                    )
+            await self._listen(share)
         self._replica.links[self.scope] = self
         if self._replica.connected:
             await self._load()
+
+    async def _listen(self, share: str) -> None:
+        self._unheard.discard(share)
+        try:
+            await self._replica.transport.subscribe(Scope(share), self._listener(share))
+        except TransportError as error:
+            # While the transport is away it says so itself, and subscribes when it is back.
+            if self._replica.connected:
+                self._unheard.add(share)
+                self._replica.complain(
+                    f"files {share}", f"Share {share}: renames by others come late: {error}"
+                )
 
     async def aclose(self) -> None:
         self._replica.links.pop(self.scope, None)
@@ -309,7 +323,10 @@ class FileRegistry:
                     await self._claims.look_once()
             self._registered.add(file_id)
         except TransportError as error:
-            self._replica.complain("files", f"The id of a document is known here only: {error}")
+            self._replica.complain(
+                f"files {shared.share}",
+                f"Share {shared.share}: the id of a document is known here only: {error}",
+            )
 
     async def resolve(self, file_id: str) -> None:
         """Ask the others for the path of an id that another server has handed out."""
@@ -320,8 +337,12 @@ class FileRegistry:
                 found = await self._replica.transport.read_map(Scope(share), "paths", [file_id])
                 await self._take_found(share, found)
             except TransportError as error:
-                self._replica.complain("files", f"A document's path cannot be looked up: {error}")
-                return
+                self._replica.complain(
+                    f"files {share}",
+                    f"Share {share}: a document's path cannot be looked up: {error}",
+                )
+                if isinstance(error, TransportUnavailable):
+                    return
 
     async def _take_found(self, share: str, paths: Mapping[str, str], *more: str) -> None:
         """Take over where documents are said to be, and whose paths these and `more` are."""
@@ -374,42 +395,62 @@ class FileRegistry:
             try:
                 about = await self._replica.transport.read_map(Scope(share), "about", ["epoch"])
             except TransportError as error:
-                self._replica.complain("files", f"The shares' file ids are not checked: {error}")
-                return
+                self._replica.complain(
+                    f"files {share}", f"Share {share}: its documents' ids are not checked: {error}"
+                )
+                if isinstance(error, TransportUnavailable):
+                    return
+                continue
+            if share in self._unheard:
+                await self._listen(share)
             known = share in self._loaded and about.get("epoch") == self._epochs.get(share)
-            if not known:
-                await self._load()
-                return
-        self._replica.settle("files")
+            well = (known and not self._untold(share)) or await self._load_share(share)
+            if well and share not in self._unheard:
+                self._replica.settle(f"files {share}")
 
     async def _load(self) -> None:
-        transport = self._replica.transport
-        self._registered.clear()
-        unsent, self._unsent = self._unsent, []
-        loaded: set[str] = set()
-        try:
-            for share, ids in self._ids.items():
-                scope = Scope(share)
-                emptied = await self._check_folder(share)
-                files = await transport.read_map(scope, "files")
-                paths = await transport.read_map(scope, "paths", list(ids.paths))
-                if emptied or (not files and not paths):
-                    # The transport knows nothing (any more), so it learns from here.
-                    files = await transport.write_map(scope, "files", ids.exceptions, keep=True)
-                    paths = await transport.write_map(scope, "paths", ids.paths, keep=True)
-                ended = ids.ended(files, paths)
-                self._take(share, files, {**paths, **dict.fromkeys(ended)}, replaced=True)
-                loaded.add(share)
-            while unsent:
-                await self._send(unsent[0])
-                unsent.pop(0)
-        except TransportError as error:
-            self._unsent = unsent + self._unsent
-            self._replica.complain("files", f"The shares' file ids cannot be read yet: {error}")
-        except Exception as error:  # noqa: BLE001 (whatever it is, the next heartbeat tries again)
-            self._unsent = unsent + self._unsent
-            self._replica.complain("files", f"The shares' file ids cannot be read yet: {error!r}")
-        self._loaded = loaded
+        """The transport is there (again): learn from it, and tell it, what is new. A share that it
+        refuses waits; the others do not wait for that one."""
+        self._loaded.clear()
+        for share in self._ids:
+            await self._load_share(share)
+
+    async def _load_share(self, share: str) -> bool:
+        """Do so for one share; return whether all of it was done."""
+        async with self._loading:
+            self._loaded.discard(share)
+            self._registered.difference_update(self._ids[share].paths)
+            try:
+                await self._read_maps(share)
+                while untold := self._untold(share):
+                    await self._send(untold[0])
+                    self._unsent.remove(untold[0])
+            except TransportError as error:
+                self._replica.complain(
+                    f"files {share}",
+                    f"Share {share}: its documents' ids cannot be read yet: {error}",
+                )
+            except Exception as error:  # noqa: BLE001 (the next heartbeat tries again)
+                self._replica.complain(
+                    f"files {share}",
+                    f"Share {share}: its documents' ids cannot be read yet: {error!r}",
+                )
+            else:
+                self._loaded.add(share)
+            return share in self._loaded
+
+    async def _read_maps(self, share: str) -> None:
+        transport, ids = self._replica.transport, self._ids[share]
+        scope = Scope(share)
+        emptied = await self._check_folder(share)
+        files = await transport.read_map(scope, "files")
+        paths = await transport.read_map(scope, "paths", list(ids.paths))
+        if emptied or (not files and not paths):
+            # The transport knows nothing (any more), so it learns from here.
+            files = await transport.write_map(scope, "files", ids.exceptions, keep=True)
+            paths = await transport.write_map(scope, "paths", ids.paths, keep=True)
+        ended = ids.ended(files, paths)
+        self._take(share, files, {**paths, **dict.fromkeys(ended)}, replaced=True)
 
     async def _check_folder(self, share: str) -> bool:
         """Compare the share's folder with the others'; return whether the transport has forgotten
@@ -462,7 +503,9 @@ class FileRegistry:
         try:
             await self._replica.transport.publish(Scope(share), notice.encode())
         except TransportError as error:
-            self._replica.complain("files", f"Where a share is cannot be told: {error}")
+            self._replica.complain(
+                f"files {share}", f"Share {share}: where it is here cannot be told: {error}"
+            )
 
     def _take(self, share: str, files: Any, paths: Any, *, replaced: bool = False) -> None:
         """Take over what the transport says of a share's maps, as far as it can be true."""
@@ -545,8 +588,12 @@ class FileRegistry:
             for listener in self._deletion_listeners:
                 listener(file_id)
 
+    def _untold(self, share: str) -> list[_Told]:
+        """What the others have not been told of the share, in its order."""
+        return [told for told in self._unsent if told.share == share]
+
     def _tell(self, told: _Told) -> None:
-        if self._replica.connected:
+        if self._replica.connected and not self._untold(told.share):
             self._spawn(self._try_send(told))
         else:
             self._unsent.append(told)
@@ -561,7 +608,10 @@ class FileRegistry:
             await self._send(told)
         except TransportError as error:
             self._unsent.append(told)
-            self._replica.complain("files", f"A rename or deletion is told later: {error}")
+            self._replica.complain(
+                f"files {told.share}",
+                f"Share {told.share}: a rename or deletion is told later: {error}",
+            )
 
     async def _send(self, told: _Told) -> None:
         transport, scope, ids = self._replica.transport, Scope(told.share), self._ids[told.share]

@@ -290,3 +290,91 @@ async def test_a_share_that_a_server_has_elsewhere_is_refused(hub: MemoryHub) ->
     with pytest.raises(SharePathMismatch, match="moved"):
         ids.check("team")
     first.ids.check("team")
+
+
+TWO = {"refused": "refused", "team": "team"}
+
+
+def refuse(site: Site, share: str = "refused") -> None:
+    """The transport's account has no right to the share any more."""
+    for operation in ("read_map", "write_map", "publish", "subscribe"):
+        site.transport.forbidden.add((operation, share))
+
+
+def allow(site: Site) -> None:
+    site.transport.forbidden.clear()
+
+
+async def test_a_refused_share_keeps_no_other_from_being_loaded(hub: MemoryHub) -> None:
+    a, b = await join(hub, shares=TWO), await join(hub, shares=TWO)
+    file_id = a.ids.index(SharedPath("team", "old"))
+    await a.ids.register(SharedPath("team", "old"))
+    b.ids.index(SharedPath("team", "old"))
+    b.transport.disconnect()
+    a.ids.move(SharedPath("team", "old"), SharedPath("team", "new"))
+    await a.ids.flush()
+    refuse(b)
+    b.transport.reconnect()
+    await until(lambda: b.ids.api_path(file_id) == "team/new", what="the rename")
+    assert list(b.replica.complaints) == ["files refused"]
+
+
+async def test_a_refused_share_keeps_no_other_from_being_checked(hub: MemoryHub) -> None:
+    a = await join(hub, shares=TWO)
+    file_id = a.ids.index(SharedPath("team", "old"))
+    await a.ids.register(SharedPath("team", "old"))
+    a.ids.move(SharedPath("team", "old"), SharedPath("team", "new"))
+    await a.ids.flush()
+    refuse(a)
+    hub.clear()
+    await a.ids.tick()
+    late = await join(hub, shares=TWO)
+    await late.ids.resolve(file_id)
+    assert late.ids.api_path(file_id) == "team/new"
+
+
+async def test_a_refused_share_keeps_no_other_from_being_asked(hub: MemoryHub) -> None:
+    a, b = await join(hub, shares=TWO), await join(hub, shares=TWO)
+    file_id = a.ids.index(SharedPath("team", "doc"))
+    await a.ids.register(SharedPath("team", "doc"))
+    refuse(b)
+    await b.ids.resolve(file_id)
+    assert b.ids.api_path(file_id) == "team/doc"
+
+
+async def test_a_refused_share_keeps_no_other_from_being_told(hub: MemoryHub) -> None:
+    a, b = await join(hub, shares=TWO), await join(hub, shares=TWO)
+    ids = {}
+    for share in TWO:
+        ids[share] = a.ids.index(SharedPath(share, "old"))
+        b.ids.index(SharedPath(share, "old"))
+    a.transport.disconnect()
+    for share in TWO:
+        a.ids.move(SharedPath(share, "old"), SharedPath(share, "new"))
+    refuse(a)
+    a.transport.reconnect()
+    await until(lambda: b.ids.api_path(ids["team"]) == "team/new", what="the rename")
+    assert b.ids.api_path(ids["refused"]) == "refused/old"
+    # And that one is told when it can be, also what others say of it is heard again.
+    allow(a)
+    await a.ids.tick()
+    await until(lambda: b.ids.api_path(ids["refused"]) == "refused/new", what="the other rename")
+    assert not a.replica.complaints
+
+
+async def test_a_share_that_was_refused_at_the_start_is_followed_later(hub: MemoryHub) -> None:
+    b = await join(hub, shares=TWO)
+    transport = MemorySyncTransport(hub)
+    replica = Replica(transport)
+    a = Site(transport, FileRegistry(replica, Shares(TWO)), replica)
+    refuse(a)
+    await transport.start()
+    await a.ids.start()
+    allow(a)
+    await a.ids.tick()
+    old = SharedPath("refused", "old")
+    file_id = b.ids.index(old)
+    a.ids.index(old)
+    b.ids.move(old, SharedPath("refused", "new"))
+    await until(lambda: a.ids.api_path(file_id) == "refused/new", what="the rename")
+    assert not replica.complaints
