@@ -123,10 +123,15 @@ def install_handlers() -> None:
             try:
                 read = read_message(message)
             except ForeignBytes as error:
-                seam.refused(self, self.room.room_id, error)
+                seam.refused(self, self.path, error)
                 return
             if not may_send(self, message):
                 await refuse_save(self, message)
+                return
+            try:
+                await seam.plain_rooms.check(self.room, read)
+            except ForeignBytes as error:
+                seam.refused(self, self.path, error)
                 return
             take = getattr(self, TAKE, None)
             if take is not None and read.kind in (SYNC, AWARENESS):
@@ -137,7 +142,7 @@ def install_handlers() -> None:
         except (IndexError, ValueError) as error:
             if seam is None:
                 raise
-            seam.complain_of_client(self.room.room_id, error)
+            seam.complain_of_client(self.path, error)
             return
         # What comes faster than it is taken must not gather.
         while not self._message_queue.empty() and self.ws_connection is not None:  # noqa: ASYNC110

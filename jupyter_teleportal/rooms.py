@@ -57,6 +57,7 @@ from .names import Identity, Vetted, same_user, username_in, vetted
 from .occupancy import Occupancy
 from .open_folders import Place, name_beside, open_folder, reading
 from .path_claims import Look
+from .plain_rooms import PlainRooms
 from .presence import PresenceLink
 from .provider import WALK_ALONE_BYTES
 from .replica import Replica
@@ -176,6 +177,7 @@ class Seam:
         self.occupancy = Occupancy(
             replica, limits, self._server, lasting=frozenset((GLOBAL_AWARENESS,))
         )
+        self.plain_rooms = PlainRooms()
         self._settings: dict[str, Any] = ydoc.serverapp.web_app.settings
         self._sessions: set[str] = set()
         self._serving: asyncio.Task[None] | None = None
@@ -311,6 +313,8 @@ class Seam:
             shared = self.identity(room.room_id)
             if shared is not None:
                 self._prepare_document_room(room, shared)
+            else:
+                self.plain_rooms.add(room)
         elif isinstance(room, TransientRoom) and room.room_id == GLOBAL_AWARENESS:
             fanout = self._fanout(room)
             link = PresenceLink(
@@ -328,6 +332,8 @@ class Seam:
                 forged=partial(self._complain_of_names, room.room_id),
             )
             _before_stop(room, link.aclose)
+        else:
+            self.plain_rooms.add(room)
 
     def _fanout(self, room: Any) -> Fanout:
         return Fanout(

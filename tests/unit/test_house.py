@@ -20,6 +20,7 @@ FLOORS: dict[int, set[str]] = {
         "admission",
         "occupancy",
         "path_claims",
+        "plain_rooms",
         "awareness",
         "client_guard",
         "client_turns",

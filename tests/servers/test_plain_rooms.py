@@ -1,0 +1,105 @@
+"""Rooms that are not shared: what clients send into them harms nobody either."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from support.hostile import Hostile, awareness, sync, varint
+from support.notebooks import write_notebook
+from support.rtc_client import RtcClient
+from support.waiting import until
+from support.yjs_bytes import HOSTILE, blocks
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from support.fixtures import MakeServer
+    from support.jupyter_process import JupyterProcess, Session
+    from support.redis_server import RedisServer
+
+ANSWERED_S = 2.0
+"""Within this time a server answers while it is attacked; a standstill was 5 s and more."""
+LEVELS = 3000
+
+FRAMES = {
+    **{name: sync(2, HOSTILE[name]) for name in ("a list of no blocks", "a clock that overflows")},
+    "nested arrays": sync(2, HOSTILE["20,000 nested arrays"]),
+    "a state vector": sync(0, HOSTILE["a number without an end"]),
+    "a cursor": b"\x01" + varint(160_000) + HOSTILE["a number without an end"],
+    "a cursor that is a list": awareness([7], 1, "[1]"),
+}
+
+
+@pytest.fixture
+async def server(
+    make_server: MakeServer, redis_server: RedisServer, shared_folder: Path
+) -> JupyterProcess:
+    (shared_folder / "team").mkdir()
+    write_notebook(shared_folder / "team" / "shared.ipynb", ["shared"])
+    write_notebook(shared_folder / "private.ipynb", ["private"])
+    return await make_server(redis_server=redis_server, shares={"team": "team1"})
+
+
+async def rooms_of(server: JupyterProcess, shared: Session) -> list[tuple[str, str]]:
+    """A room of each kind: its id and a session for it."""
+    private = await server.session("private.ipynb")
+    fork = await server.call(
+        "PUT", f"/api/collaboration/fork/{shared.room_id}", body={"synchronize": True}
+    )
+    return [
+        (private.room_id, private.session_id),
+        (fork["fork_roomid"], ""),
+        ("some-extension", ""),
+    ]
+
+
+async def complains_of(server: JupyterProcess, room_id: str) -> bool:
+    complaints = (await server.status())["complaints"]
+    return any(one["subject"] == f"client_messages {room_id}" for one in complaints)
+
+
+async def test_bytes_that_nobody_should_send_are_refused_in_rooms_that_are_not_shared(
+    server: JupyterProcess,
+) -> None:
+    shared = await server.session("team/shared.ipynb")
+    async with (
+        RtcClient(server, shared, name="ann") as ann,
+        RtcClient(server, await server.session("private.ipynb"), name="bob") as bob,
+    ):
+        for room_id, session_id in await rooms_of(server, shared):
+            for name, frame in FRAMES.items():
+                hostile = Hostile(server, room_id, session_id)
+                await asyncio.to_thread(hostile.connect)
+                assert hostile.status == 101, (room_id, name)
+                await asyncio.to_thread(hostile.send, frame)
+                health = await server.request("GET", "/api/teleportal/health", timeout=ANSWERED_S)
+                assert health.json() == {"status": "ok"}, (room_id, name)
+                await asyncio.to_thread(hostile.close)
+            await until(lambda r=room_id: complains_of(server, r), what=f"a complaint of {room_id}")
+        bob.write(" typed")
+        async with RtcClient(server, await server.session("private.ipynb"), name="cem") as cem:
+            await until(lambda: cem.sources == ["private typed"], what="bob's edit at cem")
+        for client in (ann, bob):
+            client.assert_undisturbed()
+    assert not server.grep("Panic")
+
+
+async def test_shared_types_nested_by_many_messages_are_refused(server: JupyterProcess) -> None:
+    """Each update adds a level to what the ones before have built."""
+    session = await server.session("private.ipynb")
+    async with RtcClient(server, session, name="bob") as bob:
+        hostile = Hostile.of(server, session)
+        await asyncio.to_thread(hostile.connect)
+        messages = [sync(2, blocks(7, 0, b"\x07\x01\x01a\x00"))]
+        messages += [
+            sync(2, blocks(7, n + 1, b"\x07\x00\x07" + varint(n) + b"\x00")) for n in range(LEVELS)
+        ]
+        await asyncio.to_thread(lambda: all(map(hostile.send, messages)))
+        await until(lambda: complains_of(server, session.room_id), what="a complaint")
+        await asyncio.to_thread(hostile.close)
+        bob.write(" typed")
+        async with RtcClient(server, session, name="cem") as cem:
+            await until(lambda: cem.sources == ["private typed"], what="bob's edit at cem")
+        bob.assert_undisturbed()
