@@ -183,6 +183,20 @@ class Places:
 
     def _note(self, block: Block, undo: _Undo) -> None:
         client, start, length, is_type, left, right, parent, keyed = block
+        runs = self._runs.get(client)
+        if (
+            runs is not None
+            and start == runs.end
+            and left == (client, start - 1)
+            and right is None
+            and not is_type
+            and isinstance(runs.places[-1], _In)
+            and not self._awaited.get(client)
+        ):
+            # It follows on the last item that its client has made, as most do.
+            undo.appending(runs)
+            runs.end += length
+            return
         place: _Place
         if left is not None:
             place = self._of(left)
@@ -192,7 +206,6 @@ class Places:
             assert parent is not None
             named = _In(parent, keyed)
             place = self._places.setdefault(named, named)
-        runs = self._runs.get(client)
         if runs is None:
             runs = self._runs[client] = _Runs()
         end = start + length

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from .errors import ForeignBytes
@@ -37,6 +38,13 @@ _GC, _DELETED, _BINARY, _STRING, _EMBED, _FORMAT, _TYPE, _ANY, _DOC, _SKIP = (
 )  # fmt: skip
 _XML_ELEMENT, _XML_HOOK, _LAST_TYPE = 3, 5, 6
 _SCALARS = {127: 0, 126: 0, 124: 4, 123: 8, 122: 8, 121: 0, 120: 0}
+_TYPED = re.compile(
+    rb"\x01\x01([\x80-\xff]{0,6}[\0-\x7f])([\x80-\xff]{0,3}[\0-\x7f])"
+    rb"\x84\1([\x80-\xff]{0,3}[\0-\x7f])([\x01-\x7f])([\0-\x7f]+)\0",
+    re.DOTALL,
+)
+"""What typing makes: plain text behind an item of its own client, and nothing else. The numbers are
+so short that none of them can be too large."""
 _JSON_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 
 
@@ -89,6 +97,14 @@ def read_update(data: bytes) -> list[Block]:
     Raises:
         ForeignBytes: saying what is wrong with it, and where.
     """
+    typed = _TYPED.fullmatch(data)
+    if typed is not None and data[typed.end(3)] == len(typed[5]):
+        client = _client(typed[1])
+        clock, _ = _number(data, typed.start(2))
+        left, _ = _number(data, typed.start(3))
+        return [
+            Block(client, clock, len(typed[5]), False, (client, left), None, None, False),
+        ]
     try:
         blocks, position = _read_blocks(data)
         position = _read_deletions(data, position)
@@ -238,6 +254,11 @@ def _number(data: bytes, position: int) -> tuple[int, int]:
     if position + 10 > len(data):
         raise IndexError
     raise ForeignBytes(f"the number at byte {position} has more than ten bytes")
+
+
+@lru_cache(1024)
+def _client(data: bytes) -> int:
+    return _number(data, 0)[0]
 
 
 def _text(data: bytes, start: int, end: int) -> str:

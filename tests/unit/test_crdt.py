@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -42,7 +43,7 @@ from support.yjs_bytes import (
     text,
 )
 
-from jupyter_teleportal import crdt
+from jupyter_teleportal import crdt, update_walk
 from jupyter_teleportal.crdt import Door, apply, check_update, document
 from jupyter_teleportal.errors import DocumentBroken, ForeignBytes
 from jupyter_teleportal.places import MAX_NESTING
@@ -123,6 +124,28 @@ def test_a_changed_update_raises_nothing_else(seed: int) -> None:
     for update in edits(seed % 50, 6):
         with contextlib.suppress(ForeignBytes):
             door.check(mutated(chance, update))
+
+
+@given(st.integers(0, 10**6))
+def test_what_typing_makes_is_read_as_any_other_update(seed: int) -> None:
+    chance = random.Random(seed)
+    client, clock = 2 ** chance.randrange(49) + seed, 2 ** chance.randrange(28)
+    typed = "".join(chance.choices("ab c\0\x01\x84\n", k=chance.choice((1, 1, 3, 127, 128))))
+    follows = (chance.choice((client, 5)), clock - 1)
+    update = blocks(client, clock, string(typed, beside=follows))
+    walked = [update, mutated(chance, update), update + b"\0", update[:-1]]
+    for data in walked:
+        assert _read(data) == _read(data, quickly=False)
+
+
+def _read(update: bytes, *, quickly: bool = True) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        if not quickly:
+            patch.setattr(update_walk, "_TYPED", re.compile(rb"(?!)"))
+        try:
+            return read_update(update)
+        except ForeignBytes as error:
+            return str(error)
 
 
 def test_a_notebook_is_let_in() -> None:
@@ -228,6 +251,22 @@ def test_an_item_is_in_one_place() -> None:
     with pytest.raises(ForeignBytes, match="two places"):
         door.check(blocks(5, 1, b"\x08\x01" + text("cells") + b"\x01\x7e"))
     door.check(blocks(5, 1, string("b", beside=(5, 0))))
+
+
+def test_what_is_typed_on_lies_where_the_first_of_it_does() -> None:
+    door = Door()
+    door.check(blocks(5, 0, string("ab"), array()))
+    for clock in range(3, 9):
+        # In the array, not beside it.
+        first = b"\x08\0" + number(5) + number(2) + b"\x01\x7e"
+        door.check(blocks(5, clock, first if clock == 3 else string("c", beside=(5, clock - 1))))
+    with pytest.raises(ForeignBytes, match="two places"):
+        door.check(blocks(5, 9, b"\xc4" + number(5) + number(8) + number(5) + b"\1" + text("d")))
+    # What was typed before one that is refused is not remembered either.
+    bad = b"\xc4" + number(5) + number(9) + number(5) + b"\1" + text("e")
+    with pytest.raises(ForeignBytes, match="two places"):
+        door.check(blocks(5, 9, string("d", beside=(5, 8)), bad))
+    door.check(blocks(5, 9, string("d", beside=(5, 1))))
 
 
 def test_items_beside_each_other_in_a_circle_are_refused() -> None:
