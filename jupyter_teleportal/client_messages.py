@@ -3,11 +3,15 @@ found out by `update_walk`. No I/O."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
 from pycrdt import write_var_uint
 
 from .crdt import merge
 from .errors import ForeignBytes
-from .update_walk import SYNC, UPDATE, read_message, read_update
+from .update_walk import SYNC, UPDATE, Block, Message, read_message, read_update
 
 _UPDATE_PREFIX = bytes((SYNC, UPDATE))
 
@@ -27,14 +31,66 @@ def sync_message(step: int, data: bytes) -> bytes:
     return b"".join((bytes((SYNC, step)), write_var_uint(len(data)), data))
 
 
-def together(messages: list[bytes], *, foreign: bool = False) -> list[bytes]:
-    """The same messages, with updates of the document that follow on each other as one.
+class Received(NamedTuple):
+    """What a client has sent.
 
-    Args:
-        messages: what a client is sent, or has sent.
-        foreign: whether a client has sent it. What cannot be read stays as it is, for whoever
-            handles it.
+    Attributes:
+        message: its bytes, or those of one that stands for several updates.
+        read: what it is; None if it cannot be read, for whoever handles it.
+        blocks: the blocks of the update in it; None if they were not read yet.
     """
+
+    message: bytes
+    read: Message | None
+    blocks: Sequence[Block] | None = None
+
+
+def received(messages: Sequence[bytes]) -> list[Received]:
+    """What a client has sent, read, with updates of the document that follow on each other as one.
+    Those that cannot be one stay as they are."""
+    found: list[Received] = []
+    run: list[Received] = []
+    for message in messages:
+        try:
+            one = Received(message, read_message(message))
+        except ForeignBytes:
+            one = Received(message, None)
+        if message[:2] == _UPDATE_PREFIX and one.read is not None:
+            run.append(one)
+            continue
+        if run:
+            found += _received_as_one(run)
+            run = []
+        found.append(one)
+    return found + _received_as_one(run)
+
+
+def _received_as_one(run: list[Received]) -> list[Received]:
+    if len(run) < 2:
+        return run
+    updates = [one.read.payload for one in run if one.read is not None]
+    blocks: list[Block] = []
+    try:
+        for update in updates:
+            blocks += read_update(update)
+        merged = merge(updates)
+    except ForeignBytes:
+        return run
+    # Otherwise they stand in another order in the one update, or twice.
+    known = blocks if _follow_on_each_other(blocks) else None
+    return [Received(sync_message(UPDATE, merged), Message(SYNC, UPDATE, merged), known)]
+
+
+def _follow_on_each_other(blocks: Sequence[Block]) -> bool:
+    return all(
+        before.client == after.client and before.clock + before.length == after.clock
+        for before, after in pairwise(blocks)
+    )
+
+
+def together(messages: list[bytes]) -> list[bytes]:
+    """The same messages, which a client is sent, with updates of the document that follow on each
+    other as one."""
     if len(messages) < 2:
         return messages
     found: list[bytes] = []
@@ -43,22 +99,19 @@ def together(messages: list[bytes], *, foreign: bool = False) -> list[bytes]:
     for message in messages:
         update = update_in(message)
         if update is None:
-            found += _as_one(run, updates, foreign)
+            found += _as_one(run, updates)
             run, updates = [], []
             found.append(message)
         else:
             run.append(message)
             updates.append(update)
-    return found + _as_one(run, updates, foreign)
+    return found + _as_one(run, updates)
 
 
-def _as_one(messages: list[bytes], updates: list[bytes], foreign: bool) -> list[bytes]:
+def _as_one(messages: list[bytes], updates: list[bytes]) -> list[bytes]:
     if len(messages) < 2:
         return messages
     try:
-        if foreign:
-            for update in updates:
-                read_update(update)
         return [sync_message(UPDATE, merge(updates))]
     except ForeignBytes:
         return messages

@@ -22,7 +22,7 @@ from tornado.util import _websocket_mask
 from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol13
 
 from .client_guard import NAP_S, ClientGuard
-from .client_messages import together
+from .client_messages import Received, received
 from .frames import binary_frame, frame_head, take_messages
 from .update_walk import RAW
 from .workers import LARGE_BYTES
@@ -63,7 +63,7 @@ def in_bulk(connection: Any, guard: ClientGuard) -> Any:
 class BulkWebSocketProtocol(WebSocketProtocol13):
     """Reads whatever has arrived at once, and leaves to tornado what is no plain message.
 
-    The handler's `on_message` has to be a coroutine.
+    The handler's `on_message` has to be a coroutine, and is given a `Received`.
     """
 
     def __init__(self, handler: Any, mask_outgoing: bool, params: Any, guard: ClientGuard) -> None:
@@ -144,16 +144,16 @@ class BulkWebSocketProtocol(WebSocketProtocol13):
             return
         await turns.enter(client)
         began = time.perf_counter()
-        for message in together(messages, foreign=True):
+        for one in received(messages):
             if self.is_closing():
                 break
-            if message[:1] == _RAW_PREFIX:
+            if one.message[:1] == _RAW_PREFIX:
                 # Whoever asks for a save waits for it, and takes nobody's time.
                 turns.spend(client, time.perf_counter() - began)
-                await self._handle(message)
+                await self._handle(one)
                 began = time.perf_counter()
                 continue
-            await self._handle(message)
+            await self._handle(one)
             used = time.perf_counter() - began
             if used >= turns.budget_s:
                 turns.spend(client, used)
@@ -162,12 +162,12 @@ class BulkWebSocketProtocol(WebSocketProtocol13):
                 began = time.perf_counter()
         turns.spend(client, time.perf_counter() - began)
 
-    async def _handle(self, message: bytes) -> None:
-        self._message_bytes_in += len(message)
+    async def _handle(self, one: Received) -> None:
+        self._message_bytes_in += len(one.message)
         handler: Any = self.handler
         try:
             # tornado would make a task of it.
-            await handler.on_message(message)
+            await handler.on_message(one)
         except Exception:  # noqa: BLE001 (as tornado does: logged, and the connection is closed)
             handler.log_exception(*sys.exc_info())
             self._abort()

@@ -19,6 +19,7 @@ from tornado import web
 
 from .admission import admission_of
 from .authorization import READ, allows
+from .client_messages import Received
 from .connections import in_bulk
 from .errors import ForeignBytes
 from .update_walk import AWARENESS, SYNC, read_message, read_save_request
@@ -120,8 +121,11 @@ def install_handlers() -> None:
     async def on_readable_message(self: Any, message: Any) -> None:
         seam = seam_of(self)
         if seam is not None:
+            read = blocks = None
+            if isinstance(message, Received):
+                message, read, blocks = message
             try:
-                read = read_message(message)
+                read = read or read_message(message)
             except ForeignBytes as error:
                 seam.refused(self, self.path, error)
                 return
@@ -135,7 +139,7 @@ def install_handlers() -> None:
                 return
             take = getattr(self, TAKE, None)
             if take is not None and read.kind in (SYNC, AWARENESS):
-                await take(message, read)
+                await take(message, read, blocks)
                 return
         try:
             await on_message(self, message)

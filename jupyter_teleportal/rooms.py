@@ -14,7 +14,7 @@ import json
 import os
 import posixpath
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from inspect import isawaitable
 from pathlib import Path
@@ -70,6 +70,7 @@ from .update_walk import (
     STEP1,
     STEP2,
     SYNC,
+    Block,
     Message,
     read_message,
     read_state,
@@ -652,7 +653,12 @@ def take_over(
         if not await failed(channel, message, error):
             room._handle_exception(error)
 
-    async def handle(channel: Channel, message: bytes, read: Message | None = None) -> None:
+    async def handle(
+        channel: Channel,
+        message: bytes,
+        read: Message | None = None,
+        blocks: Sequence[Block] | None = None,
+    ) -> None:
         token = current_channel.set(channel)
         try:
             if read is None:
@@ -670,7 +676,7 @@ def take_over(
                 read_state(read.payload)
                 fanout.ask(channel, read.payload, answer, partial(no_answer, channel, message))
             elif read.kind == SYNC and read.payload != EMPTY_UPDATE:
-                await take_update(read.payload)
+                await take_update(read.payload, blocks)
         except DocumentBroken as error:
             broke(error)
         except Exception as error:
@@ -727,11 +733,12 @@ def take_over(
 
         return vetted(update, states, known, is_own=is_own, clock_of=clock_of, holder_of=holder_of)
 
-    async def take_update(update: bytes) -> None:
-        if len(update) < WALK_ALONE_BYTES:
-            blocks = read_update(update)
-        else:
-            blocks = await asyncio.to_thread(read_update, update)
+    async def take_update(update: bytes, blocks: Sequence[Block] | None) -> None:
+        if blocks is None:
+            if len(update) < WALK_ALONE_BYTES:
+                blocks = read_update(update)
+            else:
+                blocks = await asyncio.to_thread(read_update, update)
         door().check(update, blocks)
         door().apply(room.ydoc, update)
 

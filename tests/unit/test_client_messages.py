@@ -3,6 +3,8 @@ be read. What it may send is tested with the door (`test_crdt.py`)."""
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from pycrdt import (
     Doc,
@@ -14,9 +16,9 @@ from pycrdt import (
 )
 from support.yjs_bytes import HOSTILE, edits
 
-from jupyter_teleportal.client_messages import sync_message, together, update_in
+from jupyter_teleportal.client_messages import received, sync_message, update_in
 from jupyter_teleportal.crdt import document
-from jupyter_teleportal.update_walk import STEP2, UPDATE, read_state
+from jupyter_teleportal.update_walk import STEP2, UPDATE, read_message, read_state, read_update
 
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 20_000])
@@ -33,9 +35,9 @@ def test_a_clients_updates_become_one() -> None:
     sent = list(edits(1, 9))
     messages = [create_update_message(update) for update in sent]
     awareness = create_awareness_message(b"\0")
-    first, other, last = together([*messages[:5], awareness, *messages[5:]], foreign=True)
-    assert other == awareness
-    updates = [update_in(first), update_in(last)]
+    first, other, last = received([*messages[:5], awareness, *messages[5:]])
+    assert other.message == awareness
+    updates = [update_in(first.message), update_in(last.message)]
     one, all_of_them = document(*filter(None, updates)), document(*sent)
     assert str(one.get("source", type=Text)) == str(all_of_them.get("source", type=Text))
     assert read_state(one.get_state()) == read_state(all_of_them.get_state())
@@ -45,4 +47,42 @@ def test_a_clients_updates_become_one() -> None:
 def test_what_nobody_should_send_is_merged_with_nothing(name: str) -> None:
     good = create_update_message(Doc({"text": Text("x")}, client_id=5).get_update())
     messages = [good, create_update_message(HOSTILE[name]), good]
-    assert together(messages, foreign=True) == messages
+    assert [one.message for one in received(messages)] == messages
+
+
+def test_what_is_known_of_updates_that_became_one_is_what_the_one_holds() -> None:
+    chance = random.Random(7)
+    known = 0
+    updates: list[bytes] = []
+    for _ in range(300):
+        docs = [Doc(client_id=number) for number in (5, 300)]
+        updates.clear()
+        for doc in docs:
+            doc.observe(lambda event: updates.append(event.update))
+        for _ in range(chance.randrange(2, 8)):
+            writer = docs[chance.random() < 0.1]
+            text = writer.get("source", type=Text)
+            if len(text) > 2 and chance.random() < 0.2:
+                del text[1:2]
+            else:
+                text.insert(chance.choice([0, len(text), len(text)]), chance.choice(["x", "yz"]))
+        if chance.random() < 0.3:
+            chance.shuffle(updates)
+        (one,) = received([create_update_message(update) for update in updates])
+        assert one.read is not None
+        assert one.read.payload == update_in(one.message)
+        if one.blocks is not None:
+            known += 1
+            assert list(one.blocks) == read_update(one.read.payload)
+    assert 50 < known < 300
+
+
+def test_a_clients_messages_are_read_once() -> None:
+    question, garbage = create_sync_message(Doc()), b"\x00\x02\x09\x00"
+    update = create_update_message(Doc({"text": Text("x")}).get_update())
+    found = received([question, garbage, update, b"", update])
+    assert [one.message for one in found] == [question, garbage, update, b"", update]
+    assert [one.read for one in found] == [
+        read_message(question), None, read_message(update), None, read_message(update)
+    ]  # fmt: skip
+    assert received([]) == []
