@@ -21,7 +21,7 @@ from .content import (
     without_undo,
 )
 from .document_file import DocumentFile
-from .errors import LogChanged, TransportError
+from .errors import DocumentBroken, LogChanged, TransportError
 from .model import LeaseView, Scope
 from .protocol import Phase
 from .provider import RoomLink
@@ -251,8 +251,13 @@ class DocumentLink(RoomLink):
     def convert(self, updates: tuple[bytes, ...]) -> None:
         ours = self.document.get()
         # What was typed since it was brought over, or kept, nobody else has.
-        base, self._kept = self._crossed, ""
-        changed = base is not None and digest(ours) != digest(base)
+        base = self._crossed
+        # What may fail does so before anything is changed.
+        theirs = document_of(self._file_type, *updates).get()
+        now = document_of(self._file_type, *updates, *self._crossing).get()
+        if base is not None and digest(ours) != digest(base):
+            now = merge(self._file_type, base, ours, now)
+        self._kept = ""
         self._applying = True
         try:
             # One transaction, so that clients see one change and never both contents at once.
@@ -260,13 +265,15 @@ class DocumentLink(RoomLink):
                 self._clear()
                 for update in updates:
                     self._apply_one(update, None)
-                theirs = self.document.get()
                 for update in self._crossing:
                     self.take_in(update)
-                now = self.document.get()
-                if changed:
-                    now = merge(self._file_type, base, ours, now)
                 apply_content(self.document, now)
+        except DocumentBroken:
+            raise
+        except Exception as error:
+            # It is neither the one nor the other document now.
+            self.replicator.door.broken = True
+            raise DocumentBroken(f"it could not become the others' document: {error!r}") from error
         finally:
             self._applying = False
         self.log.warning(

@@ -17,6 +17,8 @@ effect         ends with
 `LoadContent`  `provide`, or nothing at all if the content cannot be loaded
 `Linger`       `lingered`, some 50 ms later
 `Gapped`       `look_again`, some time later
+`Apply`        nothing if it is done; `failed` with the effect if not, and then the effects
+`Convert`      after it are not carried out: what they are about is found out anew
 ============== ===============================================================================
 """
 
@@ -100,12 +102,23 @@ class LoadContent(Effect):
 
 
 @dataclass(frozen=True)
+class Position:
+    """How far a document holds which log."""
+
+    log: str | None = None
+    lineage: str | None = None
+    offset: str = ZERO_OFFSET
+
+
+@dataclass(frozen=True)
 class Apply(Effect):
     """Apply these updates to the document. They are everybody's, so they are not appended.
-    `offsets` says where they are in the log, if they come from there."""
+    `offsets` says where they are in the log, if they come from there; `before`, how far the
+    document was."""
 
     updates: tuple[bytes, ...]
     offsets: tuple[str, ...] = ()
+    before: Position = Position()
 
 
 @dataclass(frozen=True)
@@ -115,6 +128,7 @@ class Convert(Effect):
 
     updates: tuple[bytes, ...]
     lineage: str
+    before: Position
 
 
 @dataclass(frozen=True)
@@ -333,7 +347,7 @@ class Replicator:
         updates, offsets, effects = self._take_all(entries, door)
         if read.contiguous:
             return [*effects, *self._catch_up(read, updates, offsets)]
-        lineage, fresh = lineage_of(read.log), self.lineage is None
+        lineage, fresh, before = lineage_of(read.log), self.lineage is None, self._position
         if lineage != self.lineage and not (read.gapless and self._begins(read)):
             # Taken for the whole document, it would be saved as such.
             self._looking = True
@@ -342,9 +356,9 @@ class Replicator:
             # What the room itself wrote before it had any content.
             effects += self._begin(AppendState(read.log, NOTHING))
         if fresh or self.lineage == lineage:
-            effects.append(Apply(updates, offsets))
+            effects.append(Apply(updates, offsets, before))
         else:
-            effects.append(Convert(updates, lineage))
+            effects.append(Convert(updates, lineage, before))
         self.log, self.lineage, self.offset = read.log, lineage, read.tail
         self.phase = Phase.LIVE
         if not self.writable:
@@ -392,7 +406,13 @@ class Replicator:
 
     def failed(self, effect: Effect, *, changed: bool = False) -> list[Effect]:
         """`effect` raised an error; `changed`: the log is another one."""
-        if effect is self._reading:
+        if isinstance(effect, Apply | Convert):
+            self._take_back()
+            self.log, self.lineage = effect.before.log, effect.before.lineage
+            self.offset = effect.before.offset
+            self._reading, self._lingering = None, False
+            self.phase = Phase.AWAY
+        elif effect is self._reading:
             self._reading = None
             self.phase = Phase.AWAY
         elif effect is self._sending:
@@ -403,6 +423,10 @@ class Replicator:
         return []
 
     # -- inside ----------------------------------------------------------------------------
+
+    @property
+    def _position(self) -> Position:
+        return Position(self.log, self.lineage, self.offset)
 
     def _rejoin(self, *, seeded: bool = False) -> list[Effect]:
         """Read what follows on what this room has; everything, if that is not enough."""
@@ -432,7 +456,7 @@ class Replicator:
     def _catch_up(
         self, read: LogRead, updates: tuple[bytes, ...], offsets: tuple[str, ...]
     ) -> list[Effect]:
-        effects: list[Effect] = [Apply(updates, offsets)] if updates else []
+        effects: list[Effect] = [Apply(updates, offsets, self._position)] if updates else []
         if offset_key(read.tail) > offset_key(self.offset):
             self.offset = read.tail
         self.phase = Phase.LIVE
@@ -443,6 +467,7 @@ class Replicator:
         updates: list[bytes] = []
         offsets: list[str] = []
         effects: list[Effect] = []
+        before = self._position
         while (envelope := self._early.get(self.offset)) is not None:
             if envelope.log != self.log:
                 break
@@ -460,7 +485,7 @@ class Replicator:
                 if problem is not None:
                     effects.append(problem)
         if updates:
-            effects.insert(0, Apply(tuple(updates), tuple(offsets)))
+            effects.insert(0, Apply(tuple(updates), tuple(offsets), before))
         effects += self._clean_early()
         return [*effects, *self._send()]
 

@@ -206,15 +206,18 @@ class RoomLink:
 
     def _refuse(self, what: str, reason: str) -> None:
         """The transport refuses the room: `what` is "lease" or "log"."""
+        if not self._closed:
+            self.complain(
+                "The transport refuses it, so edits stay on this server; it is saved as in an "
+                f"outage, and sharing is tried again: {reason}"
+            )
+        self._stand_alone(what, reason)
+
+    def _stand_alone(self, what: str, reason: str) -> None:
+        """The room has an outage of its own."""
         was_shared = self.shared
         self._refusals[what] = reason
-        if self._closed:
-            return
-        self.complain(
-            "The transport refuses it, so edits stay on this server; it is saved as in an outage, "
-            f"and sharing is tried again: {reason}"
-        )
-        if was_shared:
+        if was_shared and not self._closed:
             self._others_append = False
             self.cut_off()
             self._changed.set()
@@ -635,12 +638,9 @@ class RoomLink:
     def _carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:
             match effect:
-                case protocol.Apply(updates, offsets):
-                    with nobodys_message():
-                        self.apply(updates, offsets)
-                case protocol.Convert(updates, _):
-                    with nobodys_message():
-                        self.convert(updates)
+                case protocol.Apply() | protocol.Convert():
+                    if not self._take_from_log(effect):
+                        break
                 case protocol.Read():
                     self.spawn(self._read(effect))
                 case protocol.Append(log, updates):
@@ -658,6 +658,34 @@ class RoomLink:
                 case protocol.Problem() | protocol.Quarantined():
                     self._tell_problem(effect)
         self._changed.set()
+
+    def _take_from_log(self, effect: protocol.Apply | protocol.Convert) -> bool:
+        """Bring into the document what the log says; return whether that was done. If not, the
+        document does not follow the log until it is."""
+        try:
+            with nobodys_message():
+                if isinstance(effect, protocol.Apply):
+                    self.apply(effect.updates, effect.offsets)
+                else:
+                    self.convert(effect.updates)
+        except DocumentBroken:
+            raise
+        except Exception as error:  # noqa: BLE001 (whatever it is, it is about this room alone)
+            self.replicator.failed(effect)
+            self._cannot_follow(error)
+            return False
+        return True
+
+    def _cannot_follow(self, error: Exception) -> None:
+        """What the log says does not come into the document. The next tick tries again; until then
+        it is as if the transport refused the room."""
+        reason = f"what others have written cannot be taken over: {error!r}"
+        self.replica.complain(
+            f"errors {self.scope.room}",
+            f"Room {self.scope.room}: edits stay on this server, which is tried again: {reason}",
+            error,
+        )
+        self._stand_alone("log", reason)
 
     def _tell_problem(self, problem: protocol.Problem | protocol.Quarantined) -> None:
         if isinstance(problem, protocol.Problem):
@@ -820,6 +848,12 @@ class RoomLink:
                 )
             except TransportError as error:
                 self._failed(effect, error)
+                return
+            except DocumentBroken:
+                raise
+            except Exception as error:  # noqa: BLE001 (whatever it is, nothing was changed)
+                self._perform(self.replicator.failed(effect))
+                self._cannot_follow(error)
                 return
             if self._closed:
                 return

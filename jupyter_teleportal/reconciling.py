@@ -206,14 +206,13 @@ class Reconciler:
         known = self._document.hash
         try:
             content, state = await self._file.load()
+            if state.hash == known:
+                self._outage_base = (await off_loop(state.size, self._seed, content)).content
         except Exception as error:  # noqa: BLE001 (told; it is needed only if the log is lost)
             self._link.complain(
                 "If its log is lost, what was written here goes to a copy beside the file, which "
                 f"cannot be read now: {error or type(error).__name__}"
             )
-            return
-        if state.hash == known:
-            self._outage_base = (await off_loop(state.size, self._seed, content)).content
 
     def converted(self, log_content: Any) -> None:
         """The document is another one now, which was seeded with who knows what, and the log holds

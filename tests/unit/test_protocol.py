@@ -119,6 +119,7 @@ class Site:
         self.inbox: list[EntryEnvelope] = []
         self.connected = False
         self.applying = False
+        self.applications_fail = False
         self.doc.observe(self._on_update)
 
     def _on_update(self, event) -> None:
@@ -128,6 +129,11 @@ class Site:
     def perform(self, effects: list[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, Apply):
+                # Some of it may be in the document all the same.
+                self.apply(effect.updates[: len(effect.updates) // 2])
+                if self.applications_fail:
+                    self.perform(self.replicator.failed(effect))
+                    return
                 self.apply(effect.updates)
             elif isinstance(effect, Convert):
                 raise AssertionError("there is one lineage here")
@@ -308,6 +314,14 @@ class OneRoom(RuleBasedStateMachine):
         self.pick(number).disconnect()
 
     @rule(number=picks)
+    def what_is_applied_fails(self, number: int) -> None:
+        self.pick(number).applications_fail = True
+
+    @rule(number=picks)
+    def what_is_applied_is_applied(self, number: int) -> None:
+        self.pick(number).applications_fail = False
+
+    @rule(number=picks)
     def come_back(self, number: int) -> None:
         self.pick(number).connect()
 
@@ -379,6 +393,7 @@ class OneRoom(RuleBasedStateMachine):
         if not hasattr(self, "sites"):
             return
         for site in self.sites:
+            site.applications_fail = False
             site.connect()
         for _ in range(50):
             settle(self.sites)
@@ -424,6 +439,26 @@ def test_one_append_for_a_local_update_and_none_for_a_remote_one() -> None:
         site.items.append(f"edit {number}")
         settle(sites)
     assert server.appends - before == len(sites)
+
+
+def test_what_could_not_be_applied_is_read_again() -> None:
+    _, (one, two) = undisturbed(2)
+    two.applications_fail = True
+    offset = two.replicator.offset
+    one.items.append("x")
+    settle([one, two])
+    assert (two.replicator.phase, two.replicator.offset) == (Phase.AWAY, offset)
+    two.tick()
+    settle([one, two])
+    assert (two.replicator.phase, two.replicator.offset) == (Phase.AWAY, offset)
+    two.applications_fail = False
+    two.items.append("y")
+    two.tick()
+    settle([one, two])
+    assert one.replicator.settled
+    assert two.replicator.settled
+    assert one.items.to_py() == two.items.to_py()
+    assert sorted(one.items.to_py()) == ["seed", "x", "y"]
 
 
 def test_what_gathers_while_an_append_is_under_way_goes_out_as_one() -> None:
