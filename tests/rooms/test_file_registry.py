@@ -100,6 +100,44 @@ async def test_a_deletion_during_an_absence_is_learned(hub: MemoryHub) -> None:
     assert a.ids.api_path(file_id) is None
 
 
+@pytest.mark.parametrize("looks", [False, True], ids=["believed", "looked at"])
+@pytest.mark.parametrize("new", ["new", None], ids=["renamed", "deleted"])
+async def test_what_is_renamed_or_deleted_during_an_outage_is_told_after_it(
+    hub: MemoryHub, new: str | None, looks: bool
+) -> None:
+    there = {"old": Look.THERE}
+    a, b = await join(hub, there if looks else None), await join(hub, there if looks else None)
+    file_id = a.ids.index(at("old"))
+    await a.ids.register(at("old"))
+    b.ids.index(at("old"))
+    b.transport.disconnect()
+    there.clear()
+    if new is None:
+        b.ids.delete(at("old"))
+    else:
+        there[new] = Look.THERE
+        b.ids.move(at("old"), at(new))
+    b.transport.reconnect()
+    await until(lambda: a.ids.api_path(file_id) == new, what="the news")
+    assert b.ids.api_path(file_id) == new
+    late = await join(hub)
+    await late.ids.resolve(file_id)
+    assert late.ids.api_path(file_id) == new
+
+
+async def test_a_rename_that_could_not_be_told_is_told_later(hub: MemoryHub) -> None:
+    a, b = await join(hub), await join(hub)
+    file_id = a.ids.index(at("old"))
+    await a.ids.register(at("old"))
+    b.ids.index(at("old"))
+    hub.full = True
+    b.ids.move(at("old"), at("new"))
+    await until(lambda: b.replica.counters["files"], what="the complaint")
+    hub.full = False
+    await b.ids.tick()
+    await until(lambda: a.ids.api_path(file_id) == "new", what="the rename")
+
+
 async def test_registering_does_not_undo_a_rename(hub: MemoryHub) -> None:
     a, b = await join(hub), await join(hub)
     file_id = a.ids.index(at("old"))
