@@ -166,6 +166,16 @@ async def test_a_checkpoint_reads_no_whole_history(
     assert size.payload_bytes <= 2_000_000
 
 
+async def test_a_large_entry_of_this_server_counts_with_its_size(
+    start: Start, hub: MemoryHub
+) -> None:
+    a = await start("a", file_type="notebook", checkpoint_bytes=2_000_000)
+    for number in range(2):
+        run(a.document, plot(2_000_000, number))
+        await until(lambda: a.link.replicator.settled, what="the log")
+    await until(lambda: hub.rooms[ROOM].checkpoint, what="a checkpoint")
+
+
 async def test_many_who_ask_for_what_is_lost_are_served_together(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,6 +118,79 @@ async def test_last_saver_comes_first_after_an_outage(start: Start, disk: Disk) 
     assert not disk.copies
 
 
+async def test_others_leave_the_lease_to_the_last_saver_for_a_while(
+    start: Start, disk: Disk, hub: MemoryHub
+) -> None:
+    """It has saved during the outage, and is back a little later than the others."""
+    a, b = await start("a"), await start("b")
+    await until(lambda: b.link.lease.fence > 0, what="b's look at the lease")
+    for server in (a, b):
+        server.transport.disconnect()
+    a.write(" of a")
+    await until(lambda: disk.content == "text of a", what="the save of the last saver")
+    await until(lambda: hub.clock() > hub.rooms[ROOM].held_until, what="the end of the lease")
+    b.transport.reconnect()
+    await holds(lambda: not b.saves, seconds=TIMING.lease_ttl_s / 2, what="the lease left alone")
+    a.transport.reconnect()
+    await until(lambda: a.saves, what="the last saver")
+    await until(same(a, b), what="one document")
+    assert set(disk.written) == {"a"}
+
+
+async def test_whoever_has_lost_the_lease_does_not_write(
+    start: Start, disk: Disk, hub: MemoryHub
+) -> None:
+    """It was frozen, and does not know yet that somebody else has become the saver."""
+    a = await start("a", lease_ttl_s=30)
+    await until(lambda: a.saves and a.link.reconciler.disk, what="the saver")
+    a.link.saver._delay_s = None
+    assert a.replica._beating is not None
+    a.replica._beating.cancel()
+    hub.rooms[ROOM].holder = "successor"
+    a.write(" of a")
+    assert a.saves
+    with pytest.raises(SaveFailed, match="another server"):
+        await a.link.saver.save()
+    assert not disk.written
+
+
+async def test_whoever_is_no_saver_after_all_does_not_take_over(
+    start: Start, disk: Disk, hub: MemoryHub
+) -> None:
+    """What another program has changed is brought in by the saver, and by nobody else."""
+    a = await start("a", lease_ttl_s=30)
+    await until(lambda: a.saves and a.link.reconciler.disk, what="the saver")
+    assert a.replica._beating is not None
+    a.replica._beating.cancel()
+    hub.rooms[ROOM].holder = "successor"
+    disk.content = "text from outside"
+    await a.link.saver.file_changed()
+    assert a.text == "text"
+    assert not disk.copies
+
+
+async def test_a_successor_reads_the_log_to_its_end_before_it_looks_at_the_file(
+    start: Start, disk: Disk, hub: MemoryHub
+) -> None:
+    """It has heard nothing for a while and reads slowly, so it lacks what was saved meanwhile."""
+    a, b = await start("a"), await start("b")
+    assert b.replica._beating is not None
+    b.replica._beating.cancel()
+    hub.listeners[ROOM][:] = [pair for pair in hub.listeners[ROOM] if pair[0] is not b.transport]
+    hub.bulk_s = 1
+    a.write(" of a")
+    await until(lambda: disk.content == "text of a", what="the save")
+    await until(lambda: not a.link.reconciler.unnoted, what="the note of it")
+    await a.die()
+    await until(lambda: hub.clock() > hub.rooms[ROOM].held_until, what="the end of the lease")
+    assert b.text == "text"
+    b.replica._beating = asyncio.create_task(b.replica._beat_for_ever())
+    await until(lambda: b.saves and b.link.reconciler.disk, what="the successor")
+    assert b.text == "text of a"
+    assert not disk.copies
+    assert not [message for level, message in b.told if "keep" in message or "kept" in message]
+
+
 async def test_change_from_outside_with_nothing_unsaved(start: Start, disk: Disk) -> None:
     a, b = await start("a"), await start("b")
     disk.content = "from outside"

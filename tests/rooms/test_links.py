@@ -527,6 +527,36 @@ async def test_a_lease_is_held_by_who_is_alive_and_renews_it(
     await other.aclose()
 
 
+@pytest.mark.parametrize("asked", ["by itself", "catching up", "with a heartbeat"])
+async def test_a_lease_counts_from_the_question_however_long_the_answer_takes(
+    make_site: MakeSite, asked: str
+) -> None:
+    site = await make_site()
+    await until(lambda: holders(site), what="the lease")
+    site.replica._beating.cancel()
+
+    def late(ask: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def ask_and_wait(*args: Any, **keywords: Any) -> Any:
+            answer = await ask(*args, **keywords)
+            await asyncio.sleep(0.3)
+            return answer
+
+        return ask_and_wait
+
+    for name in ("hold_lease", "hold_leases"):
+        setattr(site.transport, name, late(getattr(site.transport, name)))
+    began = loop_time()
+    if asked == "by itself":
+        await site.link.tick()
+    elif asked == "catching up":
+        await site.link.catch_up(1)
+    else:
+        await site.replica._ask([site.link])
+    ends = began + TIMING["lease_ttl_s"] - TIMING["lease_margin_s"]
+    assert site.link.lease.held(ends - 0.01)
+    assert not site.link.lease.held(ends + 0.2)
+
+
 async def test_closing_a_room_does_not_take_the_lease_from_its_successor(
     make_site: MakeSite,
 ) -> None:

@@ -386,6 +386,14 @@ async def test_a_stalled_redis_is_noticed_in_time_and_found_again(
         await transport.aclose()
 
 
+async def test_a_subscription_that_waits_fails_with_the_connection(backend: RedisBackend) -> None:
+    transport = await backend.make(command_timeout_s=30)
+    backend.proxy.stall()
+    # Silence ends the connection.
+    with pytest.raises(TransportUnavailable):
+        await asyncio.wait_for(transport.subscribe(ROOM, lambda message: None), 10)
+
+
 async def test_silence_alone_is_noticed(redis_server: RedisServer) -> None:
     """Nobody asks anything, yet a stalled connection for subscriptions is given up."""
     options = {**IMPATIENT, "ping_interval_s": 0.1}

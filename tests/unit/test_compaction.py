@@ -116,6 +116,13 @@ def test_a_large_entry_counts_as_soon_as_it_is_read_or_written() -> None:
         assert counting.due
 
 
+def test_what_is_read_counts_with_its_size() -> None:
+    for contiguous in (True, False):
+        counting = compactor()
+        counting.read(LogRead("log", contiguous, [Entry("1-0", bytes(200_000), "a")]))
+        assert counting.due
+
+
 def test_what_is_announced_counts_what_it_is_at_least() -> None:
     counting = compactor()
     for number in range(4):

@@ -7,6 +7,7 @@ Whatever happens, once it is over all replicas hold the same document, with ever
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -18,7 +19,9 @@ from pycrdt import Array, Decoder, Doc, merge_updates
 from jupyter_teleportal.codec import EntryEnvelope, decode_payload, encode_payload
 from jupyter_teleportal.model import ZERO_OFFSET, Appended, Entry, LogRead, Seeded, offset_key
 from jupyter_teleportal.protocol import (
+    EARLY_MAX_ENTRIES,
     EMPTY_UPDATE,
+    OUTBOX_MAX_UPDATES,
     Append,
     AppendState,
     Apply,
@@ -34,6 +37,8 @@ from jupyter_teleportal.protocol import (
 )
 
 SEED_LINEAGE = "lineage"
+INLINE_MAX_BYTES = 200
+"""Entries that are larger are announced by their offsets only."""
 
 
 def seed_update() -> bytes:
@@ -47,6 +52,11 @@ def clocks(doc: Doc) -> dict[int, int]:
     decoder = Decoder(doc.get_state())
     count = decoder.read_var_uint()
     return {decoder.read_var_uint(): decoder.read_var_uint() for _ in range(count)}
+
+
+def large_text(number: int) -> str:
+    """What does not deflate to less than is announced with its content."""
+    return random.Random(number).randbytes(INLINE_MAX_BYTES).hex()
 
 
 @dataclass
@@ -74,7 +84,8 @@ class Server:
         self.entries.append(entry)
         self.tail = entry.offset
         self.appends += 1
-        self.announced(EntryEnvelope(sender, self.log, previous, entry.offset, payload))
+        announced = payload if len(payload) <= INLINE_MAX_BYTES else None
+        self.announced(EntryEnvelope(sender, self.log, previous, entry.offset, announced))
         return Appended(previous, entry.offset)
 
     def seed(self, lineage: str, sender: str, payload: bytes) -> Seeded:
@@ -264,12 +275,12 @@ class OneRoom(RuleBasedStateMachine):
     def pick(self, number: int) -> Site:
         return self.sites[number % len(self.sites)]
 
-    @rule(number=picks, where=picks)
-    def edit(self, number: int, where: int) -> None:
+    @rule(number=picks, where=picks, large=st.booleans())
+    def edit(self, number: int, where: int, large: bool) -> None:
         site = self.pick(number)
         if site.replicator.lineage is None:
             return  # clients are let in once there is content
-        text = f"e{len(self.written)}"
+        text = f"e{len(self.written)}" + large * large_text(len(self.written))
         self.written.append(text)
         site.items.insert(where % (len(site.items) + 1), text)
 
@@ -513,3 +524,80 @@ def test_an_unreadable_entry_is_reported_and_passed_over() -> None:
     site.perform(site.replicator.entry(site.inbox.pop()))
     assert [effect for effect in seen if isinstance(effect, Problem)]
     assert site.replicator.offset == appended.offset
+
+
+def test_an_entry_that_is_announced_by_its_offset_is_read_from_the_log() -> None:
+    _, (site, other) = undisturbed(2)
+    site.items.append(large_text(1))
+    site.settle()
+    assert other.inbox[-1].payload is None
+    settle([site, other])
+    assert other.items.to_py() == site.items.to_py()
+    assert other.replicator.offset == site.replicator.offset
+
+
+def behind(server: Server, site: Site, other: Site) -> None:
+    """`site` has appended something, and `other` has it, that the log has forgotten since."""
+    site.items.append("kept")
+    settle([site, other])
+    server.entries.pop()
+    server.tail = server.entries[-1].offset
+    # Where a log that has gone on continues is no older than what was forgotten.
+    assert server.tail != site.replicator.offset
+
+
+def test_a_forgotten_end_shows_by_the_next_entry() -> None:
+    server, (site, other, late) = undisturbed(3)
+    behind(server, site, other)
+    late.inbox.clear()
+    late.items.append("later")
+    settle([late, site, other])
+    assert sorted(site.items.to_py()) == ["kept", "later", "seed"]
+    assert late.items.to_py() == site.items.to_py() == server_items(server)
+
+
+def test_a_forgotten_end_shows_by_a_look_at_the_tail() -> None:
+    server, (site, other) = undisturbed(2)
+    behind(server, site, other)
+    site.tick()
+    settle([site, other])
+    assert server_items(server) == ["seed", "kept"]
+
+
+def server_items(server: Server) -> list[str]:
+    """What somebody who joins now reads."""
+    doc: Doc = Doc()
+    items = doc.get("items", type=Array)
+    for entry in server.entries:
+        doc.apply_update(decode_payload(entry.payload))
+    return items.to_py()
+
+
+def test_what_comes_while_the_log_is_read_has_a_bound() -> None:
+    server, (site, other) = undisturbed(2)
+    other.disconnect()
+    other.connect()
+    (reading,) = other.pending
+    assert isinstance(reading, Read)
+    for _ in range(EARLY_MAX_ENTRIES + 10):
+        site.items.append("x")
+        site.settle()
+        other.perform(other.replicator.entry(other.inbox.pop()))
+    assert len(other.replicator._early) <= EARLY_MAX_ENTRIES
+    settle([site, other])
+    other.tick()
+    settle([site, other])
+    assert len(other.items) == len(site.items) == EARLY_MAX_ENTRIES + 11
+    assert other.replicator.offset == server.tail
+
+
+def test_an_outbox_of_too_many_updates_collapses_too() -> None:
+    _, (site, other) = undisturbed(2)
+    site.disconnect()
+    for _ in range(OUTBOX_MAX_UPDATES + 1):
+        site.perform(site.replicator.local_update(b"\x00"))
+    assert site.replicator.unacknowledged == 1
+    site.items.append("after")
+    site.connect()
+    settle([site, other])
+    assert other.items.to_py() == ["seed", "after"]

@@ -1,0 +1,70 @@
+"""A document's file, by upstream's file loader and a contents manager."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
+from jupyter_server_ydoc.loaders import FileLoader
+
+from jupyter_teleportal.errors import SaveFailed
+from jupyter_teleportal.file_ids import FileRegistry
+from jupyter_teleportal.replica import Replica
+from jupyter_teleportal.rooms import LoadedFile
+from jupyter_teleportal.share_folders import folders_of
+from jupyter_teleportal.shares import Shares
+from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
+
+SHARES = Shares({"": "share"})
+
+
+def loaded(folder: Path, hub: MemoryHub) -> LoadedFile:
+    manager = AsyncLargeFileManager(root_dir=str(folder))
+    ids: Any = SimpleNamespace(get_path=lambda file_id: "file.txt")
+    room: Any = SimpleNamespace(
+        _file=FileLoader("id", ids, manager), file_type="file", file_format="text"
+    )
+    registry = FileRegistry(Replica(MemorySyncTransport(hub)), SHARES)
+    registry.folders = folders_of(manager, SHARES)
+    return LoadedFile(room, registry, "share")
+
+
+def changed(path: Path, text: str, seconds: int) -> None:
+    """Another program writes the file, so much later."""
+    path.write_text(text, encoding="utf-8")
+    later = path.stat().st_mtime_ns + seconds * 10**9
+    os.utime(path, ns=(later, later))
+
+
+async def test_only_the_file_that_was_compared_is_written_over(
+    tmp_path: Path, hub: MemoryHub
+) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("before", encoding="utf-8")
+    file = loaded(tmp_path, hub)
+    compared = await file.stat()
+    changed(path, "another's", 5)
+    # The watch has looked at it meanwhile.
+    await file.stat()
+    with pytest.raises(SaveFailed, match="in the very moment"):
+        await file.write("mine", compared)
+    assert path.read_text(encoding="utf-8") == "another's"
+    await file.write("mine", await file.stat())
+    assert path.read_text(encoding="utf-8") == "mine"
+
+
+async def test_a_file_that_is_changed_right_then_is_not_written_over(
+    tmp_path: Path, hub: MemoryHub
+) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("before", encoding="utf-8")
+    file = loaded(tmp_path, hub)
+    compared = await file.stat()
+    changed(path, "another's", 5)
+    with pytest.raises(SaveFailed, match="in the very moment"):
+        await file.write("mine", compared)
+    assert path.read_text(encoding="utf-8") == "another's"
