@@ -93,6 +93,7 @@ TOOLS = {
     "tests.chaos": "tests/chaos/__main__.py",
     "tests.fuzz": "tests/fuzz/__main__.py",
     "tests.fuzz.servers": "tests/fuzz/servers.py",
+    "tests.mutations": "tests/mutations/__main__.py",
     "tests.simulation": "tests/simulation/__main__.py",
     "benchmarks": "benchmarks/__main__.py",
     "benchmarks.plot": "benchmarks/plot.py",
