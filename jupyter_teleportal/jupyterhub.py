@@ -617,12 +617,7 @@ class Accounts:
             self._refused_or_away(error)
             return
         there = {words[1]: words for words in (line.decode().split() for line in listed)}
-        if _is_open(there.get("default", [])):
-            self._say(
-                logging.WARNING,
-                "Redis lets everybody in without a password, so the servers' accounts keep nobody "
-                "out: switch its user `default` off",
-            )
+        self._look_at_default(there.get("default", []))
         gone = [name for name in unwanted if name in there]
         missing = [
             account
@@ -637,6 +632,21 @@ class Accounts:
         commands = [*map(self._delete, gone), *map(self._set, missing)]
         if await self._carry_out(*chain.from_iterable(commands)):
             self._unwanted -= unwanted - set(self._wanted)
+
+    def _look_at_default(self, rules: Sequence[str]) -> None:
+        if _is_open(rules):
+            self._say(
+                logging.WARNING,
+                "Redis lets everybody in without a password, so the servers' accounts keep nobody "
+                "out: switch its user `default` off",
+            )
+        elif "off" in rules and not {"~*", "+@all"} <= set(rules):
+            self._say(
+                logging.WARNING,
+                "Redis' user `default` is off and has no rights. Redis 7.0 reads its append-only "
+                "file with these, and drops at a restart what servers have written: set "
+                "`user default off ~* &* +@all`, with which still nobody comes in",
+            )
 
     def _delete(self, name: str) -> list[tuple[str, ...]]:
         return [("ACL", "DELUSER", name), ("DEL", granted_key(self._client.prefix, name))]

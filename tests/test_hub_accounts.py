@@ -50,6 +50,13 @@ def lets_in(redis_server: RedisServer, password: str = PASSWORD) -> bool:
         return False
 
 
+def looks(redis_server: RedisServer) -> int:
+    """How often somebody has looked at the accounts."""
+    with redis_server.cli() as client:
+        stats = client.info("commandstats")
+    return int(stats.get("cmdstat_acl|list", {"calls": 0})["calls"])
+
+
 async def test_an_account_reaches_its_shares_alone(
     accounts: Accounts, redis_server: RedisServer
 ) -> None:
@@ -198,16 +205,36 @@ async def test_accounts_that_are_as_they_should_be_are_left_alone(
     caplog.set_level("INFO")
     await accounts.create(ALICE)
 
-    def looks() -> int:
-        with redis_server.cli() as client:
-            stats = client.info("commandstats")
-        return int(stats.get("cmdstat_acl|list", {"calls": 0})["calls"])
-
     # The first look may come before it is made.
-    await until(lambda: looks() > 1, 30, what="a look")
+    await until(lambda: looks(redis_server) > 1, 30, what="a look")
     caplog.clear()
-    await until(lambda: looks() > 5, 30, what="some looks")
+    await until(lambda: looks(redis_server) > 5, 30, what="some looks")
     assert "putting them back" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("default", "warning"),
+    [
+        ("off resetkeys -@all", "has no rights"),
+        ("off ~* &* +@all", ""),
+        ("on nopass ~* +@all", "without a password"),
+    ],
+)
+async def test_what_the_user_default_should_be(
+    confined_redis: RedisServer, caplog: pytest.LogCaptureFixture, default: str, warning: str
+) -> None:
+    with confined_redis.cli() as client:
+        client.execute_command("ACL", "SETUSER", "default", *default.split())
+    client = RedisClient(url=confined_redis.admin_url)
+    accounts = Accounts(client, log=logging.getLogger("accounts"), look_interval_s=0.1)
+    try:
+        await accounts.create(ALICE)
+        await until(lambda: looks(confined_redis) > 1, 30, what="a look")
+    finally:
+        await accounts.aclose()
+    said = [record.getMessage() for record in caplog.records if "`default`" in record.getMessage()]
+    assert len(said) == bool(warning)
+    assert warning in "".join(said)
 
 
 @pytest.mark.parametrize("how", ["restart", "flush"])

@@ -108,7 +108,8 @@ class RedisServer:
         rules = account_rules(DEFAULT_KEY_PREFIX, self.shares, hash_password(self.PASSWORD))
         everything = ("on", f"#{hash_password(self.ADMIN_PASSWORD)}", "~*", "&*", "+@all")
         return [
-            *("--user", "default", "off"),
+            # Redis 7.0 reads the append-only file with its rights.
+            *("--user", "default", "off", "~*", "&*", "+@all"),
             *("--user", self.ADMIN, *everything),
             *("--user", self.ACCOUNT, *rules),
         ]

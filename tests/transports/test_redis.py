@@ -361,6 +361,28 @@ async def test_a_restarted_redis_is_found_with_its_data(
     await until(lambda: b"y" in heard)
 
 
+async def test_what_an_account_has_written_outlives_redis(confined_redis: RedisServer) -> None:
+    """Redis 7.0 reads its append-only file with the rights of the user `default`: without any, it
+    drops what scripts have written. Nobody comes in with it."""
+    with pytest.raises(redis.AuthenticationError), redis.Redis(port=confined_redis.port) as client:
+        client.ping()
+    transport = await create_redis_sync_transport(confined_redis.url, **IMPATIENT)
+    try:
+        log = await seeded(transport)
+        await transport.append_log(ROOM, log, "a", b"x")
+        confined_redis.restart()
+
+        async def entries() -> list[bytes] | None:
+            try:
+                return [e.payload for e in (await transport.read_log(ROOM, log, "0-0")).entries]
+            except TransportUnavailable:
+                return None
+
+        assert b"x" in await until(entries)
+    finally:
+        await transport.aclose()
+
+
 async def test_a_stalled_redis_is_noticed_in_time_and_found_again(
     redis_server: RedisServer,
 ) -> None:
