@@ -11,7 +11,7 @@ import socket
 import struct
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, urlencode
 
 import pycrdt
@@ -99,6 +99,13 @@ def deadly(rng: random.Random) -> tuple[str, bytes]:
     )
 
 
+class Address(NamedTuple):
+    """Where a server is, for whoever has no `JupyterProcess`."""
+
+    port: int
+    token: str
+
+
 class Hostile:
     """One connection to a room.
 
@@ -109,7 +116,12 @@ class Hostile:
     """
 
     def __init__(
-        self, server: JupyterProcess, room_id: str, session_id: str = "", *, reads: bool = True
+        self,
+        server: JupyterProcess | Address,
+        room_id: str,
+        session_id: str = "",
+        *,
+        reads: bool = True,
     ) -> None:
         """
         Args:
