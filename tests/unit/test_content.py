@@ -377,9 +377,10 @@ def test_a_large_text_is_compared_in_no_time(lines: int, change: str) -> None:
     took = time.process_time() - began
     apply_content(document, "".join(new))
     assert document.get() == "".join(new)
-    # Some tenths of a second where nothing else runs; without a budget it is minutes.
-    assert took < 3.0
-    assert time.process_time() - began < 5.0
+    # 0.3 and 2.2 s where nothing else runs; without a budget it is many times that, or minutes.
+    bound = 3.0 if lines <= 10_000 else 15.0
+    assert took < bound
+    assert time.process_time() - began < bound + 2.0
     if change == "every other line":
         # Others' edits in the lines between stay where they are.
         assert len(changes) >= lines // 2
