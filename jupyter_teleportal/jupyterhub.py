@@ -25,7 +25,7 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib.metadata import entry_points
@@ -52,6 +52,7 @@ from .transports.redis_acl import (
     granted_key,
     has_rules,
     hash_password,
+    listed_categories,
 )
 from .transports.redis_client import DEFAULT_KEY_PREFIX, RedisClient
 from .transports.redis_scripts import SCRIPTS
@@ -502,6 +503,7 @@ class Accounts:
         self._wanted: dict[str, Account] = {}
         self._unwanted: set[str] = set()
         self._said: set[str] = set()
+        self._categories: dict[str, set[str]] = {}
         self._looking: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         client.watch(self._on_state)
@@ -548,6 +550,7 @@ class Accounts:
     def _on_state(self, state: TransportState) -> None:
         if state is TransportState.CONNECTED:
             self._said.clear()
+            self._categories.clear()  # it may be another version
             self._news.set()
 
     async def _carry_out(self, *commands: tuple[str, ...]) -> bool:
@@ -593,8 +596,8 @@ class Accounts:
             self._say(
                 logging.ERROR,
                 f"Servers share nothing, for they get no accounts: {error}. The hub's own account "
-                "needs the right to ACL SETUSER, ACL DELUSER, ACL LIST and CLIENT KILL, and to "
-                f"SET and DEL keys that begin with {granted_key(self._client.prefix, '')}",
+                "needs the right to ACL SETUSER, ACL DELUSER, ACL LIST, ACL CAT and CLIENT KILL, "
+                f"and to SET and DEL keys that begin with {granted_key(self._client.prefix, '')}",
             )
 
     async def _look_for_ever(self) -> None:
@@ -617,12 +620,13 @@ class Accounts:
             self._refused_or_away(error)
             return
         there = {words[1]: words for words in (line.decode().split() for line in listed)}
+        await self._learn_categories(there)
         self._look_at_default(there.get("default", []))
         gone = [name for name in unwanted if name in there]
         missing = [
             account
             for name, account in self._wanted.items()
-            if not has_rules(there.get(name, []), self._rules(account))
+            if not has_rules(there.get(name, []), self._rules(account), self._categories)
         ]
         if missing:
             self._log.info(
@@ -647,6 +651,17 @@ class Accounts:
                 "file with these, and drops at a restart what servers have written: set "
                 "`user default off ~* &* +@all`, with which still nobody comes in",
             )
+
+    async def _learn_categories(self, there: Mapping[str, Sequence[str]]) -> None:
+        """Learn which commands are meant by the categories that our accounts are listed with."""
+        named = (listed_categories(there.get(name, [])) for name in self._wanted)
+        for category in sorted(set().union(*named) - set(self._categories)):
+            try:
+                commands = await self._client.execute("ACL", "CAT", category)
+            except TransportError as error:
+                self._refused_or_away(error)
+                return
+            self._categories[category] = {command.decode() for command in commands}
 
     def _delete(self, name: str) -> list[tuple[str, ...]]:
         return [("ACL", "DELUSER", name), ("DEL", granted_key(self._client.prefix, name))]

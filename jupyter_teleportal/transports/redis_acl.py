@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from hashlib import sha256
 
 COMMANDS = (
@@ -24,10 +24,7 @@ COMMANDS = (
 )
 """Every command that the transport sends, and none besides: above all none that names keys,
 channels or clients (``SCAN``, ``KEYS``, ``PUBSUB``, ``CLIENT LIST``, ``MONITOR``), for Redis does
-not look at the account's patterns there.
-
-An account that may most commands of a category is listed by Redis 7.0 as one that may all but the
-others, and `has_rules` no longer knows it: so no more of those for hashes."""
+not look at the account's patterns there."""
 
 _EVERYTHING = ("allkeys", "allchannels", "allcommands", "nopass")
 
@@ -95,15 +92,52 @@ def account_rules(
     ]
 
 
-def has_rules(listed: Sequence[str], rules: Sequence[str]) -> bool:
+def has_rules(
+    listed: Sequence[str],
+    rules: Sequence[str],
+    categories: Mapping[str, Collection[str]] | None = None,
+) -> bool:
     """Return whether an account has these rights and no others.
 
     Args:
         listed: the words of the account's line in the answer to ``ACL LIST``.
         rules: what `account_rules` returns.
+        categories: which commands are in those of `listed_categories`, as ``ACL CAT`` says. An
+            account that is listed with others is taken for one with other rights.
     """
-    rights = {word for word in listed if word[0] in "~%&+#" or word in _EVERYTHING}
-    return "on" in listed and rights == {rule for rule in rules if rule[0] in "~%&+#"}
+    rights = {word for word in listed if word[0] in "~%&#(" or word in _EVERYTHING}
+    return (
+        "on" in listed
+        and rights == {rule for rule in rules if rule[0] in "~%&#"}
+        and _commands(listed, categories or {}) == _commands(rules, {})
+    )
+
+
+def listed_categories(listed: Iterable[str]) -> set[str]:
+    """Return the categories of commands that an account's line in the answer to ``ACL LIST``
+    names: Redis 7.0 lists one that may most commands of a category as one that may all of them but
+    the others."""
+    named = {word[2:] for word in listed if word[:2] in ("+@", "-@")}
+    return {name for name in named if name != "all" and name.isalnum()}
+
+
+def _commands(words: Iterable[str], categories: Mapping[str, Collection[str]]) -> set[str] | None:
+    """The commands that an account may run; None, if that cannot be told."""
+    allowed: set[str] = set()
+    for word in words:
+        sign, name = word[0], word[1:].lower()
+        if word == "-@all":
+            allowed.clear()
+        elif sign in "+-" and name.startswith("@"):
+            if name[1:] not in categories:
+                return None
+            members = {member.lower() for member in categories[name[1:]]}
+            allowed = allowed | members if sign == "+" else allowed - members
+        elif sign == "+":
+            allowed.add(name)
+        elif sign == "-":
+            allowed.discard(name)
+    return allowed
 
 
 def _literal(text: str) -> str:
