@@ -206,18 +206,21 @@ class DocumentLink(RoomLink):
 
     async def removed(self, keep: Callable[[Any], Awaitable[str]]) -> None:
         """This server has lost the document's share for good: nothing more of it is shared, or
-        saved to its folder. What this server alone may have is kept.
+        saved to its folder. What the file does not hold is kept.
 
         Args:
             keep: writes a content to where its user still may, and returns the path.
         """
         self.saver.ended()
-        unsaved = self.document.dirty or self.replicator.unacknowledged
         self.replicator.writable = False
-        kept = ""
-        if unsaved:
+        saved = kept = ""
+        # Where it cannot be read, nothing is known to be saved.
+        with contextlib.suppress(Exception):
+            saved = (await self.reconciler.load())[0].digest
+        content = self.document.get()
+        if digest(content) != saved:
             try:
-                kept = f"; what was not saved is in {await keep(self.document.get())}"
+                kept = f"; what was not saved is in {await keep(content)}"
             except Exception as error:  # noqa: BLE001 (what the contents manager raises)
                 kept = f"; what was not saved could not be kept: {error}"
         message = f"You are no longer a member of {self.scope.share}{kept}"

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -334,6 +335,90 @@ async def test_groups_that_come_and_members_that_go_need_no_restart(
         raise
     finally:
         await hub.kill()
+
+
+async def test_a_member_who_is_taken_out_loses_the_share_at_once_and_no_words(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    """The hub takes the account's rights, and the member's running server the rest."""
+    hub = Hub(
+        tmp_path / "hub",
+        redis_server.url,
+        # Long enough that nothing typed at the end is in the file.
+        "c.Spawner.args = [*c.Spawner.get('args', []), '--YDocExtension.document_save_delay=20']\n",
+    )
+    try:
+        await hub.wait_until_up()
+        file = hub.folder / "teams" / "team1" / "plan.ipynb"
+        write_notebook(file, ["start"])
+        alice, bob = [await hub.log_in(user) for user in ("alice", "bob")]
+        for server in (alice, bob):
+            await wait_connected(server)
+        url = redis_url_of(alice)
+        assert url is not None
+        async with (
+            RtcClient(alice, await alice.session("team1/plan.ipynb"), name="alice") as ann,
+            RtcClient(bob, await bob.session("team1/plan.ipynb"), name="bob") as ben,
+        ):
+            ann.write(" # unsaved")
+            await equal([ann, ben])
+            with redis_server.cli() as client:
+                before = connections_of(client, "alice")
+            assert before
+            began = time.monotonic()
+            await hub.leave_group("alice", "team1")
+
+            def left() -> float:
+                return max(0.0, LOST_SECONDS - (time.monotonic() - began))
+
+            await until(lambda: ann.closures, left(), what="the end of the tab's connection")
+            assert ann.closures[0].code == 1003
+            assert "no longer a member of team1" in ann.closures[0].reason
+            home = hub.folder / "homes" / "alice"
+            (copy,) = await until(
+                lambda: list(home.glob("plan (kept *).ipynb")), left(), what="the copy"
+            )
+            with redis_server.cli() as client:
+                await until(
+                    lambda: not before & connections_of(client, "alice"),
+                    left(),
+                    what="the end of the account's connections",
+                )
+            _refused(url, "HGETALL", f"{PREFIX}team1:paths")
+            assert time.monotonic() - began < LOST_SECONDS
+            assert file_sources(copy) == ["start # unsaved"]
+            assert file_sources(file) == ["start"]
+
+            # The others go on, and have not lost anything either.
+            ben.write(" # bob")
+            await until(
+                lambda: file_sources(file) == ["start # unsaved # bob"], 40, what="the saved file"
+            )
+            assert ann.sources == ["start # unsaved"]
+            assert not ben.closures
+            ben.assert_undisturbed()
+        reply = await alice.request(
+            "PUT",
+            "/api/collaboration/session/team1/plan.ipynb",
+            body={"format": "json", "type": "notebook"},
+        )
+        assert reply.status_code == 403
+        assert "lost_shares" in str((await alice.status())["complaints"])
+        # The server itself goes on: what is her own is opened as before.
+        write_notebook(home / "diary.ipynb", ["dear"])
+        async with RtcClient(alice, await alice.session("diary.ipynb")) as own:
+            assert own.sources == ["dear"]
+        await hub.stop()
+    except BaseException:
+        print(hub.log_tail())
+        raise
+    finally:
+        await hub.kill()
+
+
+def connections_of(client: redis.Redis, user: str) -> set[str]:
+    """The ids of the connections that a user's server has."""
+    return {each["id"] for each in client.client_list() if each["user"] == PREFIX + user}
 
 
 @pytest.mark.parametrize("example", ["jupyterhub", "kubernetes"])

@@ -551,6 +551,36 @@ async def test_only_the_last_saver_saves_when_redis_is_emptied_and_then_away(
     assert not disk.copies
 
 
+@pytest.mark.parametrize("saver", [True, False])
+async def test_who_loses_the_share_keeps_what_the_file_does_not_hold(
+    start: Start, disk: Disk, saver: bool
+) -> None:
+    """Also what the others have: it may be a while until one of them saves it."""
+    a, b = await start("a"), await start("b")
+    await until(lambda: a.saves or b.saves, what="a saver")
+    leaves, stays = (a, b) if a.saves is saver else (b, a)
+    leaves.write(" saved")
+    await until(lambda: disk.content == "text saved", what="the save")
+    kept: list[Any] = []
+
+    async def keep(content: Any) -> str:
+        kept.append(content)
+        return "copy"
+
+    disk.writable = False
+    leaves.write(" not saved")
+    await until(same(a, b), what="one document")
+    await leaves.link.flush(3)
+    await leaves.link.removed(keep)
+    assert kept == ["text saved not saved"]
+    assert leaves.told[-1][0] == "ERROR"
+    assert "what was not saved is in copy" in leaves.told[-1][1]
+    disk.content = "text saved not saved"
+    await stays.link.removed(keep)
+    assert kept == ["text saved not saved"]
+    assert stays.told[-1][1] == "You are no longer a member of share"
+
+
 async def test_a_note_is_taken_over_before_it_is_removed(start: Start, disk: Disk) -> None:
     """Its author may have died, and the edits in it with it."""
     a, b = await start("a"), await start("b")
