@@ -248,7 +248,7 @@ async def test_accounts_that_are_as_they_should_be_are_left_alone(
     [
         ("off resetkeys -@all", "has no rights"),
         ("off ~* &* +@all", ""),
-        ("on nopass ~* +@all", "without a password"),
+        ("on nopass ~* +@all", "lets everybody in"),
     ],
 )
 async def test_what_the_user_default_should_be(
