@@ -7,8 +7,9 @@ of short fields that the kind has, each as one length byte and that many bytes o
 body, which is all the rest. The Lua script that appends to a log writes the same bytes.
 
 *Payloads* are what a log stores: one flag byte, then a Y update, deflated where that pays. Flags
-below 16 belong to this and to later versions: a replica that meets one it does not know neither
-saves nor compacts the room, because it lacks what the entry holds. Anything else is garbage.
+below 16 belong to this and to later versions: a replica that meets one it does not know, and that
+a server of the share says it writes, neither saves nor compacts the room, because it lacks what the
+entry holds. Anything else is garbage.
 
 *Notes* lie beside a file that was saved while the transport was away: a line of JSON, then the
 saver's document as a payload.
@@ -43,6 +44,8 @@ FREE_BYTES = 64 * 1024 * 1024
 STATE_MAX_BYTES = 16 * 1024
 """A state vector of some thousand clients."""
 
+FORMAT = 1
+"""The highest flag of what this version writes."""
 FORMATS_BELOW = 16
 _RAW = b"\x00"
 _DEFLATED = b"\x01"
@@ -84,7 +87,8 @@ def decode_payload(payload: bytes, most: int | None = None) -> bytes:
     if flag != _DEFLATED and flag and flag[0] < FORMATS_BELOW:
         raise NewerFormat(
             f"it has format {flag[0]}, which a newer version of jupyter_teleportal has written; "
-            "install that version on this server too"
+            "install that version on this server too",
+            flag[0],
         )
     if flag != _DEFLATED:
         raise CodecError(f"payload of {len(payload)} bytes has the unknown flag {flag!r}")

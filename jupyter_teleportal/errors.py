@@ -38,7 +38,11 @@ class CodecError(TeleportalError, ValueError):
 
 
 class NewerFormat(CodecError):
-    """An entry of a log in a format that only a newer version reads."""
+    """An entry of a log in a format that only a newer version reads: number `format`."""
+
+    def __init__(self, message: str, format: int = 0) -> None:
+        super().__init__(message)
+        self.format = format
 
 
 class ForeignBytes(CodecError):

@@ -20,7 +20,7 @@ from typing import Any
 
 from jupyter_server_fileid.manager import BaseFileIdManager
 
-from .codec import Notice, decode_envelope
+from .codec import FORMAT, FORMATS_BELOW, Notice, decode_envelope
 from .errors import (
     CodecError,
     LeavesShare,
@@ -39,6 +39,7 @@ from .transports.base import TransportState
 Changes = dict[str, str | None]
 
 _FILE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+_FORMAT = re.compile(r"([0-9]{1,2}) ([!-~]{1,64})", re.ASCII)
 ANSWER_S = 1.0
 MESSAGE_MAX_BYTES = 4 * 1024 * 1024
 ENTRIES_MAX = 100_000
@@ -393,7 +394,10 @@ class FileRegistry:
         """See whether the transport has lost what it knew: nobody is disconnected by that."""
         for share in self._ids:
             try:
-                about = await self._replica.transport.read_map(Scope(share), "about", ["epoch"])
+                about = await self._replica.transport.read_map(
+                    Scope(share), "about", ["epoch", "format"]
+                )
+                await self._look_at_format(share, about.get("format", ""))
             except TransportError as error:
                 self._replica.complain(
                     f"files {share}", f"Share {share}: its documents' ids are not checked: {error}"
@@ -456,9 +460,9 @@ class FileRegistry:
         """Compare the share's folder with the others'; return whether the transport has forgotten
         the share since the last time."""
         folder = self._shares.folder(share)
-        there = await self._replica.transport.write_map(
-            Scope(share), "about", {"folder": folder, "epoch": secrets.token_hex(4)}, keep=True
-        )
+        own = {"folder": folder, "epoch": secrets.token_hex(4), "format": self._own_format}
+        there = await self._replica.transport.write_map(Scope(share), "about", own, keep=True)
+        await self._look_at_format(share, there.get("format", ""))
         epoch, other = there.get("epoch", ""), there.get("folder")
         before, self._epochs[share] = self._epochs.get(share), epoch
         emptied = before not in (None, epoch)
@@ -475,6 +479,27 @@ class FileRegistry:
             self.refused.pop(share, None)
             await self._replica.transport.write_map(Scope(share), "about", {"folder": folder})
         return emptied
+
+    @property
+    def _own_format(self) -> str:
+        return f"{FORMAT} {self._replica.id}"
+
+    async def _look_at_format(self, share: str, said: str) -> None:
+        """Learn which format of payloads the servers of a share write. Whoever writes the highest
+        says so there; it counts for as long as that one lives."""
+        found = _FORMAT.fullmatch(said)
+        number, replica = (int(found[1]), found[2]) if found else (0, "")
+        alive = replica in self._replica.membership.alive
+        forged = replica == self._replica.id and said != self._own_format
+        if forged or number < FORMAT or (number == FORMAT and not alive):
+            number = FORMAT
+            if said != self._own_format:
+                await self._replica.transport.write_map(
+                    Scope(share), "about", {"format": self._own_format}
+                )
+        elif not alive:
+            number = FORMAT
+        self._replica.formats[share] = min(number, FORMATS_BELOW - 1)
 
     async def _is_elsewhere(self, share: str, folder: str) -> bool:
         """Whether a server that is alive has the share's folder at this path."""

@@ -25,7 +25,7 @@ effect         ends with
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import count
@@ -40,6 +40,7 @@ OUTBOX_MAX_BYTES = 1024 * 1024
 OUTBOX_MAX_UPDATES = 10_000
 EARLY_MAX_ENTRIES = 1000
 QUARANTINED_MAX = 100
+UNREAD_MAX = 100
 MAX_LOG_BYTES = 512 * 1024 * 1024
 """So much comes out of one reading of a log. What a checkpoint and the entries after it hold is one
 document and its latest edits."""
@@ -173,17 +174,21 @@ class Replicator:
     Args:
         sender: names the author of entries; unique to this room, replica and opening.
         writable: whether this replica may append.
+        written: whether an entry in a later version's format is to be taken for one that a server
+            of a later version has written, given the format, and whether that has to be known by
+            now.
     """
 
     sender: str
     writable: bool = True
+    written: Callable[[int, bool], bool] = lambda format, now: True
     phase: Phase = field(default=Phase.AWAY, init=False)
     log: str | None = field(default=None, init=False)
     lineage: str | None = field(default=None, init=False)
     offset: str = field(default=ZERO_OFFSET, init=False)
-    outdated: bool = field(default=False, init=False)
-    """Whether the log holds something that only a newer version reads, so that this document is
-    not all of it."""
+    unread: dict[str, NewerFormat] = field(default_factory=dict, init=False)
+    """Entries in a later version's format, by offset, that are not quarantined."""
+    _unread_format: int = field(default=0, init=False)
     door: Door = field(default_factory=Door, init=False)
     """What comes into the document passes it."""
     quarantined: deque[str] = field(
@@ -200,6 +205,12 @@ class Replicator:
     _looking: bool = field(default=False, init=False)
 
     # -- what the shell asks ---------------------------------------------------------------
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the log holds something that only a newer version reads, so that this document
+        is not all of it."""
+        return self._unread_format > 0 and self.written(self._unread_format, False)
 
     @property
     def unacknowledged(self) -> int:
@@ -340,11 +351,13 @@ class Replicator:
         if read.log is None:
             return self._vanished()
         if not read.contiguous:
-            self.outdated = False
+            self._unread_format = 0
+            self.unread.clear()
             self.quarantined.clear()
         if entries is None:
             entries = decoded_log(read)
-        updates, offsets, effects = self._take_all(entries, door)
+        beginning = None if read.contiguous else self._beginning(read)
+        updates, offsets, effects = self._take_all(entries, door, beginning)
         if read.contiguous:
             return [*effects, *self._catch_up(read, updates, offsets)]
         lineage, fresh, before = lineage_of(read.log), self.lineage is None, self._position
@@ -448,10 +461,16 @@ class Replicator:
 
     def _begins(self, read: LogRead) -> bool:
         """Whether the beginning of the document, or what stands for it, is not quarantined."""
+        return self._beginning(read) not in self.quarantined
+
+    @staticmethod
+    def _beginning(read: LogRead) -> str | None:
+        """Where in the log is what the document begins with, if that is known."""
         if read.checkpoint is not None:
-            return read.checkpoint_offset not in self.quarantined
-        first = read.entries[0]
-        return first.previous not in (None, ZERO_OFFSET) or first.offset not in self.quarantined
+            return read.checkpoint_offset
+        first = read.entries[0] if read.entries else None
+        begins = first is not None and first.previous in (None, ZERO_OFFSET)
+        return first.offset if first is not None and begins else None
 
     def _catch_up(
         self, read: LogRead, updates: tuple[bytes, ...], offsets: tuple[str, ...]
@@ -536,8 +555,11 @@ class Replicator:
         self._outbox.clear()
         self._outbox_bytes = 0
 
-    def _take(self, entry: Decoded, *, checked: bool = False) -> tuple[bytes | None, Effect | None]:
-        """The update of an entry, if it may come into the document."""
+    def _take(
+        self, entry: Decoded, *, checked: bool = False, begins: bool = False
+    ) -> tuple[bytes | None, Effect | None]:
+        """The update of an entry, if it may come into the document; `begins`: which begins with
+        it."""
         error = entry.error
         if error is None and not checked:
             try:
@@ -545,18 +567,34 @@ class Replicator:
             except ForeignBytes as refused:
                 error = refused
         if error is not None:
-            return None, self.quarantine(entry.offset, error)
+            return None, self.quarantine(entry.offset, error, begins=begins)
         return (None if entry.update == EMPTY_UPDATE else entry.update), None
 
-    def quarantine(self, offset: str, error: CodecError) -> Problem | Quarantined:
+    def quarantine(
+        self, offset: str, error: CodecError, *, begins: bool = False
+    ) -> Problem | Quarantined:
         """An entry is passed over, because it cannot be read or applied; the document goes on
-        without it."""
-        if isinstance(error, NewerFormat):
-            self.outdated = True
-            return Problem(
-                f"entry {offset} of the log cannot be read, so this server does not save the "
-                f"document: {error}"
-            )
+        without it. Where the document `begins` with it, nothing else may be taken for the
+        document meanwhile."""
+        if isinstance(error, NewerFormat) and (not begins or self.written(error.format, True)):
+            self._unread_format = max(self._unread_format, error.format)
+            if self.outdated:
+                if len(self.unread) < UNREAD_MAX:
+                    self.unread[offset] = error
+                return Problem(
+                    f"entry {offset} of the log cannot be read, so this server does not save the "
+                    f"document: {error}"
+                )
+        return self._pass_over(offset, error)
+
+    def pass_over_unread(self) -> list[Quarantined]:
+        """Nobody has written the entries in a later version's format who says so: the document goes
+        on without them."""
+        unread = list(self.unread.items())
+        self.unread.clear()
+        return [self._pass_over(offset, error) for offset, error in unread]
+
+    def _pass_over(self, offset: str, error: CodecError) -> Quarantined:
         if offset not in self.quarantined:
             self.quarantined.append(offset)
         return Quarantined(
@@ -565,7 +603,7 @@ class Replicator:
         )
 
     def _take_all(
-        self, entries: Sequence[Decoded], door: Door | None
+        self, entries: Sequence[Decoded], door: Door | None, beginning: str | None
     ) -> tuple[tuple[bytes, ...], tuple[str, ...], list[Effect]]:
         """The updates that may come into the document, their offsets, and what is wrong with the
         others."""
@@ -575,7 +613,8 @@ class Replicator:
         offsets: list[str] = []
         problems: list[Effect] = []
         for entry in entries:
-            update, problem = self._take(entry, checked=door is not None)
+            begins = entry.offset == beginning
+            update, problem = self._take(entry, checked=door is not None, begins=begins)
             if update is not None:
                 updates.append(update)
                 offsets.append(entry.offset)

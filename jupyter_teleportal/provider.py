@@ -53,6 +53,8 @@ MEND_S = 0.5
 ANSWER_S = 0.5
 MEASURE_S = 10.0
 PEERS_MAX = 1000
+SAID_WITHIN_BEATS = 3
+"""Within so many heartbeats a server learns which formats the others of a share write."""
 GROWS_BYTES = 16 * 1024 * 1024
 LARGE_UPDATE_BYTES = 16 * 1024 * 1024
 
@@ -92,7 +94,7 @@ class RoomLink:
         self.scope = scope
         self.doc = doc
         self.log = replica.log
-        self.replicator = Replicator(replica.new_sender(), writable)
+        self.replicator = Replicator(replica.new_sender(), writable, self._written)
         timing = replica.timing
         self.lease = Lease(replica.id, timing.lease_ttl_s, timing.lease_margin_s)
         self.peers: set[str] = set()
@@ -117,6 +119,8 @@ class RoomLink:
         self._holder_answered = False
         self._lacking: set[str] = set()
         self._told_broken = False
+        self._format_spoken = 0
+        self._unread_since: float | None = None
         self.on_broken: Callable[[], object] = lambda: None
         self._put_back_asked = False
         self._held_said = -MEND_S
@@ -203,6 +207,19 @@ class RoomLink:
             return self.refused
         away = self._opened and self.replicator.phase is Phase.AWAY
         return "its log cannot be followed" if away else ""
+
+    def _written(self, format: int, now: bool) -> bool:
+        """Whether a server that is alive, or has been since this room was opened, says that it
+        writes `format`. Until all can have learnt of it, it may be so, unless that has to be known
+        `now`. One server after the other may say so; who waits for it waits once."""
+        said = self.replica.formats.get(self.scope.share, 0)
+        self._format_spoken = max(self._format_spoken, said)
+        if self._format_spoken >= format or now:
+            return self._format_spoken >= format
+        if self._unread_since is None:
+            self._unread_since = loop_time()
+        waited_s = loop_time() - self._unread_since
+        return waited_s < SAID_WITHIN_BEATS * self.replica.timing.heartbeat_interval_s
 
     def _refuse(self, what: str, reason: str) -> None:
         """The transport refuses the room: `what` is "lease" or "log"."""
@@ -536,6 +553,9 @@ class RoomLink:
             self._others_append = True
         if effects := self.replicator.observed(outcome.log, outcome.tail, offset_then):
             self._perform(effects)
+        if self.replicator.unread and not self.replicator.outdated:
+            for problem in self.replicator.pass_over_unread():
+                self._tell_problem(problem)
         if self.replicator.settled:
             self._take("log")
         if self.replicator.settled and not self.replicator.outdated and self.shared:

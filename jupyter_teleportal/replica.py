@@ -86,6 +86,7 @@ class Replica:
         counters: how often something was passed over or went wrong, by name, for the status.
         complaints: what is wrong now, by subject, for the status.
         turns: the turns in which this replica's documents are saved.
+        formats: by share, the highest format of payloads that a server that lives says it writes.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Replica:
         self.links: dict[Scope, Linked] = {}
         self.turns = SaveTurns(SavePace(self.timing.save_ceiling_s))
         self.counters: Counter[str] = Counter()
+        self.formats: dict[str, int] = {}
         self._session_listeners: list[Callable[[str], None]] = []
         self._grant_listeners: list[Callable[[frozenset[str]], None]] = []
         self._beating: asyncio.Task[None] | None = None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.waiting import holds, until
 
-from jupyter_teleportal.codec import Notice
+from jupyter_teleportal.codec import FORMAT, Notice
 from jupyter_teleportal.errors import SharePathMismatch
 from jupyter_teleportal.file_ids import FileRegistry
 from jupyter_teleportal.model import Scope
@@ -416,3 +416,53 @@ async def test_a_share_that_was_refused_at_the_start_is_followed_later(hub: Memo
     b.ids.move(old, SharedPath("refused", "new"))
     await until(lambda: a.ids.api_path(file_id) == "refused/new", what="the rename")
     assert not replica.complaints
+
+
+async def about(site: Site, **fields: str) -> dict[str, str]:
+    """What is said of the share, after a member has said this."""
+    if fields:
+        await site.transport.write_map(Scope("default"), "about", dict(fields))
+    return await site.transport.read_map(Scope("default"), "about")
+
+
+async def test_which_format_is_written_counts_for_as_long_as_its_server_lives(
+    hub: MemoryHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = await join(hub)
+    await old.replica.beat()
+    assert old.replica.formats == {"default": FORMAT}
+    monkeypatch.setattr("jupyter_teleportal.file_ids.FORMAT", 9)
+    new = await join(hub)
+    await new.replica.beat()
+    monkeypatch.undo()
+    assert (await about(old))["format"] == f"9 {new.replica.id}"
+    await old.replica.beat()
+    await old.ids.tick()
+    assert old.replica.formats == {"default": 9}
+    await new.transport.farewell(new.replica.id)
+    await old.replica.beat()
+    await old.ids.tick()
+    assert old.replica.formats == {"default": FORMAT}
+
+
+@pytest.mark.parametrize("said", ["9 nobody", "99 nobody", "9", "", "x y", "٩ nobody", "9 " * 99])
+async def test_a_format_that_no_server_says_it_writes_counts_for_nothing(
+    hub: MemoryHub, said: str
+) -> None:
+    site = await join(hub)
+    await site.replica.beat()
+    await about(site, format=said)
+    await site.ids.tick()
+    assert site.replica.formats == {"default": FORMAT}
+
+
+async def test_what_is_said_of_a_server_that_does_not_say_so_is_set_right(hub: MemoryHub) -> None:
+    one, two = await join(hub), await join(hub)
+    for site in (one, two):
+        await site.replica.beat()
+    await one.replica.beat()
+    await about(one, format=f"9 {two.replica.id}")
+    await two.ids.tick()
+    assert (await about(one))["format"] == f"{FORMAT} {two.replica.id}"
+    await one.ids.tick()
+    assert one.replica.formats == {"default": FORMAT}

@@ -180,3 +180,76 @@ async def test_what_a_server_nests_itself_is_told_of(backend: Backend, make_site
         what="the complaint",
     )
     assert len(cells) == 1
+
+
+LATER = bytes((9,)) + b"what a later version has written"
+
+
+async def forge_later(site: Site) -> str:
+    log = site.link.replicator.log
+    assert log is not None
+    return (await site.transport.append_log(ROOM, log, "evil", LATER)).offset
+
+
+async def test_a_later_format_that_no_server_writes_is_quarantined(
+    backend: Backend, make_site: MakeSite
+) -> None:
+    sites = [await make_site() for _ in range(2)]
+    offset = await forge_later(sites[0])
+    for site in sites:
+        await until(
+            lambda site=site: list(site.link.replicator.quarantined) == [offset], what="its place"
+        )
+        assert not site.link.replicator.outdated
+        assert f"quarantined {ROOM.room}" in site.replica.complaints
+    await until(lambda: any(site.link.wants_lease for site in sites), what="who saves it")
+    # And whoever repeats it stops nothing any more.
+    await forge_later(sites[0])
+    await until(lambda: len(sites[1].link.replicator.quarantined) == 2, what="its place")
+    assert not any(site.link.replicator.outdated for site in sites)
+    late = await make_site()
+    await until(lambda: len(late.link.replicator.quarantined) == 2, what="the same for a third")
+    await until(
+        lambda: all(f"rooms {ROOM.room}" not in site.replica.complaints for site in sites),
+        what="that it is well",
+    )
+
+
+async def test_what_a_server_that_lives_says_it_writes_stops_the_saving(
+    backend: Backend, make_site: MakeSite
+) -> None:
+    site = await make_site()
+    site.replica.formats[ROOM.share] = 9
+    offset = await forge_later(site)
+    await until(lambda: site.link.replicator.outdated, what="the entry")
+    # Also when that one has left: what it has written is there.
+    site.replica.formats[ROOM.share] = 1
+    await asyncio.sleep(0.6)
+    assert site.link.replicator.outdated
+    assert not site.link.wants_lease
+    assert offset not in site.link.replicator.quarantined
+
+
+async def test_a_server_that_says_late_what_it_writes_is_believed(
+    backend: Backend, make_site: MakeSite
+) -> None:
+    site = await make_site()
+    await forge_later(site)
+    await until(lambda: site.link.replicator.quarantined, what="the quarantine")
+    site.replica.formats[ROOM.share] = 9
+    await until(lambda: site.link.replicator.outdated, what="that it is believed")
+    assert not site.link.wants_lease
+
+
+async def test_a_checkpoint_that_no_server_can_have_written_is_not_the_document(
+    backend: Backend, make_site: MakeSite
+) -> None:
+    site = await make_site()
+    site.text += "words"
+    await site.flush()
+    replicator = site.link.replicator
+    assert replicator.log is not None
+    await site.transport.compact_log(ROOM, replicator.log, replicator.offset, LATER)
+    late = await make_site()
+    assert await together(site, late) == "words"
+    assert not late.link.replicator.outdated

@@ -71,7 +71,9 @@ def _announcements() -> None:
 
 
 def _payloads() -> None:
-    from jupyter_teleportal import codec, compaction, protocol, provider, store
+    from jupyter_teleportal import codec, compaction, file_ids, protocol, provider, store
+
+    file_ids.FORMAT = LATER_FORMAT[0]  # type: ignore[misc]
 
     decode = codec.decode_payload
 
