@@ -21,6 +21,8 @@ BURST_S = 10.0
 """A client may send as much at once as it may send in so many seconds."""
 FORGET_S = 1.0
 """Time that a client has used counts a third after so many seconds."""
+AT_ONCE_S = 0.01
+"""In so short a time nothing is forgotten."""
 LIGHT_S = 0.002
 """A client that has lately used less than this is typing: it does not wait for its turn."""
 NEW_S = 0.01
@@ -75,8 +77,17 @@ class TokenBucket:
 
     def spend(self, amount: float, now: float) -> None:
         """Take `amount` out."""
-        self._left = self.left(now) - amount
-        self._then = max(now, self._then)
+        if now > self._then:
+            self._left += (now - self._then) * self.rate
+            self._then = now
+            if self._left > self.burst:
+                self._left = self.burst
+        self._left -= amount
+
+    @property
+    def overdrawn(self) -> bool:
+        """Whether it was overdrawn when something was taken out last."""
+        return self._left < 0
 
     def left(self, now: float) -> float:
         """How much may be spent at once; below 0 if it is overdrawn."""
@@ -92,40 +103,44 @@ class Allowance:
 
     def __init__(self, limits: ClientLimits, now: float) -> None:
         self._limits = limits
-        self._buckets = {
-            "messages": TokenBucket(
-                limits.client_messages_per_s, limits.client_messages_per_s * BURST_S, now
-            ),
-            "bytes": TokenBucket(
-                limits.client_bytes_per_s,
-                # One message may be as large as a message may be.
-                max(limits.client_bytes_per_s * BURST_S, limits.client_message_max_bytes),
-                now,
-            ),
-        }
+        self._messages = TokenBucket(
+            limits.client_messages_per_s, limits.client_messages_per_s * BURST_S, now
+        )
+        self._bytes = TokenBucket(
+            limits.client_bytes_per_s,
+            # One message may be as large as a message may be.
+            max(limits.client_bytes_per_s * BURST_S, limits.client_message_max_bytes),
+            now,
+        )
         self._slowed_since: float | None = None
 
     def spend(self, now: float, *, messages: int = 0, size: int = 0) -> None:
         """The client has sent that many messages, or bytes."""
         if messages:
-            self._buckets["messages"].spend(messages, now)
+            self._messages.spend(messages, now)
         if size:
-            self._buckets["bytes"].spend(size, now)
+            self._bytes.spend(size, now)
 
     @property
     def slowed(self) -> bool:
         """Whether the client has been made to wait, and has not been within its limits since."""
         return self._slowed_since is not None
 
+    @property
+    def free(self) -> bool:
+        """Whether nothing has to be waited for, nor ever had to be; `wait` looks closer."""
+        return self._slowed_since is None and not (
+            self._messages.overdrawn or self._bytes.overdrawn
+        )
+
     def wait(self, now: float) -> float:
         """Seconds for which nothing should be read from the client."""
-        messages, size = self._buckets.values()
-        wait = max(messages.wait(now), size.wait(now))
+        wait = max(self._messages.wait(now), self._bytes.wait(now))
         if wait > 0:
             if self._slowed_since is None:
                 self._slowed_since = now
         elif self._slowed_since is not None and all(
-            bucket.left(now) >= SETTLED * bucket.burst for bucket in self._buckets.values()
+            bucket.left(now) >= SETTLED * bucket.burst for bucket in (self._messages, self._bytes)
         ):
             self._slowed_since = None
         return wait
@@ -137,7 +152,8 @@ class Allowance:
         ):
             return None
         kind, bucket = min(
-            self._buckets.items(), key=lambda item: item[1].left(now) / item[1].burst
+            (("messages", self._messages), ("bytes", self._bytes)),
+            key=lambda item: item[1].left(now) / item[1].burst,
         )
         return f"more than {bucket.rate:.0f} {kind} a second"
 
@@ -154,8 +170,10 @@ class Usage:
         self._then = now
 
     def add(self, seconds: float, now: float) -> None:
-        self._used = self.lately(now) + seconds
-        self._then = now
+        if now - self._then > AT_ONCE_S:
+            self._used = self.lately(now)
+            self._then = now
+        self._used += seconds
 
     def lately(self, now: float) -> float:
         """Seconds used, of which older ones count less."""

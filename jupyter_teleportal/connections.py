@@ -82,7 +82,9 @@ class BulkWebSocketProtocol(WebSocketProtocol13):
                     await self._read_some(buffer)
                 else:
                     await self._read_frame()
-                if not await guard.pace(self.handler, allowance, self.is_closing):
+                if not allowance.free and not await guard.pace(
+                    self.handler, allowance, self.is_closing
+                ):
                     # What it still sends stays unread until tornado ends the connection, which it
                     # does where the client does not.
                     while not self.stream.closed():  # noqa: ASYNC110 (it has no event for that)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,6 +94,19 @@ def test_one_message_as_large_as_may_be_does_not_wait():
     allowance = Allowance(LIMITS, 0)
     allowance.spend(0, messages=1, size=1000)
     assert allowance.wait(0) == 0
+
+
+def test_who_is_free_need_not_wait_and_is_not_over_its_limits():
+    chance, allowance, now = random.Random(3), Allowance(LIMITS, 0), 0.0
+    seen = set()
+    for _ in range(3000):
+        now += chance.choice((0.0, 0.05, 0.2, 20.0))
+        allowance.spend(now, messages=chance.choice((0, 1, 5, 90)), size=chance.choice((1, 700)))
+        free = allowance.free
+        waits, over = allowance.wait(now) > 0, allowance.exceeded(now) is not None
+        assert not (free and (waits or over or allowance.slowed))
+        seen.add((free, waits, allowance.slowed))
+    assert {(True, False, False), (False, True, True), (False, False, True)} <= seen
 
 
 @pytest.mark.parametrize(
