@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 ZERO_OFFSET = "0-0"
 
 
+@lru_cache(4096)
 def offset_key(offset: str) -> tuple[int, int]:
     """Return a key by which the offset ``<ms>-<sequence>`` sorts; ValueError if it is not one."""
     milliseconds, sequence = offset.split("-")

@@ -666,7 +666,7 @@ def take_over(
             if not within_limits(channel, message, read):
                 return
             skip = room.on_message is not None and room.on_message(message)
-            if isawaitable(skip):
+            if not isinstance(skip, bool) and isawaitable(skip):
                 skip = await skip
             if skip:
                 return

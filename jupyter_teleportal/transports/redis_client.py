@@ -150,7 +150,8 @@ class PasswordFile(CredentialProvider):
 
 
 class Command:
-    """A command whose reply is awaited, and what is made of that."""
+    """A command whose reply is awaited, and what is made of that. Its arguments are bytes, text and
+    integers."""
 
     def __init__(
         self,
@@ -169,7 +170,7 @@ class Command:
     def large(self) -> bool:
         """Whether it would hold up what comes after it on the connection for commands."""
         for argument in self.arguments:
-            if isinstance(argument, bytes | str) and len(argument) >= LARGE_BYTES:
+            if not isinstance(argument, int) and len(argument) >= LARGE_BYTES:
                 return True
         return False
 
@@ -535,9 +536,10 @@ class RedisClient(TransportBase):
                 raise TransportUnavailable(f"no answer for {timeout_s:g} s")
 
     def _put(self, wire: Wire, command: Command) -> None:
+        # One that cannot be sent gets no reply either.
+        wire.send(command.arguments)
         command.sent_at = loop_time()
         self._commands.append(command)
-        wire.send(command.arguments)
 
     def submit(self, command: Command) -> asyncio.Future[Any]:
         wire = self._command_wire

@@ -16,6 +16,7 @@ The fields ``size`` (bytes of all payloads), ``counted`` (how many entries that 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from hashlib import sha1
 from typing import Any
@@ -27,6 +28,12 @@ if #KEYS > {count} then
   KEYS[{count} + 1] = nil
 end
 """
+
+
+def _counts(names: Sequence[str]) -> range:
+    """How many there may be of what is named so."""
+    count = len(names)
+    return range(count - 1, sys.maxsize) if names[-1].endswith("*") else range(count, count + 1)
 
 
 class Script:
@@ -48,6 +55,7 @@ class Script:
         """
         self.keys = keys.split()
         self.arguments = arguments.split()
+        self._key_counts, self._argument_counts = _counts(self.keys), _counts(self.arguments)
         self.large = self.arguments.index(large) if large else None
         self.source = f"if #KEYS == 0 then return end\n{body}"
         if self.large is not None:
@@ -61,10 +69,10 @@ class Script:
         Raises:
             TypeError: if it takes other numbers of keys or arguments.
         """
-        for given, named in ((keys, self.keys), (arguments, self.arguments)):
-            repeated = named[-1].endswith("*")
-            if len(given) < len(named) - repeated or (len(given) > len(named) and not repeated):
-                raise TypeError(f"{len(given)} given for {named}")
+        if len(keys) not in self._key_counts:
+            raise TypeError(f"{len(keys)} given for {self.keys}")
+        if len(arguments) not in self._argument_counts:
+            raise TypeError(f"{len(arguments)} given for {self.arguments}")
         return ("EVALSHA", self.sha, len(keys), *keys, *arguments)
 
     def staged(self, keys: Sequence[str], arguments: Sequence[Any], key: str) -> tuple[Any, ...]:

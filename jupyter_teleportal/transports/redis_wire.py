@@ -13,8 +13,6 @@ from typing import Any
 import hiredis
 
 _READ_BYTES = 256 * 1024
-_APART_BYTES = 64 * 1024
-"""An argument from this size on is not copied to stand with its length."""
 
 
 class ErrorReply(Exception):
@@ -40,10 +38,11 @@ class Wire:
         self._out: list[bytes] = []
 
     def send(self, arguments: tuple[Any, ...]) -> None:
-        """Send a command. The reply comes with `read`, in the order of the commands."""
+        """Send a command of bytes, text and numbers, none of which is large. The reply comes with
+        `read`, in the order of the commands."""
         if not self._out:
             self._loop.call_soon(self._flush)
-        self._out += pack(arguments)
+        self._out.append(hiredis.pack_command(arguments))
 
     def _flush(self) -> None:
         data = b"".join(self._out)
@@ -69,20 +68,3 @@ class Wire:
             while (reply := self._parser.gets()) is not False:
                 replies.append(reply)
         return replies
-
-
-def pack(arguments: tuple[Any, ...]) -> list[bytes]:
-    """Return the parts of a command as Redis reads it (RESP: an array of bulk strings)."""
-    parts = [b"*%d\r\n" % len(arguments)]
-    for argument in arguments:
-        if isinstance(argument, str):
-            raw = argument.encode()
-        elif isinstance(argument, bytes):
-            raw = argument
-        else:
-            raw = str(argument).encode()
-        if len(raw) < _APART_BYTES:
-            parts.append(b"$%d\r\n%b\r\n" % (len(raw), raw))
-        else:
-            parts += (b"$%d\r\n" % len(raw), raw, b"\r\n")
-    return parts

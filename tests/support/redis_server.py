@@ -10,12 +10,12 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import hiredis
 import redis
 
 from jupyter_teleportal.transports.redis_acl import account_rules, hash_password
 from jupyter_teleportal.transports.redis_client import DEFAULT_KEY_PREFIX
 from jupyter_teleportal.transports.redis_scripts import SCRIPTS
-from jupyter_teleportal.transports.redis_wire import pack
 from support.processes import ChildProcess, free_port
 from support.programs import require_binary
 
@@ -196,7 +196,7 @@ class Monitor:
         self._socket = socket.create_connection(("127.0.0.1", self._server.port))
         if self._server.shares:
             words = (b"AUTH", self._server.ADMIN.encode(), self._server.ADMIN_PASSWORD.encode())
-            self._socket.sendall(b"".join(pack(words)))
+            self._socket.sendall(hiredis.pack_command(words))
             assert self._socket.recv(5) == b"+OK\r\n"
         self._socket.sendall(b"MONITOR\r\n")
         assert self._socket.recv(5) == b"+OK\r\n"
