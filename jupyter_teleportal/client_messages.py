@@ -82,10 +82,10 @@ def _received_as_one(run: list[Received]) -> list[Received]:
 
 
 def _follow_on_each_other(blocks: Sequence[Block]) -> bool:
-    return all(
-        before.client == after.client and before.clock + before.length == after.clock
-        for before, after in pairwise(blocks)
-    )
+    for before, after in pairwise(blocks):
+        if before.client != after.client or before.clock + before.length != after.clock:
+            return False
+    return True
 
 
 def together(messages: list[bytes]) -> list[bytes]:

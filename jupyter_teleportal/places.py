@@ -142,6 +142,8 @@ class Places:
             ForeignBytes: if shared types would lie too deep within each other, or an item in two
                 places.
         """
+        if self._go_on(blocks):
+            return
         undo = _Undo()
         try:
             one = not blocks or blocks[0].client == blocks[-1].client
@@ -151,6 +153,31 @@ class Places:
             undo.run()
             self._levels.clear()  # they may come from what was taken back
             raise
+
+    def _go_on(self, blocks: Sequence[Block]) -> bool:
+        """Note blocks each of which follows on the last item that their client has made, as most
+        do. Return whether they are such blocks; nothing is noted otherwise."""
+        if not blocks:
+            return True
+        client = blocks[0].client
+        runs = self._runs.get(client)
+        if runs is None or not runs.end or self._awaited.get(client):
+            return False
+        if not isinstance(runs.places[-1], _In):
+            return False
+        end = runs.end
+        for own, start, length, is_type, left, right, _, _ in blocks:
+            if (
+                own != client
+                or start != end
+                or left != (client, start - 1)
+                or right is not None
+                or is_type
+            ):
+                return False
+            end += length
+        runs.end = end
+        return True
 
     def _in_order(self, blocks: Sequence[Block]) -> Iterable[Block]:
         """The blocks, those first that others refer to. An update has them client by client."""
@@ -183,20 +210,6 @@ class Places:
 
     def _note(self, block: Block, undo: _Undo) -> None:
         client, start, length, is_type, left, right, parent, keyed = block
-        runs = self._runs.get(client)
-        if (
-            runs is not None
-            and start == runs.end
-            and left == (client, start - 1)
-            and right is None
-            and not is_type
-            and isinstance(runs.places[-1], _In)
-            and not self._awaited.get(client)
-        ):
-            # It follows on the last item that its client has made, as most do.
-            undo.appending(runs)
-            runs.end += length
-            return
         place: _Place
         if left is not None:
             place = self._of(left)
@@ -206,6 +219,7 @@ class Places:
             assert parent is not None
             named = _In(parent, keyed)
             place = self._places.setdefault(named, named)
+        runs = self._runs.get(client)
         if runs is None:
             runs = self._runs[client] = _Runs()
         end = start + length

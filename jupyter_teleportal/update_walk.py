@@ -31,6 +31,7 @@ MAX_JSON_NESTING = 64
 
 SYNC, AWARENESS, RAW = 0, 1, 2
 STEP1, STEP2, UPDATE = 0, 1, 2
+_UPDATE_PREFIX = bytes((SYNC, UPDATE))
 
 _ORIGIN, _RIGHT_ORIGIN, _PARENT_SUB = 0x80, 0x40, 0x20
 _GC, _DELETED, _BINARY, _STRING, _EMBED, _FORMAT, _TYPE, _ANY, _DOC, _SKIP = (
@@ -98,13 +99,13 @@ def read_update(data: bytes) -> list[Block]:
         ForeignBytes: saying what is wrong with it, and where.
     """
     typed = _TYPED.fullmatch(data)
-    if typed is not None and data[typed.end(3)] == len(typed[5]):
-        client = _client(typed[1])
-        clock, _ = _number(data, typed.start(2))
-        left, _ = _number(data, typed.start(3))
-        return [
-            Block(client, clock, len(typed[5]), False, (client, left), None, None, False),
-        ]
+    if typed is not None:
+        own, clock, left, size, text = typed.groups()
+        length = len(text)
+        if size[0] == length:
+            client = _client(own)
+            at = client, _number(left, 0)[0]
+            return [Block(client, _number(clock, 0)[0], length, False, at, None, None, False)]
     try:
         blocks, position = _read_blocks(data)
         position = _read_deletions(data, position)
@@ -191,6 +192,9 @@ def read_message(message: object) -> Message:
         raise ForeignBytes("it is text")
     if not message:
         raise ForeignBytes("it is empty")
+    size = len(message) - 3
+    if 0 <= size < 0x80 and message[:2] == _UPDATE_PREFIX and message[2] == size:
+        return Message(SYNC, UPDATE, message[3:])
     try:
         kind, position = _number(message, 0)
         step = -1

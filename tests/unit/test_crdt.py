@@ -253,6 +253,21 @@ def test_an_item_is_in_one_place() -> None:
     door.check(blocks(5, 1, string("b", beside=(5, 0))))
 
 
+def test_after_what_was_refused_its_client_begins_anew() -> None:
+    door = Door()
+    with pytest.raises(ForeignBytes, match="two places"):
+        door.check(
+            blocks(
+                5,
+                0,
+                string("a"),
+                b"\x08\x01" + text("cells") + b"\x01\x7e",
+                b"\xc4" + number(5) + number(0) + number(5) + b"\1" + text("b"),
+            )
+        )
+    door.check(blocks(5, 0, string("a"), string("b", beside=(5, 0))))
+
+
 def test_what_is_typed_on_lies_where_the_first_of_it_does() -> None:
     door = Door()
     door.check(blocks(5, 0, string("ab"), array()))
