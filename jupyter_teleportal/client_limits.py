@@ -26,6 +26,8 @@ AT_ONCE_S = 0.01
 LIGHT_S = 0.002
 """A client that has lately used less than this is typing: it does not wait for its turn."""
 NEW_S = 0.01
+LITTLE = 0.25
+"""The part of a turn up to which nobody looks whose turn it was."""
 LIGHT_AT_ONCE = 8
 SETTLED = 0.1
 """A client that has saved up so much of its burst is within its limits again."""
@@ -201,6 +203,12 @@ class Queue(Generic[Waiter]):
     def spent(self) -> float:
         """Seconds that clients have used in this turn."""
         return self._spent
+
+    @property
+    def counts(self) -> bool:
+        """Whether so much is spent that it matters when the next turn begins. What is less is
+        counted on, whichever turn of the event loop it was spent in."""
+        return self._spent >= self.budget_s * LITTLE
 
     @property
     def waiting(self) -> bool:

@@ -41,7 +41,8 @@ class ClientTurns:
         """The client has used so much of this turn."""
         self._used_by(client).add(seconds, time.monotonic())
         self._queue.spend(seconds)
-        self._schedule()
+        if self._queue.counts:
+            self._schedule()
 
     @property
     def budget_s(self) -> float:

@@ -100,26 +100,30 @@ class BulkWebSocketProtocol(WebSocketProtocol13):
 
     async def _read_some(self, buffer: bytearray) -> None:
         """Read what has arrived behind `buffer`, and handle all messages that are whole."""
-        data = await self.stream.read_bytes(_READ_BYTES, partial=True)
-        self._wire_bytes_in += len(data)
-        self._allowance.spend(time.monotonic(), size=len(data))
+        arriving: Any = self.stream.read_bytes(_READ_BYTES, partial=True)
+        if arriving.done():
+            # Whoever sends without a pause must not keep the others waiting.
+            await asyncio.sleep(0)
+        data = await arriving
+        size = len(data)
+        self._wire_bytes_in += size
         buffer += data
-        more = True
-        while more and not self.client_terminated:
+        while not self.client_terminated:
             in_fragments = self._fragmented_message_buffer is not None
             max_bytes = -1 if in_fragments else self.params.max_message_size
             taken = take_messages(buffer, _websocket_mask, max_bytes, _READ_MESSAGES)
             del buffer[: taken.size]
-            self._allowance.spend(time.monotonic(), messages=len(taken.messages))
+            self._allowance.spend(time.monotonic(), messages=len(taken.messages), size=size)
             await self._handle_all(taken.messages)
             if taken.other and not self.client_terminated:
                 self._wire_bytes_in -= len(buffer)
                 self._allowance.spend(time.monotonic(), size=-len(buffer))
                 _give_back(self.stream, buffer)
                 await self._read_frame()
-            # Whoever sends without a pause must not keep the others waiting.
+            if not taken.more:
+                return
+            size = 0
             await asyncio.sleep(0)
-            more = taken.more
 
     async def _read_frame(self) -> None:
         """Read one frame as tornado does, in a turn of the event loop."""

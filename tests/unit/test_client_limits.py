@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 
 import pytest
@@ -17,6 +18,7 @@ from jupyter_teleportal.client_limits import (
     TokenBucket,
     Usage,
 )
+from jupyter_teleportal.client_turns import ClientTurns
 from jupyter_teleportal.errors import SettingsError
 
 LIMITS = ClientLimits(
@@ -141,6 +143,17 @@ def test_what_was_used_long_ago_counts_no_longer():
     assert usage.lately(0) == pytest.approx(1)
     assert usage.lately(1) < 0.4
     assert usage.lately(10) < 0.001
+
+
+async def test_a_little_in_each_turn_keeps_nobody_waiting():
+    turns, typist = ClientTurns(0.01), Allowance(LIMITS, 0)
+    for _ in range(100):
+        turns.spend(typist, 0.002)
+        assert not turns.over
+        await asyncio.sleep(0)
+    for _ in range(5):
+        turns.spend(typist, 0.002)
+    assert turns.over
 
 
 def test_who_has_just_come_is_not_let_past_the_others():
