@@ -29,6 +29,7 @@ from .workers import LARGE_BYTES
 
 _READ_BYTES = 256 * 1024
 _READ_MESSAGES = 256
+_CHUNK_BYTES = 16 * 1024
 FAREWELL_S = 0.05
 _FRAME_S = 50e-6
 """About what it takes to read a frame that is no plain message."""
@@ -45,7 +46,7 @@ RELIED_ON: dict[Any, tuple[str, ...]] = {
         "_abort",
         "is_closing",
     ),
-    BaseIOStream: ("read_bytes", "write", "writing", "_consume"),
+    BaseIOStream: ("read_bytes", "write", "write_to_fd", "writing", "_consume"),
 }
 """The names in tornado that this module needs."""
 
@@ -76,6 +77,8 @@ class BulkWebSocketProtocol(WebSocketProtocol13):
     async def _receive_frame_loop(self) -> None:
         buffer = bytearray()
         guard, allowance = self._guard, self._allowance
+        # tornado clears so much memory for each read.
+        self.stream.read_chunk_size = _CHUNK_BYTES
         try:
             while not self.client_terminated:
                 if self._decompressor is None:
@@ -209,17 +212,29 @@ class FrameWriter:
         stream = connection.stream
         connection._message_bytes_out += len(message)
         try:
-            written: Awaitable[None]
             if len(message) >= LARGE_BYTES:
                 head = frame_head(len(message))
-                stream.write(head)
-                written = stream.write(message)
                 connection._wire_bytes_out += len(head) + len(message)
-            else:
-                if message is not self._message:
-                    self._message, self._frame = message, binary_frame(message)
-                written = stream.write(self._frame)
-                connection._wire_bytes_out += len(self._frame)
+                stream.write(head)
+                return _written(stream, message)
+            if message is not self._message:
+                self._message, self._frame = message, binary_frame(message)
+            connection._wire_bytes_out += len(self._frame)
+            return _written(stream, self._frame)
         except StreamClosedError as error:
             raise WebSocketClosedError from error
-        return written if stream.writing() else None
+
+
+def _written(stream: Any, data: bytes) -> Awaitable[None] | None:
+    """Write `data` behind what was written before; return what to wait for if it is not all on its
+    way. tornado would make a future of each write, also where the system takes it at once."""
+    taken = 0
+    if not stream.writing():
+        try:
+            taken = stream.write_to_fd(memoryview(data))
+        except OSError:
+            taken = 0  # it comes back in `write`, which closes the stream
+        if taken == len(data):
+            return None
+    rest: Awaitable[None] = stream.write(memoryview(data)[taken:] if taken else data)
+    return rest if stream.writing() else None
