@@ -187,7 +187,7 @@ class DocumentLink(RoomLink):
 
     def received(self, envelope: Envelope) -> None:
         if isinstance(envelope, SaveRequest) and envelope.replica != self.replica.id:
-            self.spawn(self.save_requests.answer(envelope))
+            self.save_requests.asked(envelope)
         elif isinstance(envelope, SaveReply):
             self.save_requests.answered(envelope)
 

@@ -34,7 +34,7 @@ from .path_claims import Claim, Claims, Look
 from .replica import Replica
 from .share_folders import ShareFolders
 from .shares import SharedPath, Shares, clean_path, is_within
-from .transports.base import TransportState
+from .transports.base import MISSED, TransportState
 
 Changes = dict[str, str | None]
 
@@ -180,6 +180,8 @@ class FileRegistry:
         self.folders: ShareFolders | None = None
         self._claims: Claims | None = None
         self._answers: dict[str, tuple[str, asyncio.Future[None]]] = {}
+        self._answering: set[str] = set()
+        """Shares of which it is about to be said where they are here."""
         self.refused: dict[str, SharePathMismatch] = {}
 
     def on_deletion(self, listener: Callable[[str], None]) -> None:
@@ -361,6 +363,10 @@ class FileRegistry:
 
     def _listener(self, share: str) -> Callable[[bytes], None]:
         def receive(message: bytes) -> None:
+            if message is MISSED:
+                # The next heartbeat reads the maps anew.
+                self._loaded.discard(share)
+                return
             if len(message) > MESSAGE_MAX_BYTES:
                 self._pass_over(share, f"a message of {len(message)} bytes")
                 return
@@ -520,11 +526,14 @@ class FileRegistry:
             folder, answered = self._answers[share]
             if notice.details.get("folder") == folder and not answered.done():
                 answered.set_result(None)
-        if notice.details.get("asks") is True:
+        if notice.details.get("asks") is True and share not in self._answering:
+            self._answering.add(share)
             answer = Notice(self._replica.id, "folder", {"folder": self._shares.folder(share)})
             self._spawn(self._answer(share, answer))
 
     async def _answer(self, share: str, notice: Notice) -> None:
+        # Everybody hears it, and who asks afterwards gets another one.
+        self._answering.discard(share)
         try:
             await self._replica.transport.publish(Scope(share), notice.encode())
         except TransportError as error:

@@ -40,7 +40,7 @@ from .membership import Lease
 from .model import Appended, LeaseView, LeaseWish, LogRead, Scope, offset_key
 from .protocol import Decoded, Effect, Phase, Replicator, admitted, decoded_log
 from .replica import LeaseQuestion, Replica
-from .transports.base import TransportState, loop_time
+from .transports.base import MISSED, TransportState, loop_time
 from .update_walk import STEP2, UPDATE, read_update
 from .workers import LARGE_BYTES, off_loop
 
@@ -125,6 +125,8 @@ class RoomLink:
         self._put_back_asked = False
         self._held_said = -MEND_S
         self._putting_back: asyncio.Task[None] | None = None
+        self._asked: set[str] = set()
+        self._being_done: set[str] = set()
         self._subscription = doc.observe(self._on_update)
         self.awareness: AwarenessBridge | None = None
         if awareness is not None and broadcast is not None:
@@ -403,6 +405,8 @@ class RoomLink:
             await asyncio.sleep(0)
 
     def _on_message(self, message: bytes) -> None:
+        if message is MISSED:
+            return  # the next heartbeat shows what the log has more
         try:
             envelope = decode_envelope(message)
         except CodecError as error:
@@ -441,7 +445,7 @@ class RoomLink:
         if name == "incomplete" and self.replicator.lineage is not None:
             self._asked_to_put_back()
         elif name == "unseeded":
-            self.spawn(self._answer_holder())
+            self._spawn_once("holder", self._answer_holder)
         elif name == "lacking":
             self._lacking.add(replica)
             self._changed.set()
@@ -450,7 +454,7 @@ class RoomLink:
             self._changed.set()
         elif name == "released":
             self.lease.released()
-            self.spawn(self.tick())
+            self._spawn_once("tick", self.tick)
 
     def _asked_to_put_back(self) -> None:
         """All who ask are served by one look at the log: one after the other
@@ -741,6 +745,23 @@ class RoomLink:
         self._tasks.add(task)
         task.add_done_callback(self._finished)
         return task
+
+    def _spawn_once(self, what: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do what others ask for: once for all who ask while it is being done."""
+        self._asked.add(what)
+        if what in self._being_done:
+            return
+
+        async def do() -> None:
+            try:
+                while what in self._asked:
+                    self._asked.discard(what)
+                    await work()
+            finally:
+                self._being_done.discard(what)
+
+        self._being_done.add(what)
+        self.spawn(do())
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections import deque
 
 from .codec import SaveReply, SaveRequest
 from .errors import SaveFailed
@@ -11,6 +12,9 @@ from .provider import RoomLink
 from .reconciling import REQUEST_TIMEOUT_S, NotTheSaver
 from .saving import Saver
 from .transports.base import loop_time
+
+ASKED_MAX = 100
+"""So many requests of others wait for an answer; there are not that many servers."""
 
 
 class SaveRequests:
@@ -21,6 +25,8 @@ class SaveRequests:
         self._replica = link.replica
         self._saver = saver
         self._replies: dict[str, asyncio.Future[str]] = {}
+        self._asked: deque[SaveRequest] = deque(maxlen=ASKED_MAX)
+        self._answering = False
 
     async def save_now(self) -> None:
         """Save because somebody asked for it, here or on the replica that is the saver.
@@ -71,10 +77,25 @@ class SaveRequests:
             raise SaveFailed(problem)
         return True
 
-    async def answer(self, request: SaveRequest) -> None:
-        """Save because another replica's client asked for it, if this is the saver."""
-        if not self._saver.may_save:
-            return
+    def asked(self, request: SaveRequest) -> None:
+        """Save because another replica's client asked for it, if this is the saver; once for all
+        that were asked for meanwhile."""
+        if self._saver.may_save:
+            self._asked.append(request)
+            if not self._answering:
+                self._answering = True
+                self._link.spawn(self._answer_all())
+
+    async def _answer_all(self) -> None:
+        try:
+            while self._asked:
+                requests = list(self._asked)
+                self._asked.clear()
+                await self._answer(requests)
+        finally:
+            self._answering = False
+
+    async def _answer(self, requests: list[SaveRequest]) -> None:
         problem = ""
         try:
             if not self._link.shared:
@@ -93,7 +114,8 @@ class SaveRequests:
                 f"saves {self._link.scope.room}",
                 f"Room {self._link.scope.room} could not be saved for another server: {problem}",
             )
-        self._link.publish(SaveReply(self._replica.id, request.request, problem))
+        for request in requests:
+            self._link.publish(SaveReply(self._replica.id, request.request, problem))
 
     def answered(self, reply: SaveReply) -> None:
         """The saver has answered."""

@@ -37,6 +37,9 @@ from ..model import (
 
 Listener = Callable[[bytes], None]
 StateListener = Callable[["TransportState"], None]
+MISSED = bytes(bytearray(b"messages were dropped"))
+"""What a listener is given in the place of messages that were dropped, because more came than can
+be handled. It is this very object, which nobody can send."""
 
 
 class TransportState(str, Enum):
@@ -83,8 +86,8 @@ class SyncTransport(Protocol):
         ...
 
     async def subscribe(self, scope: Scope, listener: Listener) -> None:
-        """Call `listener` for every message on the channel of `scope` from now on. One listener
-        per scope. The subscription outlives disconnects."""
+        """Call `listener` for every message on the channel of `scope` from now on, or with
+        `MISSED`. One listener per scope. The subscription outlives disconnects."""
         ...
 
     async def unsubscribe(self, scope: Scope) -> None: ...

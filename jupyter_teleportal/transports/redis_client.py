@@ -27,7 +27,8 @@ from ..errors import SettingsError, TransportError, TransportRefused, TransportU
 from ..model import Scope
 from ..redaction import SECRETS, check_url, passwords_in_options, passwords_in_url
 from . import redis_scripts as scripts
-from .base import Listener, TransportBase, TransportState, loop_time, passes_through
+from .base import MISSED, Listener, TransportBase, TransportState, loop_time, passes_through
+from .channel_turns import ChannelTurns
 from .redis_bulk import WHOLE_BYTES, put, staging_key
 from .redis_refusals import CLUSTER, SCRIPTS_MISSING, SENTINEL, lacks_right, serves_nobody
 from .redis_wire import ErrorReply, Wire
@@ -37,6 +38,7 @@ LARGE_BYTES = 1024 * 1024
 _LOOKS = 3
 _LOOK_PAUSE_S = 0.02
 _CAUSES_MAX = 10
+_FLOODED_MAX = 10
 _LOST = (redis_errors.ConnectionError, redis_errors.TimeoutError, OSError, asyncio.TimeoutError)
 
 # redis-py takes the first word off the errors that it knows.
@@ -227,6 +229,7 @@ class RedisClient(TransportBase):
         SECRETS.add(passwords_in_url(url or "") | passwords_in_options(given))
         self._commands: deque[Command] = deque()
         self._listeners: dict[str, tuple[Scope, Listener]] = {}
+        self._turns = ChannelTurns(self._hand_on, self._flood_on)
         self._confirmations: deque[tuple[str, asyncio.Future[None]]] = deque()
         """In the order in which they were asked for."""
         self._lost: asyncio.Future[None] | None = None
@@ -237,6 +240,7 @@ class RedisClient(TransportBase):
         self._bulk_lock = asyncio.Lock()
         self._runner: asyncio.Task[None] | None = None
         self._attempted = asyncio.Event()
+        self._flooded: set[str] = set()
         self._causes: set[str] = set()
         """What the log was told of the present outage."""
         # Made once here, so that a wrong URL or option is an error of whoever configured it.
@@ -497,6 +501,8 @@ class RedisClient(TransportBase):
         for _, confirmation in self._confirmations:
             _fail(confirmation, error)
         self._confirmations.clear()
+        # Whoever listens looks at everything anew when the connection is back.
+        self._turns.clear()
 
     # -- commands --------------------------------------------------------------------------
 
@@ -669,15 +675,30 @@ class RedisClient(TransportBase):
             return
         kind, channel = push[0], push[1].decode(errors="replace")
         if kind == b"message":
-            subscription = self._listeners.get(channel)
-            if subscription is not None:
-                scope, listener = subscription
-                self._deliver(scope, listener, push[2])
+            if channel in self._listeners:
+                self._turns.take(channel, push[2])
         elif kind == b"subscribe":
             waiting = self._confirmations
             confirmation = waiting.popleft()[1] if waiting and waiting[0][0] == channel else None
             if confirmation is not None and not confirmation.done():
                 confirmation.set_result(None)
+
+    def _hand_on(self, channel: str, message: bytes) -> None:
+        subscription = self._listeners.get(channel)
+        if subscription is not None:
+            scope, listener = subscription
+            self._deliver(scope, listener, message)
+
+    def _flood_on(self, channel: str) -> None:
+        self.counters["floods"] += 1
+        if channel not in self._flooded and len(self._flooded) < _FLOODED_MAX:
+            self._flooded.add(channel)
+            self.log.warning(
+                "More is said on the channel %s than this server can handle, and some of it is "
+                "dropped: edits come by the log all the same, other documents notice nothing",
+                channel,
+            )
+        self._hand_on(channel, MISSED)
 
     async def subscribe(self, scope: Scope, listener: Listener) -> None:
         channel = self.channel(scope)
@@ -697,6 +718,7 @@ class RedisClient(TransportBase):
     async def unsubscribe(self, scope: Scope) -> None:
         channel = self.channel(scope)
         wire = self._channel_wire
+        self._turns.forget(channel)
         if self._listeners.pop(channel, None) is not None and wire is not None:
             wire.send(("UNSUBSCRIBE", channel))
 

@@ -56,6 +56,7 @@ FLOORS: dict[int, set[str]] = {
         "signatures",
         "transports",
         "transports.base",
+        "transports.channel_turns",
         "transports.memory",
         "transports.noop",
         "transports.redis",
