@@ -22,6 +22,7 @@ from .places import Places
 from .update_walk import Block, read_awareness, read_state, read_update
 
 EMPTY_UPDATE = b"\x00\x00"
+MERGED_AT_ONCE = 50
 NOTHING = b"\x00"
 """The state vector of an empty document."""
 _PANICS_REMEMBERED = 1000
@@ -141,7 +142,16 @@ def merge(updates: Sequence[bytes]) -> bytes:
     Raises:
         ForeignBytes: if they cannot be merged.
     """
-    return updates[0] if len(updates) == 1 else guarded(pycrdt.merge_updates, *updates)
+    merged = list(updates)
+    while len(merged) > 1:
+        # The library takes four times as long for twice as many.
+        merged = [
+            merged[start]
+            if start + 1 == len(merged)
+            else guarded(pycrdt.merge_updates, *merged[start : start + MERGED_AT_ONCE])
+            for start in range(0, len(merged), MERGED_AT_ONCE)
+        ]
+    return merged[0]
 
 
 def state_of(update: bytes) -> bytes:
