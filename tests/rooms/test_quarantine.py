@@ -13,7 +13,7 @@ from transports.backends import Backend
 
 from jupyter_teleportal import crdt
 from jupyter_teleportal.codec import AwarenessEnvelope, encode_payload
-from jupyter_teleportal.errors import DocumentBroken
+from jupyter_teleportal.errors import DocumentBroken, ForeignBytes
 from jupyter_teleportal.provider import RoomLink
 from rooms.test_links import ROOM, MakeSite, Site, make_site, together
 
@@ -62,6 +62,28 @@ async def test_the_rest_of_a_batch_is_applied(backend: Backend, make_site: MakeS
     other = await make_site()
     await until(lambda: set(str(other)) == set("abcd"), what="all that can be read")
     assert len(other.link.replicator.quarantined) == 3
+
+
+async def test_the_library_may_refuse_one_of_a_batch(
+    backend: Backend, make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = await make_site()
+    site.text += "a"
+    await site.flush()
+    refused = blocks(40, 0, string("b"))
+    apply = crdt.Door.apply
+
+    def picky(door: crdt.Door, doc: Doc[Any], update: bytes) -> None:
+        if update == refused:
+            raise ForeignBytes("no such thing")
+        apply(door, doc, update)
+
+    monkeypatch.setattr(crdt.Door, "apply", picky)
+    offset = await forge(site, refused)
+    await forge(site, blocks(41, 0, string("c")))
+    other = await make_site()
+    await until(lambda: set(str(other)) == set(str(site)) == set("ac"), what="the rest")
+    assert list(other.link.replicator.quarantined) == [offset]
 
 
 async def test_a_checkpoint_that_cannot_be_read_is_not_taken_for_the_document(

@@ -103,6 +103,30 @@ async def test_the_same_question_of_many_is_answered_once():
     assert len(room.answered) == 1
 
 
+async def test_answers_take_turns():
+    room, turn = Room(30), 0
+    answered_in: list[int] = []
+
+    async def count() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    def slow(state: bytes) -> list[bytes]:
+        answered_in.append(turn)
+        time.sleep(0.005)
+        return [state]
+
+    counting = asyncio.create_task(count())
+    for number, client in enumerate(room.clients):
+        room.ask(client, b"%d" % number, slow)
+    await until(lambda: len(answered_in) == len(room.clients))
+    counting.cancel()
+    # A turn has 10 ms.
+    assert max(map(answered_in.count, answered_in)) <= 3
+
+
 async def test_nobody_answers_who_has_gone_and_an_error_is_told():
     room = Room(2)
     gone, there = room.clients

@@ -497,6 +497,22 @@ async def test_a_password_is_in_no_message(
     assert "WRONGPASS" in caplog.text or "invalid username" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://u:se/cret@host:1",
+        "redis://u:se#cret@host:1",
+        "redis://:sec[ret@host",
+        "redis://:s:cret/x@h",
+    ],
+)
+async def test_an_error_about_a_url_shows_nothing_of_its_password(url: str) -> None:
+    with pytest.raises(SettingsError, match="percent-encode") as refused:
+        await create_redis_sync_transport(url)
+    assert "ret" not in str(refused.value)
+    assert "'s" not in str(refused.value)
+
+
 async def test_user_password_and_database_in_url_or_options(redis_server: RedisServer) -> None:
     with redis_server.cli() as client:
         client.execute_command("ACL", "SETUSER", "jo", "on", ">p@ss/word", "~*", "&*", "+@all")

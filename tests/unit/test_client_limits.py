@@ -82,6 +82,14 @@ def test_a_flood_is_slowed_to_the_rate_and_ends():
     assert sent <= 10 * (BURST_S + ended) + 5
 
 
+def test_bytes_are_slowed_to_their_rate_too():
+    allowance = Allowance(LIMITS, 0)
+    allowance.spend(0, messages=1, size=2000)
+    assert allowance.wait(0) == pytest.approx(10)
+    assert allowance.wait(6) == pytest.approx(4)
+    assert allowance.exceeded(6) == "more than 100 bytes a second"
+
+
 def test_a_burst_is_no_flood():
     allowance = Allowance(LIMITS, 0)
     allowance.spend(0, messages=120)

@@ -195,6 +195,19 @@ def test_an_answer_that_was_overtaken_is_not_believed() -> None:
     assert not lease.own_last
 
 
+def test_a_holder_that_is_not_alive_has_abandoned_its_lease() -> None:
+    lease = Lease("a", TTL_S, MARGIN_S)
+    lease.observed(LeaseView("ghost", 1, None, "0-0"), asked_at=0)
+    assert not lease.abandoned({"a"}, 0)
+    assert not lease.abandoned({"a"}, 2 * TTL_S)
+    assert lease.abandoned({"a"}, 2 * TTL_S + 0.1)
+    # It was there all the time, and its heartbeat was late.
+    assert not lease.abandoned({"a", "ghost"}, 100)
+    assert not lease.abandoned({"a"}, 101)
+    lease.observed(LeaseView("a", 2, None, "0-0"), asked_at=102)
+    assert not lease.abandoned({"a"}, 200)
+
+
 names = st.sampled_from(["own", "a", "b", "c"])
 ages = st.dictionaries(names, st.floats(0, 20), max_size=4)
 

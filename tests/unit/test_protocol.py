@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import copy
 import random
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from pycrdt import Array, Decoder, Doc, merge_updates
 
+from jupyter_teleportal import crdt
 from jupyter_teleportal.codec import EntryEnvelope, decode_payload, encode_payload
 from jupyter_teleportal.model import ZERO_OFFSET, Appended, Entry, LogRead, Seeded, offset_key
 from jupyter_teleportal.protocol import (
@@ -31,6 +34,7 @@ from jupyter_teleportal.protocol import (
     LoadContent,
     Phase,
     Problem,
+    Quarantined,
     Read,
     Replicator,
     Seed,
@@ -601,3 +605,23 @@ def test_an_outbox_of_too_many_updates_collapses_too() -> None:
     site.connect()
     settle([site, other])
     assert other.items.to_py() == ["seed", "after"]
+
+
+def test_an_entry_that_the_door_refuses_is_quarantined_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server, (site, _) = undisturbed(2)
+    other: Doc = Doc()
+    other.get("items", type=Array).append("refused")
+    update = other.get_update()
+    monkeypatch.setattr(crdt, "_panicked", OrderedDict({crdt._digest(update): None}))
+    refused = server.append("somebody", encode_payload(update))
+    effects = site.replicator.entry(site.inbox.pop())
+    assert [type(effect) for effect in effects] == [Quarantined]
+    assert list(site.replicator.quarantined) == [refused.offset]
+    assert site.replicator.offset == refused.offset
+    later: Doc = Doc()
+    later.get("items", type=Array).append("later")
+    server.append("somebody", encode_payload(later.get_update()))
+    site.settle()
+    assert site.items.to_py() == ["seed", "later"]
