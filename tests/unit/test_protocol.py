@@ -625,3 +625,40 @@ def test_an_entry_that_the_door_refuses_is_quarantined_alone(
     server.append("somebody", encode_payload(later.get_update()))
     site.settle()
     assert site.items.to_py() == ["seed", "later"]
+
+
+def test_what_was_on_its_way_at_an_outage_is_sent_again() -> None:
+    _, (site, other) = undisturbed(2)
+    site.items.append("on its way")
+    assert [type(effect) for effect in site.pending] == [Append]
+    site.pending.clear()
+    site.disconnect()
+    site.connect()
+    settle([site, other])
+    assert other.items.to_py() == ["seed", "on its way"]
+
+
+def test_a_state_that_was_on_its_way_at_an_outage_is_sent_again() -> None:
+    _, (site, other) = undisturbed(2)
+    site.items.append("on its way")
+    site.settle()
+    site.perform(site.replicator.reconcile())
+    site.items.append("with it")
+    site.carry_out(0)
+    site.deliver_result(0)
+    assert [type(effect) for effect in site.pending] == [_Prepared]
+    site.pending.clear()
+    site.disconnect()
+    site.connect()
+    settle([site, other])
+    assert other.items.to_py() == ["seed", "on its way", "with it"]
+
+
+def test_an_entry_whose_announcement_is_lost_is_found_at_the_tail() -> None:
+    _, (site, other) = undisturbed(2)
+    site.items.append("x")
+    site.settle()
+    other.inbox.clear()
+    other.tick()
+    settle([site, other])
+    assert other.items.to_py() == ["seed", "x"]
