@@ -109,6 +109,15 @@ class ClientGuard:
         )
         self._close(client, f"This client {reason}")
 
+    def tell_lacking(self, client: Any, lacks: tuple[int, int]) -> None:
+        """All that a client holds builds on an item that is not there."""
+        self._replica.complain(
+            f"client_messages {client.path}",
+            f"Room {client.path}: what a browser ({user_of(client)}) has written builds on item "
+            f"{lacks[1]} of client {lacks[0]}, which neither the document nor the browser has; "
+            "only the rest is taken",
+        )
+
     def check_question(self, message: bytes) -> None:
         """Make sure that a question for what a client lacks is within the limits.
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from typing import Any
-
-from pycrdt import Doc
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 from .codec import decode_payload, encode_payload
-from .crdt import Door, beyond, document, merge
+from .crdt import Door, Sieve, folded
 from .errors import CodecError
 from .model import Entry, LogRead, LogSize, Scope, offset_key
 from .settings import Timing
@@ -127,15 +126,7 @@ class Compactor:
 def fold(base: bytes | None, payloads: Sequence[bytes]) -> bytes | None:
     """One update that stands for `base` and all of these, without what was deleted among them;
     None if there is nothing in them."""
-    updates = [] if base is None else [base]
-    updates += readable_updates(payloads)
-    if not updates:
-        return None
-    whole = merge(updates)
-    together: Doc[Any] = document(*updates)
-    # What waits for something that is missing is kept as it is.
-    waits = beyond(whole, together.get_state())[:1] != b"\x00"
-    return whole if waits else together.get_update()
+    return folded(chain([] if base is None else [base], _decoded(payloads)))
 
 
 class Surplus:
@@ -191,18 +182,21 @@ class Surplus:
         )
 
 
-def readable(payload: bytes, door: Door | None = None) -> bytes | None:
-    """The update in `payload`, if it may come in at `door`; None otherwise, which was reported
-    when it was read first."""
-    try:
-        update = decode_payload(payload)
-        (door or Door()).check(update)
-    except CodecError:
-        return None
-    return update
+def readable(payload: bytes, sieve: Sieve) -> Iterator[bytes]:
+    """Yield what can be applied now of the update in `payload`, and of those that have waited for
+    it; nothing if it may not come in, which was reported when it was read first."""
+    with contextlib.suppress(CodecError):
+        yield from sieve.put(decode_payload(payload))
 
 
 def readable_updates(payloads: Iterable[bytes]) -> list[bytes]:
-    """Those of the updates in `payloads` that may come into one document, in their order."""
-    door = Door()
-    return [update for payload in payloads if (update := readable(payload, door)) is not None]
+    """Those of the updates in `payloads` that may come into one document, in an order in which each
+    builds on those before."""
+    sieve = Sieve(Door())
+    return [update for payload in payloads for update in readable(payload, sieve)]
+
+
+def _decoded(payloads: Iterable[bytes]) -> Iterator[bytes]:
+    for payload in payloads:
+        with contextlib.suppress(CodecError):
+            yield decode_payload(payload)

@@ -9,17 +9,19 @@ Bytes that this process has made (a seed, what a document's observer is handed) 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import pycrdt
 from pycrdt import Awareness, Doc
 
+from .completeness import Known, Waiting
 from .errors import DocumentBroken, ForeignBytes
 from .places import Places
-from .update_walk import Block, read_awareness, read_state, read_update
+from .update_walk import Block, Id, cut, read_awareness, read_state, read_update
 
 EMPTY_UPDATE = b"\x00\x00"
 MERGED_AT_ONCE = 50
@@ -41,9 +43,61 @@ class Door:
         broken: whether the library has panicked in the document, which is not touched any more.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, state: Callable[[], bytes] | None = None) -> None:
+        """
+        Args:
+            state: returns the document's state vector. Without it only what has passed here is
+                taken to be in the document.
+        """
         self.broken = False
+        self.known = Known(state)
         self._places = Places()
+
+    def sift(self, update: bytes, blocks: Sequence[Block] | None = None) -> tuple[bytes, Id | None]:
+        """Make sure that a foreign update can be applied to the document, and return what of it can
+        be applied now, which is then expected to be. The library is never given what would have to
+        wait for something else.
+
+        Args:
+            update: the update.
+            blocks: its blocks, if it was read already.
+
+        Returns:
+            The update, or the part of it that builds on nothing that the document has not; and the
+            first item that it lacks, None if that is all of it.
+
+        Raises:
+            ForeignBytes: saying what is wrong with it.
+            DocumentBroken: if nothing is applied to the document any more.
+        """
+        if blocks is None:
+            blocks = read_update(update)
+        reached = self.known.reach(blocks)
+        if reached.lacks is not None:
+            # Those of updates that became one may be parts of the blocks that are in it now.
+            blocks = read_update(update)
+            reached = self.known.reach(blocks)
+        if reached.lacks is not None:
+            taken = reached.taken
+            blocks = [b for b in blocks if b.clock + b.length <= taken.get(b.client, 0)]
+            update = cut(update, taken)
+        self.check(update, blocks)
+        self.known.note(reached.ends)
+        return update, reached.lacks
+
+    def take(
+        self, doc: Doc[Any], update: bytes, blocks: Sequence[Block] | None = None
+    ) -> Id | None:
+        """Apply what of a foreign update can be applied now; return the first item that it lacks.
+
+        Raises:
+            ForeignBytes: if it may not come in, or the library refuses it.
+            DocumentBroken: if the library has panicked, now or before.
+        """
+        part, lacks = self.sift(update, blocks)
+        if part != EMPTY_UPDATE:
+            self.apply(doc, part)
+        return lacks
 
     def check(self, update: bytes, blocks: Sequence[Block] | None = None) -> None:
         """Make sure that a foreign update can be applied to the document, which is then expected.
@@ -61,6 +115,10 @@ class Door:
         if _panicked and _digest(update) in _panicked:
             raise ForeignBytes("the CRDT library has failed on this update before")
         self._places.admit(read_update(update) if blocks is None else blocks)
+
+    def unapplied(self) -> None:
+        """What has passed since was not applied after all."""
+        self.known.only(NOTHING)
 
     def learn(self, blocks: Sequence[Block]) -> None:
         """Note what the document holds that is this server's own.
@@ -86,6 +144,10 @@ class Door:
                 apply(doc, update)
             except DocumentBroken:
                 self.broken = True
+                raise
+            except ForeignBytes:
+                # Not all of it is there.
+                self.known.only(doc.get_state())
                 raise
 
 
@@ -114,26 +176,94 @@ def apply(doc: Doc[Any], update: bytes) -> None:
 
 def document(*updates: bytes, doc: Doc[Any] | None = None) -> Doc[Any]:
     """Return a document that holds these foreign updates; `doc`, if it is given. What the library
-    refuses of an update that may come in is left out, as in a room.
+    refuses of an update that may come in is left out, as in a room, and what lacks something.
 
     Raises:
         ForeignBytes: if one of them may not come in, or the library has panicked.
     """
     made: Doc[Any] = Doc() if doc is None else doc
-    door = Door()
+    door = Door(made.get_state)
+    sieve = Sieve(door)
     for update in updates:
-        door.check(update)
-        _apply_as_far_as_possible(made, update)
+        for part in sieve.put(update):
+            _apply_as_far_as_possible(made, door, part)
     return made
 
 
-def _apply_as_far_as_possible(doc: Doc[Any], update: bytes) -> None:
+def folded(updates: Iterable[bytes]) -> bytes | None:
+    """Return one update that stands for all of these foreign ones that may come in, without what
+    was deleted among them; None if there are none.
+
+    What lacks something is in it too, so that it can be folded together with what comes later; but
+    not if what was forged makes it one that may not come in.
+
+    Raises:
+        DocumentBroken: if the library has panicked.
+    """
+    together: Doc[Any] = Doc()
+    door = Door(together.get_state)
+    sieve = Sieve(door)
+    for update in updates:
+        with contextlib.suppress(ForeignBytes):
+            for part in sieve.put(update):
+                _apply_as_far_as_possible(together, door, part)
+    whole, state = together.get_update(), together.get_state()
     try:
-        apply(doc, update)
+        found = merge([whole, *(beyond(update, state) for update in sieve.left())])
+        Door().sift(found)
+    except ForeignBytes:
+        found = whole
+    return None if found == EMPTY_UPDATE else found
+
+
+def _apply_as_far_as_possible(doc: Doc[Any], door: Door, update: bytes) -> None:
+    try:
+        door.apply(doc, update)
     except DocumentBroken:
         raise
     except ForeignBytes:
         pass  # what a room says of it, it says when it reads it
+
+
+class Sieve:
+    """Puts foreign updates for one document into an order in which each builds on those before."""
+
+    def __init__(self, door: Door) -> None:
+        """
+        Args:
+            door: the door that they pass.
+        """
+        self._door = door
+        self._waiting: Waiting[bytes] = Waiting()
+        self._gone: list[bytes] = []
+        self._count = 0
+
+    def put(self, update: bytes) -> Iterator[bytes]:
+        """Yield what can be applied now of an update and of those that have waited for it. Each
+        has to be applied before the next one is asked for.
+
+        Raises:
+            ForeignBytes: if it may not come in.
+        """
+        yield from self._sift(update)
+        while coming := self._waiting.ready(self._door.known):
+            for one in coming:
+                with contextlib.suppress(ForeignBytes):
+                    yield from self._sift(one)
+
+    def _sift(self, update: bytes) -> Iterator[bytes]:
+        part, lacks = self._door.sift(update)
+        if lacks is not None:
+            self._count += 1
+            gone = self._waiting.add(str(self._count), update, lacks, len(update))
+            self._gone += [old for _, old, _ in gone]
+        if part != EMPTY_UPDATE:
+            yield part
+
+    def left(self) -> list[bytes]:
+        """The updates that lack something, whole."""
+        names = [(name, self._waiting.remove(name)) for name in self._waiting]
+        return self._gone + [found[0] for _, found in names if found is not None]
 
 
 def merge(updates: Sequence[bytes]) -> bytes:

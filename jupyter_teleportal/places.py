@@ -215,8 +215,9 @@ class Places:
             place = self._of(left)
         elif right is not None:
             place = self._of(right)
+        elif parent is None:
+            return  # it was collected
         else:
-            assert parent is not None
             named = _In(parent, keyed)
             place = self._places.setdefault(named, named)
         runs = self._runs.get(client)

@@ -25,22 +25,25 @@ effect         ends with
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import count
 
 from .codec import EntryEnvelope, decode_payload
+from .completeness import Waiting
 from .crdt import EMPTY_UPDATE, NOTHING, Door, merge, state_of
 from .errors import CodecError, ForeignBytes, NewerFormat
 from .model import ZERO_OFFSET, Appended, LogRead, Seeded, offset_key
-from .update_walk import Block, read_update
+from .update_walk import Block, Id, read_update
 
 OUTBOX_MAX_BYTES = 1024 * 1024
 OUTBOX_MAX_UPDATES = 10_000
 EARLY_MAX_ENTRIES = 1000
 QUARANTINED_MAX = 100
 UNREAD_MAX = 100
+_BLOCK_BYTES = 200
+"""What a block of an entry takes that is kept."""
 MAX_LOG_BYTES = 512 * 1024 * 1024
 """So much comes out of one reading of a log. What a checkpoint and the entries after it hold is one
 document and its latest edits."""
@@ -195,6 +198,11 @@ class Replicator:
         default_factory=lambda: deque(maxlen=QUARANTINED_MAX), init=False
     )
     """Offsets of the latest entries of the log without which the document goes on."""
+    held: Waiting[Decoded] = field(default_factory=Waiting, init=False)
+    """Entries of the log that lack something, which is waited for."""
+    given_up: Waiting[Decoded] = field(default_factory=Waiting, init=False)
+    """Entries that lack something and that the log may forget. Should it come, they are put back
+    into the log."""
     _outbox: list[bytes] = field(default_factory=list, init=False)
     _outbox_bytes: int = field(default=0, init=False)
     _sending: Effect | None = field(default=None, init=False)
@@ -283,6 +291,11 @@ class Replicator:
             return self._rejoin() if stuck and (log is not None or self.lineage) else []
         if log != self.log:
             return self._rejoin()
+        if self.held or self.given_up:
+            taken = _Taken()
+            self._release(taken)
+            if taken.updates:
+                return [*taken.effects(self._position), *self._send()]
         if offset_key(tail) < offset_key(offset_then):
             return self.reconcile()
         if offset_key(tail) > offset_key(self.offset) and self._sending is None:
@@ -354,6 +367,7 @@ class Replicator:
             self._unread_format = 0
             self.unread.clear()
             self.quarantined.clear()
+            self._stop_waiting(self.held)
         if entries is None:
             entries = decoded_log(read)
         beginning = None if read.contiguous else self._beginning(read)
@@ -364,7 +378,11 @@ class Replicator:
         if lineage != self.lineage and not (read.gapless and self._begins(read)):
             # Taken for the whole document, it would be saved as such.
             self._looking = True
+            self.held.clear()
+            self.door.unapplied()
             return [*effects, Gapped(updates, read.log, read.tail)]
+        if lineage != self.lineage:
+            self.given_up.clear()
         if fresh and self.writable:
             # What the room itself wrote before it had any content.
             effects += self._begin(AppendState(read.log, NOTHING))
@@ -421,6 +439,11 @@ class Replicator:
         """`effect` raised an error; `changed`: the log is another one."""
         if isinstance(effect, Apply | Convert):
             self._take_back()
+            self.door.unapplied()
+            here = offset_key(effect.before.offset)
+            if isinstance(effect, Apply) and any(offset_key(o) <= here for o in effect.offsets):
+                # What has waited would not be read again.
+                self._unlisted = True
             self.log, self.lineage = effect.before.log, effect.before.lineage
             self.offset = effect.before.offset
             self._reading, self._lingering = None, False
@@ -455,6 +478,7 @@ class Replicator:
         self.log = None
         if self.lineage is None:
             return [LoadContent()]
+        self._stop_waiting(self.held)
         if not self.writable:
             return []
         return self._begin(Seed(self.lineage, None)) if self._sending is None else []
@@ -483,8 +507,7 @@ class Replicator:
 
     def _advance(self) -> list[Effect]:
         """Apply what follows on the offset, as far as it is there, and send what waits."""
-        updates: list[bytes] = []
-        offsets: list[str] = []
+        taken = _Taken()
         effects: list[Effect] = []
         before = self._position
         while (envelope := self._early.get(self.offset)) is not None:
@@ -497,15 +520,9 @@ class Replicator:
             del self._early[self.offset]
             self.offset = envelope.offset
             if not own and envelope.payload is not None:
-                update, problem = self._take(decoded(envelope.offset, envelope.payload))
-                if update is not None:
-                    updates.append(update)
-                    offsets.append(envelope.offset)
-                if problem is not None:
-                    effects.append(problem)
-        if updates:
-            effects.insert(0, Apply(tuple(updates), tuple(offsets), before))
-        effects += self._clean_early()
+                self._take(decoded(envelope.offset, envelope.payload), taken)
+        self._release(taken)
+        effects = [*taken.effects(before), *effects, *self._clean_early()]
         return [*effects, *self._send()]
 
     def _clean_early(self) -> list[Effect]:
@@ -556,19 +573,71 @@ class Replicator:
         self._outbox_bytes = 0
 
     def _take(
-        self, entry: Decoded, *, checked: bool = False, begins: bool = False
-    ) -> tuple[bytes | None, Effect | None]:
-        """The update of an entry, if it may come into the document; `begins`: which begins with
-        it."""
-        error = entry.error
+        self, entry: Decoded, taken: _Taken, *, checked: bool = False, begins: bool = False
+    ) -> None:
+        """Take what may come into the document of an entry, and of those that have waited for it;
+        `begins`: which begins with it."""
+        self._take_one(entry, taken, checked=checked, begins=begins)
+        while coming := self.held.ready(self.door.known):
+            for one in coming:
+                self._take_one(one, taken)
+
+    def _take_one(
+        self, entry: Decoded, taken: _Taken, *, checked: bool = False, begins: bool = False
+    ) -> None:
+        error, update, lacks = entry.error, entry.update, entry.lacks
         if error is None and not checked:
             try:
-                self.door.check(entry.update, entry.blocks)
+                update, lacks = self.door.sift(entry.update, entry.blocks)
             except ForeignBytes as refused:
                 error = refused
         if error is not None:
-            return None, self.quarantine(entry.offset, error, begins=begins)
-        return (None if entry.update == EMPTY_UPDATE else entry.update), None
+            taken.problems.append(self.quarantine(entry.offset, error, begins=begins))
+            return
+        if lacks is not None:
+            self.given_up.remove(entry.offset)
+            size = len(entry.update) + _BLOCK_BYTES * len(entry.blocks)
+            for offset, other, missing in self.held.add(entry.offset, entry, lacks, size):
+                self.given_up.add(offset, other, missing, len(other.update))
+            if checked:
+                return
+        if update != EMPTY_UPDATE:
+            taken.updates.append(update)
+            taken.offsets.append(entry.offset)
+
+    def _release(self, taken: _Taken) -> None:
+        """Take what need not wait any more."""
+        if not self.held and not self.given_up:
+            return
+        self.door.known.look()
+        while coming := self.held.ready(self.door.known):
+            for entry in coming:
+                self._take(entry, taken)
+        while coming := self.given_up.ready(self.door.known):
+            self._unlisted = True
+            for entry in coming:
+                self._take(entry, taken)
+
+    def give_up(self, offsets: Collection[str]) -> list[Effect]:
+        """Nobody has put into the log what these entries lack."""
+        effects: list[Effect] = []
+        for offset, lacks in self._stop_waiting(offsets):
+            effects.append(
+                Quarantined(
+                    f"entry {offset} of the log builds on item {lacks[1]} of client {lacks[0]}, "
+                    "which no server has; the document goes on without it"
+                )
+            )
+        return effects
+
+    def _stop_waiting(self, offsets: Iterable[str]) -> list[tuple[str, Id]]:
+        stopped = []
+        for offset in offsets:
+            if (found := self.held.remove(offset)) is not None:
+                entry, lacks = found
+                self.given_up.add(offset, entry, lacks, len(entry.update))
+                stopped.append((offset, lacks))
+        return stopped
 
     def quarantine(
         self, offset: str, error: CodecError, *, begins: bool = False
@@ -608,19 +677,27 @@ class Replicator:
         """The updates that may come into the document, their offsets, and what is wrong with the
         others."""
         if door is not None:
+            door.known.state = self.door.known.state
             self.door = door
-        updates: list[bytes] = []
-        offsets: list[str] = []
-        problems: list[Effect] = []
+        taken = _Taken()
         for entry in entries:
             begins = entry.offset == beginning
-            update, problem = self._take(entry, checked=door is not None, begins=begins)
-            if update is not None:
-                updates.append(update)
-                offsets.append(entry.offset)
-            if problem is not None:
-                problems.append(problem)
-        return tuple(updates), tuple(offsets), problems
+            self._take(entry, taken, checked=door is not None, begins=begins)
+        return tuple(taken.updates), tuple(taken.offsets), taken.problems
+
+
+@dataclass
+class _Taken:
+    """What may come into the document of entries that were read, where that is in the log, and what
+    is wrong with the others."""
+
+    updates: list[bytes] = field(default_factory=list)
+    offsets: list[str] = field(default_factory=list)
+    problems: list[Effect] = field(default_factory=list)
+
+    def effects(self, before: Position) -> list[Effect]:
+        apply = [Apply(tuple(self.updates), tuple(self.offsets), before)] if self.updates else []
+        return [*apply, *self.problems]
 
 
 @dataclass(frozen=True)
@@ -632,12 +709,14 @@ class Decoded:
         update: its update.
         blocks: the update's blocks.
         error: why it cannot be read; then there is no update.
+        lacks: the first item that it builds on and that is not there, once that is known.
     """
 
     offset: str
     update: bytes = b""
     blocks: Sequence[Block] = ()
     error: CodecError | None = None
+    lacks: Id | None = None
 
 
 def decoded(offset: str, payload: bytes, most: int | None = None) -> Decoded:
@@ -663,16 +742,31 @@ def decoded_log(read: LogRead) -> list[Decoded]:
 
 
 def admitted(entries: Sequence[Decoded], door: Door) -> list[Decoded]:
-    """The entries of a log, checked at the door of a document that has nothing else."""
-    found = []
+    """What may come in of a log's entries, checked at the door of a document that has nothing else:
+    in an order in which each builds on those before, and then those that lack something."""
+    found: list[Decoded] = []
+    waiting: Waiting[Decoded] = Waiting()
+    gone: list[Decoded] = []
     for entry in entries:
-        if entry.error is None:
-            try:
-                door.check(entry.update, entry.blocks)
-            except ForeignBytes as error:
-                entry = Decoded(entry.offset, error=error)
-        found.append(entry)
-    return found
+        coming = [entry]
+        while coming:
+            for one in coming:
+                if one.error is None:
+                    try:
+                        update, lacks = door.sift(one.update, one.blocks)
+                    except ForeignBytes as error:
+                        one = Decoded(one.offset, error=error)
+                    else:
+                        if lacks is not None:
+                            waits, size = replace(one, lacks=lacks), len(one.update)
+                            gone += [
+                                old for _, old, _ in waiting.add(one.offset, waits, lacks, size)
+                            ]
+                        one = Decoded(one.offset, update)
+                found.append(one)
+            coming = waiting.ready(door.known)
+    left = [waiting.remove(offset) for offset in waiting]
+    return [*found, *gone, *(one[0] for one in left if one is not None)]
 
 
 def _state_of(updates: tuple[bytes, ...]) -> bytes:

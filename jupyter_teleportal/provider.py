@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from functools import partial
@@ -25,8 +27,9 @@ from .codec import (
     inflated_within,
 )
 from .compaction import Compactor
+from .completeness import Waiting
 from .content import SeedContent
-from .crdt import EMPTY_UPDATE, NOTHING, Door, beyond, merge
+from .crdt import EMPTY_UPDATE, NOTHING, Door, merge
 from .errors import (
     CodecError,
     DocumentBroken,
@@ -41,7 +44,7 @@ from .model import Appended, LeaseView, LeaseWish, LogRead, Scope, offset_key
 from .protocol import Decoded, Effect, Phase, Replicator, admitted, decoded_log
 from .replica import LeaseQuestion, Replica
 from .transports.base import MISSED, TransportState, loop_time
-from .update_walk import STEP2, UPDATE, read_update
+from .update_walk import STEP2, UPDATE, read_state, read_update
 from .workers import LARGE_BYTES, off_loop
 
 WALK_ALONE_BYTES = 64 * 1024
@@ -95,6 +98,7 @@ class RoomLink:
         self.doc = doc
         self.log = replica.log
         self.replicator = Replicator(replica.new_sender(), writable, self._written)
+        self.replicator.door.known.state = doc.get_state
         timing = replica.timing
         self.lease = Lease(replica.id, timing.lease_ttl_s, timing.lease_margin_s)
         self.peers: set[str] = set()
@@ -121,6 +125,8 @@ class RoomLink:
         self._told_broken = False
         self._format_spoken = 0
         self._unread_since: float | None = None
+        self._waited_since: dict[str, float] = {}
+        self._lacking_others: Waiting[bytes] = Waiting()
         self.on_broken: Callable[[], object] = lambda: None
         self._put_back_asked = False
         self._held_said = -MEND_S
@@ -427,6 +433,7 @@ class RoomLink:
                     envelope = replace(envelope, payload=small[0] if small else None)
             self.compactor.appended(envelope.offset, size)
             self._perform(self.replicator.entry(envelope))
+            self._take_in_later()
         elif isinstance(envelope, AwarenessEnvelope | AwarenessQuery):
             if self.awareness is not None:
                 try:
@@ -553,6 +560,8 @@ class RoomLink:
             return
         self._look_after_lease()
         self._look_for_holder(outcome)
+        self._look_after_waiting()
+        self._take_in_later()
         if "log" in self._refusals and offset_key(outcome.tail) > offset_key(offset_then):
             self._others_append = True
         if effects := self.replicator.observed(outcome.log, outcome.tail, offset_then):
@@ -569,6 +578,18 @@ class RoomLink:
             self.compactor.begun()
             # In the background: the lease and the heartbeat must not wait for it.
             self.spawn(self.checkpoint())
+
+    def _look_after_waiting(self) -> None:
+        """What lacks something waits for as long as a replica may be silent; then nobody lives who
+        has it."""
+        held, now = self.replicator.held, loop_time()
+        since = {offset: self._waited_since.get(offset, now) for offset in held}
+        if set(since) - set(self._waited_since):
+            self.publish(Notice(self.replica.id, "incomplete", {}))
+        self._waited_since = since
+        limit = now - self.replica.timing.dead_after_s
+        if vain := [offset for offset, began in since.items() if began < limit]:
+            self._perform(self.replicator.give_up(vain))
 
     def _look_after_lease(self) -> None:
         """A lease is held by who is alive. Whoever only says so is let go; should that one be
@@ -642,6 +663,7 @@ class RoomLink:
             or log is None
             or self.replicator.phase is not Phase.LIVE
             or self.replicator.outdated
+            or self.replicator.held
         ):
             return
         try:
@@ -826,23 +848,37 @@ class RoomLink:
 
     def take_in(self, update: bytes) -> bool:
         """Apply a foreign update that is in no log yet, as a change made here; return whether the
-        document took it. If not, that is said.
+        document took it. If not, that is said. If it builds on what has not come from the log, it
+        is applied when that has.
 
         Raises:
             DocumentBroken: if the CRDT library has panicked.
         """
         try:
-            self.replicator.door.check(update)
+            part, lacks = self.replicator.door.sift(update)
         except DocumentBroken:
             raise
         except ForeignBytes as error:
             self.complain(f"An update of {len(update)} bytes is passed over: {error}")
             return False
+        if lacks is not None:
+            name = hashlib.sha256(update).hexdigest()
+            self._lacking_others.add(name, update, lacks, len(update))
+        if part == EMPTY_UPDATE:
+            return True
         try:
-            return self._apply_one(update, None)
+            return self._apply_one(part, None)
         except DocumentBroken as error:
             self.broke(error)
             raise
+
+    def _take_in_later(self) -> None:
+        """Take in what has waited for what has come from the log."""
+        if self._lacking_others and not self.broken:
+            self.replicator.door.known.look()
+            for update in self._lacking_others.ready(self.replicator.door.known):
+                with nobodys_message(), contextlib.suppress(DocumentBroken):
+                    self.take_in(update)
 
     def admits(self, size: int, most: int) -> bool:
         """Whether a client's update of `size` bytes leaves the document within `most` bytes. One
@@ -885,7 +921,7 @@ class RoomLink:
             try:
                 await self.before_convert(
                     protocol.lineage_of(read.log or ""),
-                    tuple(entry.update for entry in known if entry.error is None),
+                    tuple(one.update for one in known if one.error is None and one.lacks is None),
                 )
             except TransportError as error:
                 self._failed(effect, error)
@@ -901,7 +937,7 @@ class RoomLink:
         misses = self.replicator.misses(read)
         effects = self.replicator.read_done(effect, read, entries, door)
         self._perform(effects)
-        misses = misses or (not read.contiguous and await self._waits_for_more(effects))
+        misses = misses or (not read.contiguous and bool(self.replicator.held))
         if misses and not self._closed:
             self.complain("The log has lost entries; the other servers are asked to put them back")
             self.publish(Notice(self.replica.id, "incomplete", {}))
@@ -910,12 +946,14 @@ class RoomLink:
         """The entries of a log; and the door that they have passed, if they are the first that come
         into the document. None if the room is closed meanwhile."""
         fresh = self.replicator.lineage is None and not read.contiguous
+        state = self.doc.get_state() if fresh else NOTHING
 
         def decode() -> tuple[list[Decoded], Door | None]:
             entries = decoded_log(read)
             if not fresh:
                 return entries, None
             door = Door()
+            door.known.note(read_state(state))
             return admitted(entries, door), door
 
         if inflated_within(read.payloads, WALK_ALONE_BYTES) is not None:
@@ -925,16 +963,6 @@ class RoomLink:
         if self._closed or (fresh and not fresh_still):
             return None
         return found
-
-    async def _waits_for_more(self, effects: list[Effect]) -> bool:
-        """Whether anything that was applied builds on what the document lacks."""
-        state = self.doc.get_state()
-        for effect in effects:
-            if isinstance(effect, protocol.Apply | protocol.Convert):
-                for update in effect.updates:
-                    if await off_loop(len(update), _missing, update, state):
-                        return True
-        return False
 
     def _append_state(self, effect: protocol.AppendState, log: str, update: bytes) -> None:
         if update == EMPTY_UPDATE:
@@ -1084,8 +1112,3 @@ class RoomLink:
 
     def complain(self, message: str) -> None:
         self.replica.complain(f"rooms {self.scope.room}", f"Room {self.scope.room}: {message}")
-
-
-def _missing(update: bytes, state: bytes) -> bool:
-    """Whether `update` has items beyond `state`: it is applied, so they wait for others."""
-    return beyond(update, state)[:1] != b"\x00"

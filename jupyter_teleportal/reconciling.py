@@ -20,7 +20,7 @@ from .content import (
     merge,
     seed,
 )
-from .crdt import Door, covers, state_of
+from .crdt import Door, Sieve, covers, state_of
 from .crossing import MAP, agree, cross
 from .document_file import DocumentFile, FileState
 from .errors import (
@@ -504,14 +504,16 @@ class Reconciler:
         if self._base is not None and self._base_digest == wanted:
             return self._base
         history = await self._replica.transport.read_history(self._link.scope)
-        document, door = document_of(self._file_type), Door()
-        if history.base is not None and (update := readable(history.base, door)) is not None:
-            door.apply(document.ydoc, update)
+        document = document_of(self._file_type)
+        door = Door(document.ydoc.get_state)
+        sieve = Sieve(door)
+        if history.base is not None:
+            for update in readable(history.base, sieve):
+                door.apply(document.ydoc, update)
         until = offset_key(saved.get("offset", ZERO_OFFSET))
         later = 0
         for entry in history.entries:
-            update = readable(entry.payload, door)
-            if update is not None:
+            for update in readable(entry.payload, sieve):
                 with contextlib.suppress(ForeignBytes):
                     door.apply(document.ydoc, update)
             if offset_key(entry.offset) < until:

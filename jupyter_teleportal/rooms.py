@@ -61,6 +61,7 @@ from .plain_rooms import PlainRooms
 from .presence import PresenceLink
 from .provider import WALK_ALONE_BYTES
 from .replica import Replica
+from .resync import Resync
 from .room_handlers import SETTINGS_KEY, TAKE, install_handlers, seams_in_use, upstream_handlers
 from .share_folders import folders_of, working_for
 from .shares import SharedPath, Shares
@@ -321,7 +322,7 @@ class Seam:
             link = PresenceLink(
                 self.replica, self.shares, self.registry, room.awareness, fanout.broadcast
             )
-            presence_door = Door()
+            presence_door = Door(room.ydoc.get_state)
             take_over(
                 room,
                 fanout,
@@ -629,6 +630,7 @@ def take_over(
         forged: is told of a client, and what it says of itself or others that is not so.
     """
     cursors = Cursors(guard.limits)
+    resyncs: dict[Channel, Resync] = {}
 
     def track(topic: str, change: tuple[dict[str, Any], Any]) -> None:
         channel = current_channel.get()
@@ -675,8 +677,8 @@ def take_over(
             elif read.kind == SYNC and read.step == STEP1:
                 read_state(read.payload)
                 fanout.ask(channel, read.payload, answer, partial(no_answer, channel, message))
-            elif read.kind == SYNC and read.payload != EMPTY_UPDATE:
-                await take_update(read.payload, blocks)
+            elif read.kind == SYNC:
+                await take_update(channel, read, blocks)
         except DocumentBroken as error:
             broke(error)
         except Exception as error:
@@ -733,17 +735,38 @@ def take_over(
 
         return vetted(update, states, known, is_own=is_own, clock_of=clock_of, holder_of=holder_of)
 
-    async def take_update(update: bytes, blocks: Sequence[Block] | None) -> None:
-        if blocks is None:
+    async def take_update(channel: Channel, read: Message, blocks: Sequence[Block] | None) -> None:
+        """Raises: ForeignBytes."""
+        update, lacks = read.payload, None
+        if update != EMPTY_UPDATE and blocks is None:
             if len(update) < WALK_ALONE_BYTES:
                 blocks = read_update(update)
             else:
                 blocks = await asyncio.to_thread(read_update, update)
-        door().check(update, blocks)
-        door().apply(room.ydoc, update)
+        if update != EMPTY_UPDATE:
+            lacks = door().take(room.ydoc, update, blocks)
+        if lacks is None and read.step != STEP2:
+            return
+        asked = resyncs.get(channel) or Resync(time.monotonic())
+        in_vain = asked.in_vain
+        if read.step == STEP2:
+            asked.answered(lacking=lacks is not None)
+        elif (wait := asked.lacking(time.monotonic())) is not None:
+            asyncio.get_running_loop().call_later(wait, ask_for_all, channel)
+        if lacks is not None and in_vain:
+            raise ForeignBytes(
+                f"it builds on item {lacks[1]} of client {lacks[0]}, which the document has not"
+            )
+        if lacks is not None and read.step == STEP2:
+            guard.tell_lacking(channel, lacks)
+
+    def ask_for_all(channel: Channel) -> None:
+        if channel in room.clients and not door().broken:
+            fanout.send(channel, create_sync_message(room.ydoc))
 
     async def serve(channel: Any) -> None:
         room.clients.add(channel)
+        resyncs[channel] = Resync(time.monotonic())
         entered(channel)
         queue = getattr(channel, "_message_queue", None)
         allowance = None if paced else guard.allowance(channel)
@@ -781,6 +804,7 @@ def take_over(
             if allowance is not None:
                 guard.left(channel, allowance)
             room.clients.remove(channel)
+            resyncs.pop(channel, None)
             gone = cursors.leave(channel)
             here = bridge()
             if here is not None:

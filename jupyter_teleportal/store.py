@@ -8,7 +8,7 @@ from logging import Logger, getLogger
 from pycrdt.store import BaseYStore, YDocNotFound
 
 from .codec import decode_payload, encode_payload
-from .crdt import check_update
+from .crdt import Door, Sieve
 from .errors import CodecError
 from .model import Scope
 from .transports.base import SyncTransport
@@ -73,14 +73,20 @@ class RedisYStore(BaseYStore):
             raise YDocNotFound
         found = [(history.base, 0.0)] if history.base is not None else []
         found += [(entry.payload, _seconds(entry.offset)) for entry in history.entries]
+        sieve = Sieve(Door())
         for payload, time in found:
             try:
-                update = decode_payload(payload)
-                check_update(update)
+                for update in sieve.put(decode_payload(payload)):
+                    yield update, b"", time
             except CodecError as error:
                 self.log.warning("The history of room %s has a gap: %s", self.path, error)
-                continue
-            yield update, b"", time
+        if left := len(sieve.left()):
+            self.log.warning(
+                "The history of room %s has a gap: %s of its updates build on others that are not "
+                "there",
+                self.path,
+                left,
+            )
 
 
 def _seconds(offset: str) -> float:

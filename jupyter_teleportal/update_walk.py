@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -54,7 +55,7 @@ Id = tuple[int, int]
 
 
 class Block(NamedTuple):
-    """A run of items in an update that tells where it lies.
+    """A run of items in an update. Those that were collected do not tell where they lay.
 
     Attributes:
         client: whose it is.
@@ -93,7 +94,7 @@ class Message(NamedTuple):
 
 
 def read_update(data: bytes) -> list[Block]:
-    """Return the blocks of an update that tell where they lie, in their order.
+    """Return the blocks of an update, in their order.
 
     Raises:
         ForeignBytes: saying what is wrong with it, and where.
@@ -114,6 +115,46 @@ def read_update(data: bytes) -> list[Block]:
     if position != len(data):
         raise ForeignBytes(f"an update of {len(data)} bytes ends at byte {position}")
     return blocks
+
+
+def cut(data: bytes, ends: Mapping[int, int]) -> bytes:
+    """Return what an update that was read holds of each client before the clock in `ends`, with
+    all of its deletions. Blocks end there."""
+    marks: list[_Mark] = []
+    _, position = _read_blocks(data, marks)
+    lists: dict[int, list[_Mark]] = {}
+    for mark in marks:
+        if mark.clock < mark.end <= ends.get(mark.client, 0):
+            lists.setdefault(mark.client, []).append(mark)
+    parts = []
+    for client, kept in lists.items():
+        while kept and kept[-1].is_gap:
+            kept.pop()
+        if kept:
+            parts += [_encoded(len(kept)), _encoded(client), _encoded(kept[0].clock)]
+            parts += [data[mark.start : mark.stop] for mark in kept]
+    count = sum(map(bool, lists.values()))
+    return b"".join((_encoded(count), *parts, data[position:]))
+
+
+class _Mark(NamedTuple):
+    """Where a block or a gap is in an update's bytes."""
+
+    client: int
+    clock: int
+    end: int
+    start: int
+    stop: int
+    is_gap: bool
+
+
+def _encoded(number: int) -> bytes:
+    found = bytearray()
+    while number > 0x7F:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    found.append(number)
+    return bytes(found)
 
 
 def read_state(data: bytes) -> dict[int, int]:
@@ -295,7 +336,7 @@ def _check_count(count: int, size: int, data: bytes, position: int, most: int) -
         raise IndexError
 
 
-def _read_blocks(data: bytes) -> tuple[list[Block], int]:
+def _read_blocks(data: bytes, marks: list[_Mark] | None = None) -> tuple[list[Block], int]:
     blocks: list[Block] = []
     add = blocks.append
     seen: set[int] = set()
@@ -315,6 +356,7 @@ def _read_blocks(data: bytes) -> tuple[list[Block], int]:
         seen.add(client)
         empty, skipped = True, False
         for _ in range(count):
+            start = position
             info = data[position]
             position += 1
             if info in (_SKIP, _GC):
@@ -323,6 +365,11 @@ def _read_blocks(data: bytes) -> tuple[list[Block], int]:
                     raise ForeignBytes(f"the gap before byte {position} is empty or one of two")
                 skipped = info == _SKIP
                 empty = empty and skipped
+                if marks is not None:
+                    end = clock + length
+                    marks.append(_Mark(client, clock, end, start, position, skipped))
+                if not skipped:
+                    add(Block(client, clock, length, False, None, None, None, False))
                 clock += length
                 continue
             skipped = False
@@ -365,6 +412,9 @@ def _read_blocks(data: bytes) -> tuple[list[Block], int]:
                 length, position = _read_content(data, position, kind)
             if length:  # otherwise the library leaves it out
                 empty = False
+                if marks is not None:
+                    end = clock + length
+                    marks.append(_Mark(client, clock, end, start, position, False))
                 # `Block(…)` is a call in between.
                 add(new(Block, (client, clock, length, kind == _TYPE, left, right, parent, keyed)))
                 clock += length

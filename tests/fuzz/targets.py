@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from pycrdt import Array, Awareness, Doc, Map, Text, XmlFragment
-from support.yjs_bytes import HOSTILE, edits, mutated, number
+from support.yjs_bytes import HOSTILE, apart, as_one, edits, forged, mutated, number
 
-from jupyter_teleportal import crdt
+from jupyter_teleportal import client_messages, crdt
 from jupyter_teleportal.codec import (
     AwarenessEnvelope,
     AwarenessQuery,
@@ -28,7 +28,7 @@ from jupyter_teleportal.codec import (
 )
 from jupyter_teleportal.content import foreign_seeds
 from jupyter_teleportal.errors import CodecError, DocumentBroken, ForeignBytes
-from jupyter_teleportal.update_walk import read_message, read_save_request, read_state
+from jupyter_teleportal.update_walk import UPDATE, read_message, read_save_request, read_state
 
 ROOTS: dict[str, Any] = {"source": Text, "cells": Array, "meta": Map, "xml": XmlFragment}
 
@@ -72,6 +72,39 @@ def only_errors(*others: type[Exception]) -> Any:
         raise
     except (ForeignBytes, *others):
         pass
+
+
+def sequence(data: bytes) -> None:
+    """Of updates that come one after the other, whatever they build on, the library is given what
+    it takes without an end or a crash, and nothing that has to wait. They can be folded in pages,
+    and what they are folded to can be folded on."""
+    doc: Doc[Any] = Doc()
+    for name, kind in ROOTS.items():
+        doc.get(name, type=kind)
+    door = crdt.Door(doc.get_state)
+    updates = apart(data)
+    for one in updates:
+        with only_errors():
+            door.take(doc, one)
+    sieve, passed = crdt.Sieve(crdt.Door()), []
+    for one in updates:
+        with only_errors():
+            passed += sieve.put(one)
+    if passed:
+        crdt.state_of(crdt.merge(passed))
+    client_messages.received([client_messages.sync_message(UPDATE, one) for one in updates])
+    middle = len(updates) // 2
+    base = crdt.folded(updates[:middle])
+    base = crdt.folded([*([base] if base is not None else []), *updates[middle:]])
+    if base is not None:
+        assert crdt.folded([base]) is not None
+    with only_errors():
+        crdt.apply(Doc(), doc.get_update())
+    for name in ("cells", "meta"):
+        with only_errors(TypeError, KeyError):
+            crdt.guarded(doc[name].to_py)
+    with only_errors():
+        crdt.guarded(str, doc["source"])
 
 
 def state(data: bytes) -> None:
@@ -124,6 +157,7 @@ def crossing(data: bytes) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "update": update,
+    "sequence": sequence,
     "state": state,
     "awareness": awareness,
     "message": message,
@@ -143,6 +177,14 @@ def seeds(target: str) -> list[bytes]:
     match target:
         case "update":
             return updates + small
+        case "sequence":
+            chance = random.Random(1)
+            made = [list(edits(seed, 4)) for seed in range(3)]
+            for one in made:
+                chance.shuffle(one)
+            return [as_one(one) for one in made] + [
+                as_one([forged(chance) for _ in range(6)]) for _ in range(10)
+            ]
         case "state":
             return states
         case "awareness":
@@ -174,5 +216,15 @@ def mutations(target: str, seed: int) -> Any:
     """Yield inputs without an end: good ones with a few changes."""
     chance = random.Random(seed)
     known = seeds(target)
+    while target == "sequence":
+        yield as_one(_sequence(chance))
     while True:
         yield mutated(chance, chance.choice(known))
+
+
+def _sequence(chance: random.Random) -> list[bytes]:
+    if chance.random() < 0.8:
+        return [forged(chance) for _ in range(chance.randrange(2, 9))]
+    made = list(edits(chance.randrange(1000), 8))
+    chance.shuffle(made)
+    return [mutated(chance, one) if chance.random() < 0.4 else one for one in made]

@@ -263,3 +263,63 @@ def mutated(chance: random.Random, data: bytes) -> bytes:
             case _ if at < len(changed):
                 changed[at] = chance.choice((0, 1, 4, 7, 8, 10, 0x84, 0x87, 0x88, 0xC4, 0x27, 0x28))
     return bytes(changed)
+
+
+def as_one(updates: list[bytes]) -> bytes:
+    """A sequence of updates as the bytes of one input."""
+    return b"".join(text(update) for update in updates)
+
+
+def apart(data: bytes) -> list[bytes]:
+    """The updates in a sequence, as far as they are whole."""
+    found, position = [], 0
+    while position < len(data):
+        size, shift = 0, 0
+        while position < len(data) and shift < 35:
+            byte = data[position]
+            size, position, shift = size | (byte & 0x7F) << shift, position + 1, shift + 7
+            if byte < 0x80:
+                break
+        found.append(data[position : position + size])
+        position += size
+    return found
+
+
+def forged(chance: random.Random) -> bytes:
+    """An update of a few clients that is well formed, and builds on what may never come."""
+
+    def item() -> bytes:
+        return number(chance.choice((5, 6, 7))) + number(chance.randrange(12))
+
+    def block() -> bytes:
+        kind = chance.randrange(10)
+        if kind == 0:
+            return b"\x0a" + number(chance.randrange(1, 4)) + string("x", beside=(5, 0))
+        if kind == 1:
+            return b"\0" + number(chance.randrange(1, 4))
+        content = chance.choice(
+            ((4, text("abc")), (4, text("d")), (7, b"\0"), (7, b"\2"), (8, b"\1\x7e"))
+        )
+        origins = chance.choice((0x80, 0x80, 0x40, 0xC0, 0, 0))
+        where = b"".join(item() for bit in (0x80, 0x40) if origins & bit)
+        if not origins:
+            name = chance.choice(("source", "cells", "meta"))
+            where = chance.choice((b"\1" + text(name), b"\0" + item()))
+            if chance.random() < 0.2:
+                origins, where = 0x20, where + text("key")
+        return bytes((origins | content[0],)) + where + content[1]
+
+    def list_of(client: int) -> bytes:
+        parts = [block() for _ in range(chance.randrange(1, 4))]
+        count = sum(1 + (part[:1] == b"\x0a") for part in parts)
+        clock = chance.choice((0, 0, 1, 3, chance.randrange(12)))
+        return number(count) + number(client) + number(clock) + b"".join(parts)
+
+    clients = chance.sample((7, 6, 5), chance.choice((1, 1, 2, 3)))
+    deleted = chance.sample((7, 6, 5), chance.choice((0, 0, 0, 1, 2)))
+    deletions = b"".join(
+        number(client) + b"\1" + number(chance.randrange(12)) + number(chance.randrange(1, 9))
+        for client in deleted
+    )
+    lists = b"".join(map(list_of, clients))
+    return number(len(clients)) + lists + number(len(deleted)) + deletions

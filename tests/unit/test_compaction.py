@@ -180,3 +180,40 @@ def test_what_waits_for_something_that_is_missing_is_not_lost() -> None:
     again.apply_update(updates[1])
     assert str(again.get("source", type=Text)) == "one two three"
     assert fold(None, [b"garbage"]) is None
+
+
+def test_pages_that_build_on_each_other_are_folded_one_after_the_other() -> None:
+    doc: Doc[Any] = Doc()
+    text = doc.get("source", type=Text)
+    updates: list[bytes] = []
+    doc.observe(lambda event: updates.append(event.update))
+    for word in ("one ", "two ", "deleted " * 200, "three"):
+        text += word
+    del text[8:1608]
+    text += " four"
+    base = None
+    for update in updates:
+        base = fold(base, [encode_payload(update)])
+    assert base is not None
+    assert len(base) < 200
+    again: Doc[Any] = Doc()
+    again.apply_update(base)
+    assert str(again.get("source", type=Text)) == "one two three four"
+
+
+def test_what_comes_later_of_what_waits_is_folded_with_it() -> None:
+    doc: Doc[Any] = Doc()
+    text = doc.get("source", type=Text)
+    updates: list[bytes] = []
+    doc.observe(lambda event: updates.append(event.update))
+    for word in ("one ", "two ", "three ", "four"):
+        text += word
+    del text[4:8]
+    base = None
+    for number in (3, 0, 2, 1, 4):
+        base = fold(base, [encode_payload(updates[number])])
+    assert base is not None
+    again: Doc[Any] = Doc()
+    again.apply_update(base)
+    assert str(again.get("source", type=Text)) == "one three four"
+    assert again.get_state() == doc.get_state()

@@ -16,10 +16,12 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from pycrdt import Array, Decoder, Doc, merge_updates
+from pycrdt import Array, Decoder, Doc, Text, merge_updates
+from support.yjs_bytes import blocks, string
 
 from jupyter_teleportal import crdt
 from jupyter_teleportal.codec import EntryEnvelope, decode_payload, encode_payload
+from jupyter_teleportal.completeness import WAITING_MAX, WAITING_MAX_BYTES, Waiting
 from jupyter_teleportal.model import ZERO_OFFSET, Appended, Entry, LogRead, Seeded, offset_key
 from jupyter_teleportal.protocol import (
     EARLY_MAX_ENTRIES,
@@ -129,6 +131,7 @@ class Site:
         self.items = self.doc.get("items", type=Array)
         self.doc.get("state", type=Array).append(name)
         self.replicator = Replicator(name)
+        self.replicator.door.known.state = self.doc.get_state
         self.pending: list[Effect] = []
         self.results: list[Callable[[], list[Effect]]] = []
         self.inbox: list[EntryEnvelope] = []
@@ -662,3 +665,58 @@ def test_an_entry_whose_announcement_is_lost_is_found_at_the_tail() -> None:
     other.tick()
     settle([site, other])
     assert other.items.to_py() == ["seed", "x"]
+
+
+def written(*parts: bytes, client: int = 40, clock: int = 0) -> bytes:
+    return encode_payload(blocks(client, clock, *parts))
+
+
+def test_an_entry_that_lacks_something_is_applied_when_that_has_come() -> None:
+    server, sites = undisturbed(2)
+    server.append("somebody", written(string("b", beside=(41, 0)), clock=1))
+    server.append("somebody", written(string("a")))
+    settle(sites)
+    for site in sites:
+        assert len(site.replicator.held) == 1
+        assert written_text(site) == "a"
+    late = Site("late", server)
+    late.connect()
+    while late.settle():
+        pass
+    assert written_text(late) == "a"
+    assert len(late.replicator.held) == 1
+    sites.append(late)
+    server.append("somebody", written(string("c"), client=41))
+    settle(sites)
+    assert not any(site.replicator.held for site in sites)
+    assert {len(written_text(site)) for site in sites} == {3}
+
+
+def test_what_was_given_up_is_put_back_into_the_log_when_what_it_lacks_comes() -> None:
+    server, sites = undisturbed(2)
+    appended = server.append("somebody", written(string("b", beside=(41, 0))))
+    settle(sites)
+    for site in sites:
+        (told,) = site.replicator.give_up([appended.offset])
+        assert "item 0 of client 41" in told.message  # type: ignore[attr-defined]
+        assert not site.replicator.held
+    before = server.appends
+    server.append("somebody", written(string("c"), client=41))
+    settle(sites)
+    assert {written_text(site) for site in sites} == {"cb"}
+    assert server.appends > before
+    assert all(site.replicator.settled and not site.replicator.given_up for site in sites)
+
+
+def test_what_waits_is_bounded_and_the_oldest_goes() -> None:
+    waiting: Waiting[int] = Waiting()
+    gone = [waiting.add(f"{n}", n, (5, n), 1) for n in range(WAITING_MAX + 2)]
+    assert [one for some in gone for one in some] == [("0", 0, (5, 0)), ("1", 1, (5, 1))]
+    assert len(waiting) == WAITING_MAX
+    (last,) = [waiting.add("large", -1, (6, 0), WAITING_MAX_BYTES + 1)]
+    assert len(waiting) == 1
+    assert len(last) == WAITING_MAX
+
+
+def written_text(site: Site) -> str:
+    return str(site.doc.get("source", type=Text))
