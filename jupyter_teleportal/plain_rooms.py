@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
+from functools import partial
+from inspect import isawaitable
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from .completeness import Known
 from .crdt import EMPTY_UPDATE, Door
 from .errors import ForeignBytes
 from .provider import WALK_ALONE_BYTES
 from .update_walk import (
     AWARENESS,
     STEP1,
+    STEP2,
     SYNC,
     Block,
     Message,
     read_awareness,
+    read_message,
     read_state,
     read_update,
 )
@@ -29,12 +35,47 @@ from .update_walk import (
 class PlainRooms:
     """The doors of these rooms."""
 
-    def __init__(self) -> None:
+    def __init__(self, complain: Callable[[str, Exception], object]) -> None:
+        """
+        Args:
+            complain: is told of a room, and what a client has sent into it that is passed over.
+        """
+        self._complain = complain
         self._rooms: WeakKeyDictionary[Any, asyncio.Future[Door] | None] = WeakKeyDictionary()
 
     def add(self, room: Any) -> None:
         """Look at what clients send into `room` from now on."""
-        self._rooms.setdefault(room, None)
+        if room in self._rooms:
+            return
+        self._rooms[room] = None
+        skips = room.on_message
+        told = partial(self._complain, getattr(room, "room_id", "of a fork"))
+
+        async def on_message(message: bytes) -> bool:
+            skip = False if skips is None else skips(message)
+            if isawaitable(skip):
+                skip = await skip
+            # Nothing may come between this and what the room does with the message.
+            return bool(skip) or self._lacks(room.ydoc, message, told)
+
+        room.on_message = on_message
+
+    def _lacks(self, doc: Any, message: bytes, told: Callable[[Exception], object]) -> bool:
+        """Whether a client's message, which was checked, holds an update that builds on what the
+        document has not. It would wait inside the library. A client that has not said yet what else
+        it has sends all of it together before long."""
+        read = read_message(message)
+        if read.kind != SYNC or read.step == STEP1 or read.payload == EMPTY_UPDATE:
+            return False
+        known = Known(doc.get_state)
+        lacks = known.reach(read_update(read.payload)).lacks
+        if lacks is not None and read.step == STEP2:
+            told(
+                ForeignBytes(
+                    f"it builds on item {lacks[1]} of client {lacks[0]}, which the document has not"
+                )
+            )
+        return lacks is not None
 
     async def check(self, room: Any, message: Message) -> None:
         """Make sure that a client's message can be given to the room, if it is one of these.

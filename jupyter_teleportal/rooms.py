@@ -179,7 +179,7 @@ class Seam:
         self.occupancy = Occupancy(
             replica, limits, self._server, lasting=frozenset((GLOBAL_AWARENESS,))
         )
-        self.plain_rooms = PlainRooms()
+        self.plain_rooms = PlainRooms(self.complain_of_client)
         self._settings: dict[str, Any] = ydoc.serverapp.web_app.settings
         self._sessions: set[str] = set()
         self._serving: asyncio.Task[None] | None = None

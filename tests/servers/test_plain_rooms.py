@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from pycrdt import Text
 from support.hostile import Hostile, awareness, sync, varint
 from support.notebooks import write_notebook
 from support.rtc_client import RtcClient
 from support.waiting import until
-from support.yjs_bytes import HOSTILE, blocks
+from support.yjs_bytes import HOSTILE, apart, blocks, string
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from support.fixtures import MakeServer
     from support.jupyter_process import JupyterProcess, Session
     from support.redis_server import RedisServer
@@ -103,3 +103,43 @@ async def test_shared_types_nested_by_many_messages_are_refused(server: JupyterP
         async with RtcClient(server, session, name="cem") as cem:
             await until(lambda: cem.sources == ["private typed"], what="bob's edit at cem")
         bob.assert_undisturbed()
+
+
+async def test_what_builds_on_what_has_not_come_does_not_reach_the_library(
+    server: JupyterProcess,
+) -> None:
+    """The library never ends, or crashes, on some sequences that were forged."""
+    found = (Path(__file__).parents[1] / "fuzz" / "corpus" / "found.txt").read_text().splitlines()
+    sequences = [apart(bytes.fromhex(line[9:])) for line in found if line[:9] == "sequence "]
+    assert sequences
+    session = await server.session("private.ipynb")
+    async with RtcClient(server, session, name="bob") as bob:
+        for updates in sequences:
+            hostile = Hostile.of(server, session)
+            await asyncio.to_thread(hostile.connect)
+            for update in updates:
+                await asyncio.to_thread(hostile.send, sync(2, update))
+            health = await server.request("GET", "/api/teleportal/health", timeout=ANSWERED_S)
+            assert health.json() == {"status": "ok"}
+            await asyncio.to_thread(hostile.close)
+        bob.write(" typed")
+        async with RtcClient(server, session, name="cem") as cem:
+            await until(lambda: cem.sources == ["private typed"], what="bob's edit at cem")
+        bob.assert_undisturbed()
+
+
+async def test_who_types_before_it_is_asked_loses_nothing_in_a_room_that_is_not_shared(
+    server: JupyterProcess,
+) -> None:
+    session = await server.session("private.ipynb")
+    eager = Hostile.of(server, session)
+    await asyncio.to_thread(eager.connect)
+    next_one = string("!", beside=(77, 4))
+    await asyncio.to_thread(eager.send, sync(2, blocks(77, 5, next_one)))
+    await asyncio.to_thread(eager.send, sync(1, blocks(77, 0, string("offli"), next_one)))
+    await asyncio.to_thread(eager.send, sync(2, blocks(77, 6, string("?", beside=(77, 5)))))
+    async with RtcClient(server, session, name="bob") as bob:
+        text = bob.doc.get("source", type=Text)
+        await until(lambda: str(text) == "offli!?", what="all of it")
+        bob.assert_undisturbed()
+    await asyncio.to_thread(eager.close)
