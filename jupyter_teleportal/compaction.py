@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 
 from .codec import decode_payload, encode_payload
-from .crdt import Door, Sieve, folded
+from .crdt import EMPTY_UPDATE, Door, Sieve, folded
 from .errors import CodecError
-from .model import Entry, LogRead, LogSize, Scope, offset_key
+from .model import ZERO_OFFSET, Entry, LogRead, LogSize, Scope, offset_key
 from .settings import Timing
 from .transports.base import SyncTransport
 
@@ -21,7 +22,8 @@ TRIM_PAGE_BYTES = 4 * 1024 * 1024
 
 
 class Compactor:
-    """Keeps one room's log short. Only the holder of the room's lease compacts."""
+    """Keeps one room's log short. Only the holder of the room's lease compacts, and whoever finds
+    the log full."""
 
     def __init__(self, transport: SyncTransport, scope: Scope, timing: Timing) -> None:
         self._transport = transport
@@ -32,6 +34,7 @@ class Compactor:
         self._sizes: dict[str, int] = {}
         self._bytes = 0
         self._written: tuple[str, str] | None = None
+        self._made_room: tuple[str, str] | None = None
         self._compacting = asyncio.Lock()
 
     @property
@@ -84,14 +87,49 @@ class Compactor:
         self.begun()
         payload = await asyncio.to_thread(encode_payload, update)
         async with self._compacting:
-            await self._transport.compact_log(self._scope, log, offset, payload)
-            self._written = log, offset
-            await self._trim(log, offset)
+            await self._write(log, offset, payload, self._timing)
 
-    async def _trim(self, log: str, checkpoint: str) -> None:
-        surplus = Surplus(
-            await self._transport.log_size(self._scope, log), checkpoint, self._timing
-        )
+    async def make_room(self, log: str, offset: str, *, only_if_smaller: bool) -> bool:
+        """The log is full: let what it holds up to `offset` stand as a checkpoint, and forget the
+        history; return whether that was done.
+
+        What the room holds, and the log does not, must not be in that checkpoint: those who have
+        the room open would not read it there.
+
+        Args:
+            log, offset: what the room has read.
+            only_if_smaller: whether to leave it, if the checkpoint is most of what there is.
+
+        Raises:
+            TransportError: as `compact`.
+        """
+        async with self._compacting:
+            if self._made_room == (log, offset):
+                return False
+            read = await self._transport.read_log(self._scope, None, ZERO_OFFSET)
+            if read.log != log or not read.gapless:
+                return False
+            last = offset_key(offset)
+            ahead = [entry for entry in read.entries if offset_key(entry.offset) > last]
+            payloads = read.payloads[: len(read.payloads) - len(ahead)]
+            update = await asyncio.to_thread(fold, None, payloads)
+            payload = await asyncio.to_thread(encode_payload, update or EMPTY_UPDATE)
+            size = await self._transport.log_size(self._scope, log)
+            done = not only_if_smaller or size.bytes > 3 * len(payload)
+            if done:
+                self.begun()
+                none = replace(self._timing, history_max_entries=1, history_max_bytes=1)
+                await self._write(log, offset, payload, none)
+            self._made_room = log, offset
+        return done
+
+    async def _write(self, log: str, offset: str, payload: bytes, timing: Timing) -> None:
+        await self._transport.compact_log(self._scope, log, offset, payload)
+        self._written = log, offset
+        await self._trim(log, offset, timing)
+
+    async def _trim(self, log: str, checkpoint: str, timing: Timing) -> None:
+        surplus = Surplus(await self._transport.log_size(self._scope, log), checkpoint, timing)
         if not surplus.any:
             return
         last: str | None = None

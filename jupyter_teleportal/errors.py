@@ -19,6 +19,8 @@
     └── TransportError
         ├── TransportUnavailable the other side cannot be reached: try again later
         ├── TransportRefused     it was reached and said no (rights, memory, key type)
+        │   └── LogFull          … because a document may not be larger
+        │       └── ShareFull    … nor all documents of a share together
         └── LogChanged           the room's log is not the one that was meant
 """
 
@@ -83,6 +85,14 @@ class TransportUnavailable(TransportError):
 
 class TransportRefused(TransportError):
     """The transport's other side answered with an error that a retry alone will not mend."""
+
+
+class LogFull(TransportRefused):
+    """What was to be added would make a document larger than it may be."""
+
+
+class ShareFull(LogFull):
+    """What was to be added would make all documents of a share larger than they may be."""
 
 
 class LogChanged(TransportError):

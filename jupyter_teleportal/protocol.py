@@ -234,6 +234,10 @@ class Replicator:
         """Whether the room follows the log and the log holds everything that the room holds."""
         return self.phase is Phase.LIVE and not self.unacknowledged
 
+    def waits_for(self, effect: Effect) -> bool:
+        """Whether `effect` has not ended, nor anything has made it needless."""
+        return effect is self._reading or effect is self._sending
+
     # -- events ----------------------------------------------------------------------------
 
     def connected(self) -> list[Effect]:
@@ -435,8 +439,9 @@ class Replicator:
             *self._advance(),
         ]
 
-    def failed(self, effect: Effect, *, changed: bool = False) -> list[Effect]:
-        """`effect` raised an error; `changed`: the log is another one."""
+    def failed(self, effect: Effect, *, changed: bool = False, full: bool = False) -> list[Effect]:
+        """`effect` raised an error; `changed`: the log is another one; `full`: it takes nothing so
+        large."""
         if isinstance(effect, Apply | Convert):
             self._take_back()
             self.door.unapplied()
@@ -455,6 +460,10 @@ class Replicator:
             self._take_back()
             if changed:
                 return self._rejoin()
+            if full:
+                # Updates hold what was deleted since, the document's state does not.
+                self._clear_outbox()
+                self._unlisted = True
             self.phase = Phase.AWAY
         return []
 

@@ -35,6 +35,8 @@ from .errors import (
     DocumentBroken,
     ForeignBytes,
     LogChanged,
+    LogFull,
+    ShareFull,
     TransportError,
     TransportRefused,
 )
@@ -43,6 +45,7 @@ from .membership import Lease
 from .model import Appended, LeaseView, LeaseWish, LogRead, Scope, offset_key
 from .protocol import Decoded, Effect, Phase, Replicator, admitted, decoded_log
 from .replica import LeaseQuestion, Replica
+from .scheduling import RetryPace
 from .transports.base import MISSED, TransportState, loop_time
 from .update_walk import STEP2, UPDATE, read_state, read_update
 from .workers import LARGE_BYTES, off_loop
@@ -118,6 +121,8 @@ class RoomLink:
         self._load_error: Exception | None = None
         self._gapped_since: float | None = None
         self._refusals: dict[str, str] = {}
+        self._retries = RetryPace()
+        self._attempt_began: float | None = None
         self._vacant_since: float | None = None
         self._others_append = False
         self._holder_answered = False
@@ -570,6 +575,7 @@ class RoomLink:
             for problem in self.replicator.pass_over_unread():
                 self._tell_problem(problem)
         if self.replicator.settled:
+            self._attempt_began = None
             self._take("log")
         if self.replicator.settled and not self.replicator.outdated and self.shared:
             self._gapped_since = None
@@ -904,11 +910,21 @@ class RoomLink:
         return [*first, sync_message(STEP2, self.doc.get_update(since))]
 
     async def _read(self, effect: protocol.Read) -> None:
+        # To read all of a log takes time. Somebody may make it necessary all the time, by writing
+        # into the log's id, and a log that is full makes it so whenever it is tried again.
+        paced = effect.log is None or "log" in self._refusals
+        if paced and (pause_s := self._retries.pause(loop_time())):
+            await asyncio.sleep(pause_s)
+            if not self.replicator.waits_for(effect):
+                return
+        began = self._attempt_began = loop_time()
         try:
             read = await self.replica.transport.read_log(self.scope, effect.log, effect.after)
         except TransportError as error:
             self._failed(effect, error)
             return
+        if paced:
+            self._retries.took(began, loop_time())
         if self._closed:
             return
         decoded = await self._decoded(read)
@@ -1000,6 +1016,7 @@ class RoomLink:
             return
         error = appending.exception()
         if error is None:
+            self._attempt_began = None
             self._perform(self.replicator.append_done(effect, appending.result()))
         elif isinstance(error, TransportError):
             self._failed(effect, error)
@@ -1093,9 +1110,27 @@ class RoomLink:
     def _failed(self, effect: Effect, error: TransportError) -> None:
         if isinstance(error, TransportRefused):
             self._refuse("log", str(error))
+            if isinstance(error, LogFull):
+                self.spawn(self._make_room(of_share=isinstance(error, ShareFull)))
         elif self.replica.connected and not isinstance(error, LogChanged):
             self.complain(f"Sharing is interrupted and tried again: {error}")
-        self._perform(self.replicator.failed(effect, changed=isinstance(error, LogChanged)))
+        changed, full = isinstance(error, LogChanged), isinstance(error, LogFull)
+        self._perform(self.replicator.failed(effect, changed=changed, full=full))
+
+    async def _make_room(self, *, of_share: bool) -> None:
+        """The log is full, or all of the share's: see whether its history can go."""
+        log, offset = self.replicator.log, self.replicator.offset
+        began = loop_time() if self._attempt_began is None else self._attempt_began
+        made = False
+        if log is not None and not self.replicator.outdated and not self.broken:
+            try:
+                made = await self.compactor.make_room(log, offset, only_if_smaller=of_share)
+            except TransportError as error:
+                self.complain(f"Its log is full, and cannot be made shorter: {error}")
+        self._retries.took(began, loop_time())
+        away = self.replicator.phase is Phase.AWAY
+        if made and away and not self._closed and self.replica.connected:
+            self._perform(self.replicator.connected())
 
     def publish(self, envelope: Envelope) -> None:
         """Send `envelope` to all replicas of the room; a failure is logged and no more."""

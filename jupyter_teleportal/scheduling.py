@@ -1,4 +1,4 @@
-"""When a document is saved: a debounce with a ceiling, and a pace; clock injected, no I/O."""
+"""When a document is saved, and when something is tried again; clock injected, no I/O."""
 
 from __future__ import annotations
 
@@ -63,3 +63,31 @@ class SavePace:
         """Note how long a save took; what hangs does not count for all of its time."""
         bounded = min(max(seconds, SHORTEST_SAVE_S), LONGEST_SAVE_S)
         self._usual += SMOOTHING * (bounded - self._usual)
+
+
+@dataclass
+class RetryPace:
+    """How long to wait before something is done again that should not be necessary again and again.
+
+    The first few times it is done at once. From then on it takes no more than a `share` of the
+    time, but is put off for no more than `most_s` seconds; until it was not necessary for `calm_s`
+    seconds.
+    """
+
+    free: int = 3
+    share: float = 0.2
+    most_s: float = 30.0
+    calm_s: float = 30.0
+    _count: int = 0
+    _next: float = 0.0
+
+    def pause(self, now: float) -> float:
+        """The seconds to wait before it is done at the time `now`, in seconds."""
+        if now > self._next + self.calm_s:
+            self._count = 0
+        return max(0.0, self._next - now) if self._count >= self.free else 0.0
+
+    def took(self, began: float, ended: float) -> None:
+        """Note that it was done from `began` to `ended`."""
+        self._count += 1
+        self._next = ended + min((ended - began) * (1 / self.share - 1), self.most_s)

@@ -106,7 +106,8 @@ class SyncTransport(Protocol):
     ) -> Awaitable[Appended]:
         """Append `payload` to the log with the id `log` and announce it on the channel with an
         `EntryEnvelope`; `LogChanged` if the room's log has another id, or is gone. A transport
-        that can sends it before this returns, so that a keystroke does not wait for its turn."""
+        that can sends it before this returns, so that a keystroke does not wait for its turn.
+        `LogFull` where the log, or all of the share's, would be larger than they may be."""
         ...
 
     async def read_log(self, scope: Scope, log: str | None, after: str) -> LogRead:

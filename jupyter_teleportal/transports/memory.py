@@ -13,7 +13,14 @@ from logging import Logger, getLogger
 from typing import Any, ClassVar
 
 from ..codec import EntryEnvelope
-from ..errors import LogChanged, TransportError, TransportRefused, TransportUnavailable
+from ..errors import (
+    LogChanged,
+    LogFull,
+    ShareFull,
+    TransportError,
+    TransportRefused,
+    TransportUnavailable,
+)
 from ..model import (
     ZERO_OFFSET,
     Appended,
@@ -39,6 +46,13 @@ READ_ONLY = "READONLY You can't write against a read only replica."
 WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"
 
 
+PARTS = 3
+
+
+def _most(most: float, payload: bytes) -> float:
+    return most if len(payload) > INLINE_MAX_BYTES else 1.1 * most
+
+
 @dataclass
 class _Room:
     log: str | None = None
@@ -49,6 +63,14 @@ class _Room:
     holder: str | None = None
     held_until: float = 0.0
     fence: int = 0
+
+    @property
+    def payload_bytes(self) -> int:
+        return sum(len(entry.payload) for entry in self.entries)
+
+    @property
+    def other_bytes(self) -> int:
+        return len(self.checkpoint or b"") + len(self.base or b"")
 
 
 class MemoryHub:
@@ -65,6 +87,8 @@ class MemoryHub:
         wrong_type: keys that hold a value of another kind, by scope and name (``log``,
             ``checkpoint``, ``saved``, ``saver``, or a map's).
         bulk_s: how long it takes to read a log or a history.
+        document_max_bytes, share_max_bytes: most bytes of one document, of which each part takes a
+            third, and of all of a share's; None: any number.
     """
 
     def __init__(self, clock: Callable[[], float] = loop_time) -> None:
@@ -72,6 +96,8 @@ class MemoryHub:
         self.read_only = False
         self.wrong_type: set[tuple[Scope, str]] = set()
         self.bulk_s = 0.0
+        self.document_max_bytes: int | None = None
+        self.share_max_bytes: int | None = None
         self.clock = clock
         self.rooms: dict[Scope, _Room] = defaultdict(_Room)
         self.maps: dict[tuple[Scope, str], dict[str, str]] = defaultdict(dict)
@@ -206,6 +232,7 @@ class MemorySyncTransport(TransportBase):
             self._has_type(scope, "log")
             return Seeded(False, room.log, room.entries[-1].offset if room.entries else ZERO_OFFSET)
         self._write(grows=True)
+        self._expect_room(scope, payload)
         room.log = f"{lineage}/{secrets.token_hex(4)}"
         room.entries.clear()
         appended = self._append(scope, room, replica, payload)
@@ -220,7 +247,19 @@ class MemorySyncTransport(TransportBase):
             raise LogChanged(f"the log is {room.log}, not {log}")
         self._has_type(scope, "log")
         self._write(grows=True)
+        self._expect_room(scope, payload)
         return self._append(scope, room, replica, payload)
+
+    def _expect_room(self, scope: Scope, payload: bytes) -> None:
+        if (most := self.hub.document_max_bytes) is not None:
+            there = self.hub.rooms[scope].payload_bytes
+            if there + len(payload) > _most(most / PARTS, payload):
+                raise LogFull(f"the document takes {there} bytes, and may take {most}")
+        if (most := self.hub.share_max_bytes) is not None:
+            rooms = [room for one, room in self.hub.rooms.items() if one.share == scope.share]
+            there = sum(room.payload_bytes + room.other_bytes for room in rooms)
+            if there + len(payload) > _most(most, payload):
+                raise ShareFull(f"the share's documents take {there} bytes, and may take {most}")
 
     def _append(self, scope: Scope, room: _Room, replica: str, payload: bytes) -> Appended:
         previous = room.entries[-1].offset if room.entries else ZERO_OFFSET
@@ -256,6 +295,8 @@ class MemorySyncTransport(TransportBase):
         if room.log != log:
             raise LogChanged(f"the log is {room.log}, not {log}")
         self._write(grows=True)
+        if (most := self.hub.document_max_bytes) is not None and len(payload) > most / PARTS:
+            raise LogFull(f"the document takes {len(payload)} bytes, and may take {most / PARTS}")
         if offset_key(offset) >= offset_key(room.checkpoint_offset):
             room.checkpoint, room.checkpoint_offset = payload, offset
 
@@ -268,10 +309,10 @@ class MemorySyncTransport(TransportBase):
             raise LogChanged(f"the log is {room.log}, not {log}")
         return LogSize(
             len(room.entries),
-            sum(len(entry.payload) for entry in room.entries),
+            room.payload_bytes,
             room.entries[0].offset if room.entries else ZERO_OFFSET,
             room.entries[-1].offset if room.entries else ZERO_OFFSET,
-            len(room.checkpoint or b"") + len(room.base or b""),
+            room.other_bytes,
         )
 
     async def read_history(

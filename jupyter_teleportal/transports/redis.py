@@ -12,7 +12,14 @@ from functools import partial
 from logging import Logger
 from typing import Any
 
-from ..errors import LogChanged, TransportError, TransportRefused, TransportUnavailable
+from ..errors import (
+    LogChanged,
+    LogFull,
+    ShareFull,
+    TransportError,
+    TransportRefused,
+    TransportUnavailable,
+)
 from ..model import (
     ZERO_OFFSET,
     Appended,
@@ -31,6 +38,7 @@ from .redis_acl import granted_key, parse_granted
 from .redis_bulk import KEEP_MS, PIECE_BYTES, WHOLE_BYTES, get, staging_key
 from .redis_client import DEFAULT_KEY_PREFIX, Command, RedisClient
 from .redis_refusals import SCRIPTS_MISSING, SENTINEL, lacks_right, useless
+from .redis_usage import ShareUsage, megabytes
 from .redis_wire import ErrorReply, Wire
 
 INLINE_MAX_BYTES = 64 * 1024
@@ -60,6 +68,9 @@ class RedisSyncTransport(RedisClient):
         """The arguments are those of `RedisClient`."""
         super().__init__(**arguments)
         self._said: set[str] = set()
+        self._usage = ShareUsage(self._say_usage, self._sizes_of)
+        self._doubted: set[Scope] = set()
+        """Whose logs are counted anew before anything is refused for their size again."""
 
     async def _prove(self, wire: Wire) -> None:
         runs = [(*("EVALSHA", script.sha), 0) for script in scripts.SCRIPTS]
@@ -93,6 +104,7 @@ class RedisSyncTransport(RedisClient):
     # -- logs ------------------------------------------------------------------------------
 
     async def seed_log(self, scope: Scope, lineage: str, replica: str, payload: bytes) -> Seeded:
+        self._expect_room(scope, payload)
         log = f"{lineage}/{secrets.token_hex(4)}"
         won, log_there, offset = await self.call(
             scripts.SEED,
@@ -108,6 +120,24 @@ class RedisSyncTransport(RedisClient):
     def append_log(
         self, scope: Scope, log: str, replica: str, payload: bytes
     ) -> Awaitable[Appended]:
+        try:
+            self._expect_room(scope, payload)
+        except LogFull as error:
+            full: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+            full.set_exception(error)
+            return full
+        if len(payload) > WHOLE_BYTES:
+            return self._append_large(scope, log, replica, payload)
+        return self._append(scope, log, replica, payload)
+
+    async def _append_large(self, scope: Scope, log: str, replica: str, payload: bytes) -> Appended:
+        # Before all of it is on its way.
+        size = await self.log_size(scope, log)
+        if size.payload_bytes + len(payload) > self._part_bytes:
+            raise self._too_large(scope, size.payload_bytes + len(payload))
+        return await self._append(scope, log, replica, payload)
+
+    def _append(self, scope: Scope, log: str, replica: str, payload: bytes) -> Awaitable[Appended]:
         return self.begin(
             scripts.APPEND,
             self.log_keys(scope),
@@ -116,8 +146,47 @@ class RedisSyncTransport(RedisClient):
             payload,
             self.channel(scope),
             INLINE_MAX_BYTES,
-            convert=partial(_appended, log),
+            int(_most(self._part_bytes, payload)),
+            convert=partial(self._appended, scope, log, len(payload)),
         )
+
+    def _appended(self, scope: Scope, log: str, size: int, reply: list[Any]) -> Appended:
+        previous, offset, *bytes_there = reply
+        if bytes_there:
+            raise self._too_large(scope, bytes_there[0] + size)
+        if not previous:
+            raise LogChanged(f"the log is {offset.decode() or 'gone'}, not {log}")
+        return Appended(previous.decode(), offset.decode())
+
+    @property
+    def _part_bytes(self) -> float:
+        """What a checkpoint may be, what stands for the history, and the history."""
+        return self._options.document_max_bytes / 3
+
+    def _too_large(self, scope: Scope, size: int) -> LogFull:
+        self._doubted.add(scope)
+        return LogFull(
+            f"the document, or its history, would take {megabytes(size)} in Redis, and may take no "
+            f"more than {megabytes(self._part_bytes)}; remove large outputs from it, or raise "
+            "document_max_bytes in redis_options, which is three times that"
+        )
+
+    def _expect_room(self, scope: Scope, payload: bytes) -> None:
+        """
+        Raises:
+            LogFull: if the payload is too large, or what the share's documents take together.
+        """
+        if len(payload) > self._part_bytes:
+            raise self._too_large(scope, len(payload))
+        most, there = self._options.share_max_bytes, self._usage.total(scope.share)
+        if there + len(payload) > _most(most, payload):
+            raise ShareFull(
+                f"the documents of the share {scope.share} take {megabytes(there)} in Redis, and "
+                f"may take no more than {megabytes(most)}; remove large outputs, lower "
+                "history_keep_s, or raise share_max_bytes in redis_options"
+            )
+        if len(payload) > INLINE_MAX_BYTES:
+            self._usage.add(scope.share, len(payload))
 
     async def read_log(self, scope: Scope, log: str | None, after: str) -> LogRead:
         for _ in range(_READ_TRIES):
@@ -238,15 +307,19 @@ class RedisSyncTransport(RedisClient):
         return value, offset
 
     async def compact_log(self, scope: Scope, log: str, offset: str, payload: bytes) -> None:
+        if len(payload) > self._part_bytes:
+            raise self._too_large(scope, len(payload))
         _, checkpoint_key, _ = self.log_keys(scope)
         _expect(log, await self.call(scripts.COMPACT, [checkpoint_key], log, offset, payload))
 
     async def log_size(self, scope: Scope, log: str) -> LogSize:
         keys = self.log_keys(scope)[:2]
         last, entries, size, first = ZERO_OFFSET, 0, 0, ZERO_OFFSET
+        anew = "1" if scope in self._doubted else "0"
+        self._doubted.discard(scope)
         while True:
             reply = await self.call(
-                scripts.SIZE, keys, log, last, entries, size, first, SIZE_PAGE_BYTES
+                scripts.SIZE, keys, log, last, entries, size, first, SIZE_PAGE_BYTES, anew
             )
             _expect(log, reply)
             _, counted, entries, size, raw_first, raw_last, other = reply
@@ -303,6 +376,7 @@ class RedisSyncTransport(RedisClient):
                 for start in range(0, len(numbers), _LEASES_AT_ONCE)
             ]
         outcomes: dict[int, LeaseView | TransportError] = {}
+        sizes: dict[str, dict[str | bytes | None, int]] = defaultdict(dict)
 
         async def hold(numbers: list[int]) -> None:
             batch = [wishes[number] for number in numbers]
@@ -316,12 +390,37 @@ class RedisSyncTransport(RedisClient):
                 outcomes.update(dict.fromkeys(numbers, error))
             else:
                 outcomes.update(zip(numbers, map(self._lease_view, answers), strict=True))
+                for number, answer in zip(numbers, answers, strict=True):
+                    # Whoever holds it says how large it is.
+                    if answer[0].decode() == replica:
+                        sizes[wishes[number].scope.share][wishes[number].scope.room] = answer[6]
 
         await asyncio.gather(*map(hold, batches))
+        await asyncio.gather(*(self._note_usage(share, sizes[share], keep_s) for share in by_share))
         return [outcomes[number] for number in range(len(wishes))]
 
+    async def _note_usage(
+        self, share: str, sizes: Mapping[str | bytes | None, int], keep_s: float
+    ) -> None:
+        try:
+            await self._usage.note(share, sizes, keep_s)
+        except TransportError as error:
+            self.log.debug("How much the share %s takes in Redis is not known: %s", share, error)
+
+    async def _say_usage(self, share: str, *arguments: Any) -> list[Any]:
+        reply: list[Any] = await self.call(
+            scripts.USAGE, [self._key(Scope(share), "usage")], *arguments
+        )
+        return reply
+
+    async def _sizes_of(self, share: str, rooms: Sequence[str]) -> list[int]:
+        keys = [key for room in rooms for key in self._lease_keys(Scope(share, room))]
+        # Nobody's name: it looks, and takes nothing.
+        answers = await self.call(scripts.LEASES, keys, "", 1, 1, *("0" for _ in rooms))
+        return [answer[6] for answer in answers]
+
     def _lease_view(self, answer: Any) -> LeaseView | TransportError:
-        holder, fence, log, tail, refused, wrong = answer
+        holder, fence, log, tail, refused, wrong, _ = answer
         if wrong:
             return self.refusal(_text(wrong))
         if refused:
@@ -508,11 +607,9 @@ def _name(raw: bytes | None) -> str | None:
     return None
 
 
-def _appended(log: str, reply: list[bytes]) -> Appended:
-    previous, offset = reply
-    if not previous:
-        raise LogChanged(f"the log is {offset.decode() or 'gone'}, not {log}")
-    return Appended(previous.decode(), offset.decode())
+def _most(most: float, payload: bytes) -> float:
+    """What may be there with `payload`: for what is small, there is some room left."""
+    return most if len(payload) > INLINE_MAX_BYTES else 1.1 * most
 
 
 def _ms(seconds: float) -> int:

@@ -84,6 +84,14 @@ class Script:
         return (name, sha, count + 1, *others[:count], key, *others[count:])
 
 
+_SUM = """
+-- A sum in a field; anything else that stands there is none.
+local function number(text)
+  local value = tonumber(text)
+  return value and value >= 0 and value < 2 ^ 53 and value or nil
+end
+"""
+
 # What is no log is made one again: a log's id that is none stands for content of an unknown
 # lineage; a stream that is none, or takes no entries any more, begins anew, with another id, so
 # that all who have the room open put into it what they hold. A checkpoint is kept either way.
@@ -118,9 +126,9 @@ end
 """
 
 _TAIL = """
-local function tail(log_key, checkpoint_key)
+local function tail(log_key, checkpoint_key, known)
   if redis.call('XLEN', log_key) == 0 then return '0-0' end
-  local known = redis.call('HGET', checkpoint_key, 'tail') or '0-0'
+  known = known or redis.call('HGET', checkpoint_key, 'tail') or '0-0'
   local behind = redis.pcall('XRANGE', log_key, '(' .. known, '+', 'COUNT', 1)
   if behind.err or behind[1] then
     known = redis.call('XREVRANGE', log_key, '+', '-', 'COUNT', 1)[1][1]
@@ -133,14 +141,13 @@ end
 # 32 MB queued, so a large payload is announced by its offset alone.
 _APPEND = (
     _LOG
+    + _SUM
     + _TAIL
     + """
-local function append(log, replica, payload, channel, inline_max)
-  local previous = tail(KEYS[1], KEYS[2])
+local function append(log, replica, payload, channel, inline_max, size, counted, known)
+  local previous = tail(KEYS[1], KEYS[2], known)
   local offset = redis.call('XADD', KEYS[1], '*', 'u', payload, 'r', replica, 'p', previous)
-  local sums = redis.call('HMGET', KEYS[2], 'size', 'counted')
-  redis.call('HSET', KEYS[2], 'tail', offset, 'size', (tonumber(sums[1]) or 0) + #payload,
-             'counted', (tonumber(sums[2]) or 0) + 1)
+  redis.call('HSET', KEYS[2], 'tail', offset, 'size', size + #payload, 'counted', counted + 1)
   local envelope = '\\1E'
   for _, field in ipairs({replica, log, previous, offset}) do
     envelope = envelope .. string.char(#field) .. field
@@ -152,14 +159,19 @@ end
 """
 )
 
+# Where the entries would be more than `most_bytes`, the answer is ``{'', log, their bytes}``.
 APPEND = Script(
     "log checkpoint saved",
-    "log_id replica payload channel inline_max_bytes",
+    "log_id replica payload channel inline_max_bytes most_bytes",
     _APPEND
     + """
 local log = log_there(KEYS[1], KEYS[2])
 if log ~= ARGV[1] then return {'', log or ''} end
-local done, appended = pcall(append, log, ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]))
+local size, counted, known = unpack(redis.call('HMGET', KEYS[2], 'size', 'counted', 'tail'))
+size = number(size) or 0
+if size + #ARGV[3] > tonumber(ARGV[6]) then return {'', log, size} end
+local done, appended = pcall(append, log, ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]),
+                             size, number(counted) or 0, known)
 if not done then
   local wrong = type(appended) == 'table' and appended.err or tostring(appended)
   -- Somebody has added an entry with the last of all offsets.
@@ -187,9 +199,8 @@ if is_error(redis.pcall('HSET', KEYS[2], 'log', ARGV[1], 'offset', '0-0'), 'WRON
 end
 redis.call('HSET', KEYS[2], 'log', ARGV[1], 'offset', '0-0')
 redis.call('UNLINK', KEYS[1])
-redis.call('HDEL', KEYS[2], 'size', 'counted')
 redis.call('PERSIST', KEYS[3])
-local offset = append(ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]))[2]
+local offset = append(ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), 0, 0)[2]
 redis.call('HSET', KEYS[2], 'first', offset)
 return {1, ARGV[1], offset}
 """,
@@ -263,6 +274,7 @@ TRIM = Script(
     "log checkpoint",
     "log_id first_kept base entries bytes",
     _EARLIER
+    + _SUM
     + """
 local log = redis.call('HGET', KEYS[2], 'log')
 if log ~= ARGV[1] then return {'', log or ''} end
@@ -270,7 +282,7 @@ if earlier(ARGV[2], redis.call('HGET', KEYS[2], 'first')) then return {'OK'} end
 redis.call('HSET', KEYS[2], 'base', ARGV[3], 'first', ARGV[2])
 local gone = redis.call('XTRIM', KEYS[1], 'MINID', ARGV[2])
 local sums = redis.call('HMGET', KEYS[2], 'size', 'counted')
-local size, counted = tonumber(sums[1]), tonumber(sums[2])
+local size, counted = number(sums[1]), number(sums[2])
 if gone == tonumber(ARGV[4]) and size and counted then
   redis.call('HSET', KEYS[2], 'size', size - ARGV[5], 'counted', counted - gone)
 elseif gone > 0 then
@@ -282,21 +294,22 @@ return {'OK'}
 )
 
 # How much a log is: log, whether all is counted, entries, their bytes, the first and the last
-# offset, bytes of all else. Where it has to be counted, `max_bytes` are counted at a time, from
-# behind `after` on; what was answered then is asked for again with it.
+# offset, bytes of all else. Where it has to be counted, or `anew` is 1, `max_bytes` are counted at
+# a time, from behind `after` on; what was answered then is asked for again with it.
 SIZE = Script(
     "log checkpoint",
-    "log_id after entries bytes first max_bytes",
+    "log_id after entries bytes first max_bytes anew",
     _LOG
+    + _SUM
     + _TAIL
     + """
 local log = log_there(KEYS[1], KEYS[2])
 if log ~= ARGV[1] then return {'', log or ''} end
 local other = redis.call('HSTRLEN', KEYS[2], 'update') + redis.call('HSTRLEN', KEYS[2], 'base')
 local size, counted, first = unpack(redis.call('HMGET', KEYS[2], 'size', 'counted', 'first'))
-if ARGV[2] == '0-0' and tonumber(size) and first
+if ARGV[2] == '0-0' and ARGV[7] == '0' and number(size) and first
     and tonumber(counted) == redis.call('XLEN', KEYS[1]) then
-  return {log, 1, tonumber(counted), tonumber(size), first, tail(KEYS[1], KEYS[2]), other}
+  return {log, 1, tonumber(counted), number(size), first, tail(KEYS[1], KEYS[2]), other}
 end
 counted, size, first = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local last, seen, largest, count = ARGV[2], 0, 1, 1
@@ -324,11 +337,12 @@ return {log, 0, counted, size, first, last, other}
 
 # KEYS are four for each room; `wanted` is 1 for each room whose lease is wanted, 0 for each other.
 # Answers with a list for each room: holder, fence, log, tail, why the lease could not be had, what
-# else went wrong with it.
+# else went wrong with it, how many bytes its log, checkpoint and history are.
 LEASES = Script(
     "saver log checkpoint saved*",
     "replica lease_ms keep_ms wanted*",
     _LOG
+    + _SUM
     + _TAIL
     + """
 local function holder_of(saver, ttl)
@@ -384,7 +398,12 @@ local function lease(saver, log, checkpoint, saved, replica, ttl, keep, want)
   end
   local there = log_there(log, checkpoint) or ''
   local ends = there ~= '' and tail(log, checkpoint) or '0-0'
-  return {holder or '', tonumber(fence or 0), there, ends, refused, ''}
+  local bytes = 0
+  if there ~= '' then
+    bytes = (number(redis.call('HGET', checkpoint, 'size')) or 0)
+      + redis.call('HSTRLEN', checkpoint, 'update') + redis.call('HSTRLEN', checkpoint, 'base')
+  end
+  return {holder or '', tonumber(fence or 0), there, ends, refused, '', bytes}
 end
 local answers = {}
 for room = 1, #KEYS / 4 do
@@ -393,7 +412,7 @@ for room = 1, #KEYS / 4 do
                              KEYS[first + 3], ARGV[1], ARGV[2], ARGV[3], ARGV[3 + room])
   if not well then
     local wrong = type(answer) == 'table' and answer.err or tostring(answer)
-    answer = {'', 0, '', '', '', wrong}
+    answer = {'', 0, '', '', '', wrong, 0}
   end
   answers[room] = answer
 end
@@ -561,6 +580,36 @@ return redis.call(ARGV[3] == '1' and 'HSETNX' or 'HSET', KEYS[1], ARGV[1], ARGV[
     large="value",
 )
 
+# What is said of rooms is written down, 0 removes one. Answers with the bytes of all rooms
+# together, how many rooms that are, the room that is said to be the largest, and some from `rank`
+# on, for whoever looks whether what is said of them is so.
+USAGE = Script(
+    "usage",
+    "keep_ms most_rooms rank rooms_and_bytes*",
+    """
+local function said()
+  for number = 4, #ARGV, 2 do
+    if tonumber(ARGV[number + 1]) > 0 then
+      redis.call('ZADD', KEYS[1], ARGV[number + 1], ARGV[number])
+    else
+      redis.call('ZREM', KEYS[1], ARGV[number])
+    end
+  end
+  return redis.call('ZRANGE', KEYS[1], -ARGV[2], -1, 'WITHSCORES')
+end
+local there = redis.pcall('ZRANGE', KEYS[1], 0, 0)
+if there.err and string.find(there.err, 'WRONGTYPE', 1, true) then redis.call('UNLINK', KEYS[1]) end
+local rooms = said()
+local total = 0
+for number = 2, #rooms, 2 do
+  total = total + math.max(0, math.min(tonumber(rooms[number]) or 0, 2 ^ 50))
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+return {math.min(total, 2 ^ 52), #rooms / 2, rooms[#rooms - 1] or false,
+        unpack(redis.call('ZRANGE', KEYS[1], ARGV[3], ARGV[3] + 3))}
+""",
+)
+
 SCRIPTS = (
     JOIN,
     STAGE,
@@ -575,6 +624,7 @@ SCRIPTS = (
     EXPIRE,
     LEASES,
     MARK_SAVED,
+    USAGE,
     HEARTBEAT,
     SESSION,
 )

@@ -15,12 +15,14 @@ from support.waiting import holds, until
 
 from jupyter_teleportal.codec import Notice, decode_payload
 from jupyter_teleportal.content import document_of, seed, without_undo
+from jupyter_teleportal.errors import LogFull
+from jupyter_teleportal.model import Scope
 from jupyter_teleportal.provider import RoomLink
 from jupyter_teleportal.replica import Replica
 from jupyter_teleportal.settings import Timing
 from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
 from jupyter_teleportal.transports.redis import RedisSyncTransport
-from rooms.sites import ROOM, Disk, Start, same
+from rooms.sites import ROOM, Disk, Server, Start, same
 
 NOTEBOOK: dict[str, Any] = {
     "cells": [
@@ -55,6 +57,12 @@ def run(document: Any, output: dict[str, Any]) -> None:
     with document.ydoc.transaction():
         outputs.clear()
         outputs.append(output)
+
+
+def write(document: Any, text: str) -> None:
+    """What a client does when somebody types at the end of the cell."""
+    source = document.ycells[0]["source"]
+    source += text
 
 
 @pytest.fixture
@@ -208,3 +216,112 @@ async def test_many_who_ask_for_what_is_lost_are_served_together(
         b.link.publish(Notice(b.replica.id, "incomplete", {}))
         await asyncio.sleep(0.5)
     assert answers >= 3
+
+
+async def test_a_full_log_forgets_its_history_before_it_refuses_anything(
+    start: Start, hub: MemoryHub
+) -> None:
+    a, b = await start("a", file_type="notebook"), await start("b", file_type="notebook")
+    hub.document_max_bytes = 1_200_000
+    for number in range(20):
+        run(a.document, plot(50_000, number))
+        await until(same(a, b), what="the plot on b")
+    await until(lambda: a.link.replicator.settled, what="the log")
+    room = hub.rooms[ROOM]
+    assert room.checkpoint is not None
+    assert room.payload_bytes + room.other_bytes < 1_200_000
+    assert not a.link.refused
+
+
+def reasons(*servers: Server) -> list[str]:
+    return [server.link.refused for server in servers]
+
+
+async def test_a_document_that_is_too_large_is_saved_all_the_same_and_shared_when_it_fits(
+    start: Start, hub: MemoryHub, disk: Disk
+) -> None:
+    servers = a, b, c = [await start(name, file_type="notebook") for name in "abc"]
+    hub.document_max_bytes = 300_000
+    output = plot(300_000, 1)
+    run(a.document, output)
+    write(a.document, " # of a")
+    await until(lambda: disk.content["cells"][0]["outputs"] == [output], what="the file")
+    assert "may take" in a.link.refused
+    assert any("may take" in complaint.message for complaint in a.replica.complaints.values())
+    # The others go on, with each other.
+    write(b.document, " # of b")
+    await until(same(b, c), what="the edit of b on c")
+    assert reasons(b, c) == ["", ""]
+    # The author makes it smaller, and everybody has what both have written.
+    run(a.document, plot(1000, 2))
+    await until(same(*servers), 15, what="everybody has all")
+    assert sorted(str(a.document.ycells[0]["source"]).split(" # of ")) == ["a", "b", "plot()"]
+    await until(lambda: reasons(*servers) == ["", "", ""], what="all is shared")
+    await until(lambda: disk.content == a.document.get(), what="the file in the end")
+    assert disk.copies == []
+
+
+async def test_all_servers_at_the_bound_at_once_lose_nothing(
+    start: Start, hub: MemoryHub, disk: Disk
+) -> None:
+    servers = [await start(name, file_type="notebook") for name in "abc"]
+    hub.document_max_bytes = 180_000
+    for number, server in enumerate(servers):
+        server.document.ycells[0]["outputs"].append(plot(100_000, number))
+        write(server.document, f" # {number}")
+    await until(lambda: all(reasons(*servers)), what="all are refused")
+    await holds(lambda: all(reasons(*servers)), seconds=1)
+    hub.document_max_bytes = 6_000_000
+    await until(same(*servers), 15, what="everybody has all")
+    assert len(servers[0].document.get()["cells"][0]["outputs"]) == 3
+    assert all(f"# {number}" in str(servers[0].document.get()) for number in range(3))
+    await until(lambda: disk.content == servers[0].document.get(), what="the file")
+
+
+async def test_what_is_refused_for_long_costs_little(
+    start: Start, hub: MemoryHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = await start("a", file_type="notebook")
+    work = 0.0
+    for name in ("append_log", "read_log"):
+        original = getattr(MemorySyncTransport, name)
+
+        async def slow(self: Any, *arguments: Any, original: Any = original) -> Any:
+            nonlocal work
+            await asyncio.sleep(0.1)
+            work += 0.1
+            return await original(self, *arguments)
+
+        monkeypatch.setattr(MemorySyncTransport, name, slow)
+    hub.document_max_bytes = 300_000
+    run(a.document, plot(300_000, 1))
+    await until(lambda: bool(a.link.refused), what="the refusal")
+    await asyncio.sleep(1)  # the first attempts, at once
+    work = 0.0
+    await asyncio.sleep(4)
+    assert work < 1.6
+    hub.document_max_bytes = None
+    await until(lambda: a.link.replicator.settled, what="the log")
+
+
+async def test_a_share_at_its_bound_hinders_no_other(
+    start: Start, hub: MemoryHub, disk: Disk
+) -> None:
+    a, b = await start("a", file_type="notebook"), await start("b", file_type="notebook")
+    full = MemorySyncTransport(hub)
+    await full.start()
+    other = Scope("full", "room")
+    hub.share_max_bytes = 200_000
+    log = (await full.seed_log(other, "lineage", "x", bytes(199_000))).log
+    with pytest.raises(LogFull):
+        await full.append_log(other, log, "x", bytes(70_000))
+    run(a.document, plot(100_000, 1))
+    await until(same(a, b), what="the plot on b")
+    # In a share that is full, what is small goes on.
+    hub.share_max_bytes = 160_000
+    run(a.document, plot(150_000, 2))
+    await until(lambda: bool(a.link.refused), what="the refusal")
+    write(b.document, " # of b")
+    await until(lambda: "of b" in str(a.document.get()), what="the edit on a")
+    hub.share_max_bytes = None
+    await until(same(a, b), what="all on b")

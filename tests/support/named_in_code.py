@@ -148,9 +148,10 @@ def redis_names() -> set[str]:
         in_transport = source.path.name.startswith("redis") and source.path.parent != PACKAGE
         for node in ast.walk(source.tree):
             match node:
-                case ast.Call(func=ast.Attribute(attr="_key"), args=[_, name]) if in_transport:
+                case ast.Call(func=ast.Attribute(attr="_key"), args=[scope, name]) if in_transport:
+                    of_room = "" if ast.unparse(scope) == "Scope(share)" else "{room}:"
                     names |= {
-                        f"<prefix><share>:{{room}}:{one}" for one in _keys(node, name, source)
+                        f"<prefix><share>:{of_room}{one}" for one in _keys(node, name, source)
                     }
                 case ast.Call(
                     func=ast.Attribute(attr="read_map" | "write_map"),

@@ -40,7 +40,9 @@ class MemoryBackend:
         for transport in self.made:
             await transport.aclose()
 
-    async def make(self, log: logging.Logger | None = None) -> SyncTransport:
+    async def make(self, log: logging.Logger | None = None, **options: Any) -> SyncTransport:
+        for name in options.keys() & {"document_max_bytes", "share_max_bytes"}:
+            setattr(self.hub, name, options[name])
         transport = MemorySyncTransport(self.hub, log=log)
         self.made.append(transport)
         await transport.start()

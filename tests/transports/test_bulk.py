@@ -28,9 +28,13 @@ async def backend(redis_server: RedisServer) -> AsyncIterator[RedisBackend]:
         yield made
 
 
+PATIENT = {"command_timeout_s": 5.0, "ping_interval_s": 2.0}
+"""As a server is: on a busy machine a slow line is silent for a while."""
+
+
 async def slow_line(backend: RedisBackend) -> RedisSyncTransport:
     """A transport on a line of some 3 MB/s in each direction, on each connection."""
-    transport = await backend.make()
+    transport = await backend.make(**PATIENT)
     backend.proxy.latency = 0.02
     return transport
 

@@ -659,6 +659,7 @@ async def test_names_of_keys_and_channels(
         key("saver"): "string",
         key("saved"): "hash",
         f"{KEY_PREFIX}team1:files": "hash",
+        f"{KEY_PREFIX}team1:usage": "zset",
         f"{KEY_PREFIX}session": "string",
         f"{KEY_PREFIX}replicas": "zset",
     }

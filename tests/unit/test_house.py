@@ -65,6 +65,7 @@ FLOORS: dict[int, set[str]] = {
         "transports.redis_refusals",
         "transports.redis_client",
         "transports.redis_scripts",
+        "transports.redis_usage",
         "transports.redis_wire",
         "valkey",
         "whole_files",
