@@ -24,7 +24,6 @@ from .crdt import Door, Sieve, covers, state_of
 from .crossing import MAP, agree, cross
 from .document_file import DocumentFile, FileState
 from .errors import (
-    CodecError,
     ForeignBytes,
     LogChanged,
     SaveFailed,
@@ -253,7 +252,7 @@ class Reconciler:
         transport. A successor finds there the edits that it lacks, as edits: taken from the file
         as text they would be there twice when this replica comes back. Return the content as it
         is noted, and its state vector."""
-        self._note_before = await self._file.read_note()
+        self._note_before = await self._read_note()
         lineage = self._link.replicator.lineage
         if lineage is None:
             return await self.moment()
@@ -261,29 +260,52 @@ class Reconciler:
         vector = self._link.doc.get_state()
         content = await self._content_of(update)
         self._note = await off_loop(len(update), encode_note, lineage, base, update)
-        await self._file.write_note(self._note)
+        try:
+            await self._file.write_note(self._note)
+        except Exception as error:  # noqa: BLE001 (the file must not wait for it)
+            self._note = None
+            self._link.complain(
+                "A note for the other servers cannot be left beside the file, so they take this "
+                f"save for another program's: {error or type(error).__name__}"
+            )
         return content, vector
 
     async def take_note_back(self) -> None:
         """The file was not written after all, so it may be another replica's, which has noted
         something of its own."""
-        if self._note is None or await self._file.read_note() != self._note:
+        if self._note is None or await self._read_note() != self._note:
             return
         if self._note_before is None:
             await self._file.remove_note()
         else:
             await self._file.write_note(self._note_before)
 
+    async def _read_note(self) -> bytes | None:
+        """What lies beside the file as a note; None, if there is nothing that can be read."""
+        try:
+            return await self._file.read_note()
+        except Exception as error:  # noqa: BLE001 (anybody can put anything there)
+            self._link.complain(
+                f"The note beside {self._file.path} cannot be read and is passed over: "
+                f"{error or type(error).__name__}"
+            )
+            return None
+
     async def noted(self) -> SeedContent | None:
         """The document that another replica has noted beside the file; None if there is none."""
-        raw = await self._file.read_note()
+        raw = await self._read_note()
         if raw is None:
             return None
         try:
             lineage, base, update = await asyncio.to_thread(decode_note, raw)
             content = await self._content_of(update)
-        except (CodecError, ValueError) as error:
-            self._link.complain(f"The note beside {self._file.path} is passed over: {error}")
+            if base is not None:
+                # Edits have to be told from it sooner or later.
+                await off_loop(len(raw), edit_between, self._file_type, [], base, content)
+        except Exception as error:  # noqa: BLE001 (whoever can write to the folder has written it)
+            self._link.complain(
+                f"The note beside {self._file.path} is passed over: {error or type(error).__name__}"
+            )
             return None
         return SeedContent(lineage, update, content, base)
 
@@ -308,9 +330,17 @@ class Reconciler:
             # What a note is about is older than this save, but its edits may not be here yet.
             if (noted := await self.noted()) is not None:
                 await self._adopt(noted)
-                await self._file.remove_note()
+                await self._remove_note()
         except TransportError as error:
             self._link.complain(f"The save is not noted for the other servers: {error}")
+
+    async def _remove_note(self) -> None:
+        try:
+            await self._file.remove_note()
+        except Exception as error:  # noqa: BLE001 (the save is noted all the same)
+            self._link.complain(
+                f"The note beside {self._file.path} is left behind: {error or type(error).__name__}"
+            )
 
     async def _adopt(self, noted: SeedContent) -> bool:
         """Take over the edits that another replica has noted beside the file, whichever lineage

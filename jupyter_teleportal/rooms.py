@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import errno
 import importlib.metadata
 import json
 import os
@@ -86,6 +87,7 @@ OVER_LIMITS, INTERNAL_ERROR = 1008, 1011
 """Close codes at which JupyterLab connects again, and shows nothing."""
 BROKEN = 1012
 """The same: the service restarts."""
+NOTE_MAX_BYTES = 256 * 1024 * 1024
 REFUSED_MAX = 20
 """So many messages of one client are passed over before it is disconnected."""
 REASON_BYTES = 123
@@ -1013,10 +1015,12 @@ def _write_whole(place: Place, data: bytes) -> None:
 def _read_whole(place: Place) -> bytes | None:
     try:
         with reading(place) as file:
-            data: bytes = file.read()
-            return data
+            data: bytes = file.read(NOTE_MAX_BYTES + 1)
     except FileNotFoundError:
         return None
+    if len(data) > NOTE_MAX_BYTES:
+        raise OSError(errno.EFBIG, f"more than {NOTE_MAX_BYTES} bytes are no note", place.path)
+    return data
 
 
 def _remove(place: Place) -> None:
