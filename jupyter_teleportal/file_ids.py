@@ -310,21 +310,31 @@ class FileRegistry:
         while self._tasks:
             await asyncio.wait(list(self._tasks), timeout=2)
 
-    async def register(self, shared: SharedPath) -> None:
-        """Make a document's id known to every server, before a client hears of it."""
+    async def register(self, shared: SharedPath, *, exists: bool = True) -> None:
+        """Make a document's id known to every server, before a client hears of it.
+
+        Args:
+            shared: the document.
+            exists: whether its file is there. For what is not there nothing is written: whoever
+                asks for such would fill the transport.
+        """
         file_id = self._ids[shared.share].id_at(shared.path)
         if file_id in self._registered:
             return
         try:
-            there = await self._replica.transport.write_map(
-                Scope(shared.share), "paths", {file_id: shared.path}, keep=True
-            )
-            if there.get(file_id) != shared.path:
+            transport, scope = self._replica.transport, Scope(shared.share)
+            if exists:
+                said = {file_id: shared.path}
+                there = await transport.write_map(scope, "paths", said, keep=True)
+            else:
+                there = await transport.read_map(scope, "paths", [file_id])
+            if there.get(file_id, shared.path) != shared.path:
                 # It was renamed, and this server has not heard of it yet.
                 await self._take_found(shared.share, there, shared.path)
                 if self._claims is not None:
                     await self._claims.look_once()
-            self._registered.add(file_id)
+            if exists:
+                self._registered.add(file_id)
         except TransportError as error:
             self._replica.complain(
                 f"files {shared.share}",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
+import json
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -35,6 +36,9 @@ TAKE = "_teleportal_take"
 """The attribute of a client's handler that takes its messages, once it is served."""
 
 TAKEN_S = 0.001
+
+REASON_BYTES = 123
+"""The longest reason that a close frame holds."""
 
 seams_in_use: WeakSet[Seam] = WeakSet()
 
@@ -64,6 +68,28 @@ async def refuse_save(handler: Any, message: bytes) -> None:
         await handler.send(handler._encode_json_message(reply))
 
 
+def fitting(reason: str | None) -> str | None:
+    """Return a reason to close a connection that fits into a close frame: JupyterLab shows what
+    stands in its field ``errorReason``. With a longer one the connection would just break."""
+    if reason is None or len(reason.encode()) <= REASON_BYTES:
+        return reason
+    try:
+        fields = json.loads(reason)
+    except ValueError:
+        fields = None
+    if not isinstance(fields, dict) or not isinstance(fields.get("errorReason"), str):
+        return reason.encode()[:REASON_BYTES].decode(errors="ignore")
+    if fields.get("reloadable") is False:
+        del fields["reloadable"]
+    told = fields["errorReason"]
+    while told:
+        made = json.dumps({**fields, "errorReason": told}, separators=(",", ":"))
+        if len(made.encode()) <= REASON_BYTES:
+            return made
+        told = told[:-1]
+    return None
+
+
 def install_handlers() -> None:
     """Let upstream's handlers ask the seam first, on servers that have one. Done once for the
     process; a server without a seam is served as ever."""
@@ -71,6 +97,7 @@ def install_handlers() -> None:
     room_handler = upstream_handlers.YDocWebSocketHandler
     if getattr(session_handler.put, "asks_seam", False):
         return
+    close, on_users = room_handler.close, room_handler._on_global_awareness_event
     put, prepare, open_room, check_origin, on_message, on_close, on_finish, protocol, check = (
         session_handler.put,
         room_handler.prepare,
@@ -161,7 +188,8 @@ def install_handlers() -> None:
         seam = seam_of(self)
         if seam is not None:
             seam.occupancy.leaving(self)
-        on_close(self)
+        if seam is None or hasattr(self, "room"):  # which is gone where it could not be opened
+            on_close(self)
         if seam is not None:
             seam.occupancy.left(self)
 
@@ -170,6 +198,16 @@ def install_handlers() -> None:
         seam = seam_of(self)
         if seam is not None and admission_of(self) is not None:
             seam.occupancy.finished(self)
+
+    def close_with_reason(self: Any, code: int | None = None, reason: str | None = None) -> None:
+        close(self, code, reason if seam_of(self) is None else fitting(reason))
+
+    def users_changed(self: Any, topic: str, changes: Any) -> None:
+        try:
+            on_users(self, topic, changes)
+        except (AttributeError, KeyError, TypeError) as error:
+            # Upstream takes it for granted that each user has a name. It notes them for its log.
+            self.log.debug("A user who is there has no name: %r", error)
 
     def check_known(root_dir: str, session: str, *args: Any, **keywords: Any) -> tuple[bool, str]:
         if any(seam.knows_session(session) for seam in seams_in_use):
@@ -186,6 +224,8 @@ def install_handlers() -> None:
     room_handler.prepare = prepare_admitted
     room_handler.open = open_admitted
     room_handler.check_origin = check_same_origin
+    room_handler.close = close_with_reason
+    room_handler._on_global_awareness_event = users_changed
     room_handler.on_close = closed
     room_handler.on_finish = finished
     room_handler.on_message = on_readable_message

@@ -90,14 +90,13 @@ BROKEN = 1012
 NOTE_MAX_BYTES = 256 * 1024 * 1024
 REFUSED_MAX = 20
 """So many messages of one client are passed over before it is disconnected."""
-REASON_BYTES = 123
-"""The longest reason that a close frame holds."""
 SESSION_EXPIRED = 1003
 """The close code at which JupyterLab asks whether to reload."""
 
 _RELIED_ON: dict[Any, tuple[str, ...]] = {
     DocumentRoom: ("initialize", "stop", "_save_to_disc", "_on_document_change", "_emit"),
     YRoom: (
+        "_start",
         "serve",
         "_handle_exception",
         "_watch_ready",
@@ -125,6 +124,8 @@ _RELIED_ON: dict[Any, tuple[str, ...]] = {
         "write_message",
         "_encode_json_message",
         "_clean_room",
+        "_on_global_awareness_event",
+        "close",
     ),
     upstream_handlers.DocSessionHandler: ("put", "auth_resource"),
 }
@@ -208,7 +209,11 @@ class Seam:
             if not room.started.is_set():
                 await self._ready()
                 self._prepare_room(room)
-            await start_room(room)
+                begun = _whole_start(room)
+                await start_room(room)
+                await begun.wait()
+            else:
+                await start_room(room)
 
         self._server.start_room = start_linked_room
         self._settings[SETTINGS_KEY] = self
@@ -255,8 +260,14 @@ class Seam:
         shared = self.registry.locate(api_path)
         if shared is not None and shared.share in self._lost:
             raise HTTPError(403, no_member(shared.share))
+        await self._register(api_path, shared)
+
+    async def _register(self, api_path: str, shared: SharedPath | None) -> None:
+        """Let every server find a shared document by its id."""
         if shared is not None and self.replica.connected:
-            await self.registry.register(shared)
+            contents = self._settings["contents_manager"]
+            exists = await ensure_async(contents.file_exists(api_path))
+            await self.registry.register(shared, exists=exists)
 
     async def before_room(self, room_id: str) -> bool:
         """A client is about to open a room: see that its path is known, and return whether it can
@@ -274,7 +285,9 @@ class Seam:
         if room_id.count(":") < 2:
             return True
         file_id = decode_file_path(room_id)[2]
-        if self._settings["file_id_manager"].get_path(file_id) is not None:
+        path = self._settings["file_id_manager"].get_path(file_id)
+        if path is not None:
+            await self._register(path, shared)
             return True
         if self.replica.connected:
             await self.registry.resolve(file_id)
@@ -833,12 +846,28 @@ def take_over(
 
 def _close(channel: Any, reason: str) -> None:
     """Close a client's connection because of what it does, with a reason for its console."""
-    channel.close(OVER_LIMITS, reason.encode()[:REASON_BYTES].decode(errors="ignore"))
+    channel.close(OVER_LIMITS, reason)
 
 
 def _drop(channel: Any) -> None:
     # A closing handshake would wait behind all that the client does not read.
     channel.ws_connection.stream.close()
+
+
+def _whole_start(room: Any) -> asyncio.Event:
+    """Return what is set once the room has begun all of its tasks. It is said to be started before
+    that; stopped by then, as where its file turns out not to be there, it would take the tasks of
+    all other rooms along."""
+    begun, start = asyncio.Event(), room._start
+
+    async def start_whole(*arguments: Any, **keywords: Any) -> None:
+        try:
+            await start(*arguments, **keywords)
+        finally:
+            begun.set()
+
+    room._start = start_whole
+    return begun
 
 
 def _before_stop(room: Any, close: Callable[[], Awaitable[None]]) -> None:
