@@ -91,6 +91,15 @@ class Shares:
                 raise SettingsError(f"shares: {raw_folder!r}: {name!r} is named twice")
             self.folders[folder] = name
         self._innermost_first = sorted(self.folders, key=len, reverse=True)
+        self._nested = {
+            name: [
+                inner[len(folder) :].lstrip("/")
+                for inner in self.folders
+                if inner != folder and is_within(inner, folder)
+            ]
+            for folder, name in self.folders.items()
+        }
+        """For each share, where in it others lie."""
 
     def __bool__(self) -> bool:
         return bool(self.folders)
@@ -114,10 +123,9 @@ class Shares:
     def owns(self, share: str, path: object) -> bool:
         """Whether `path`, as another server says it, names a document of `share`: it is clean, and
         is in no share that lies in this one."""
-        if not is_clean(path):
-            return False
-        shared = SharedPath(share, str(path))
-        return self.locate(self.api_path(shared)) == shared
+        return is_clean(path) and not any(
+            is_within(str(path), folder) for folder in self._nested[share]
+        )
 
     def api_path(self, shared: SharedPath) -> str:
         """Return the API path of `shared` on this server.

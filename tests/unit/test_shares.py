@@ -112,3 +112,27 @@ def test_file_ids_follow_from_the_identity_alone() -> None:
     assert uuid.UUID(shared.default_file_id()).version == 5
     others = {SharedPath("team2", "x.ipynb"), SharedPath("team1", "y.ipynb"), shared}
     assert len({other.default_file_id() for other in others}) == 3
+
+
+def test_a_share_owns_what_lies_in_no_share_in_it() -> None:
+    shares = Shares({"": "all", "a": "outer", "a/b": "inner", "c": "other"})
+    paths = [
+        "x",
+        "a",
+        "ab",
+        "a/x",
+        "a/b",
+        "a/b/x",
+        "a/bc",
+        "b",
+        "b/x",
+        "b/b/x",
+        "c/x",
+        "bc",
+        "d/a/b",
+    ]
+    for name in shares:
+        for path in paths:
+            identity = SharedPath(name, path)
+            expected = shares.locate(shares.api_path(identity)) == identity
+            assert shares.owns(name, path) is expected, (name, path)
