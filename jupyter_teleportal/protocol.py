@@ -540,9 +540,11 @@ class Replicator:
             if envelope.log != self.log or offset_key(envelope.offset) <= here:
                 del self._early[previous]
             elif offset_key(previous) < here and self.phase is Phase.LIVE:
-                # The log goes on from before where this room is: it has forgotten something.
+                # The log goes on from before where this room is: it has forgotten something, unless
+                # somebody only says so. If it has, it does not hold where this room is, and the
+                # read is one of the whole log.
                 self._early.clear()
-                return self.reconcile()
+                return self._rejoin()
         if self._early and not self._lingering and self.phase is Phase.LIVE:
             self._lingering = True
             return [Linger()]

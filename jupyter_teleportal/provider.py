@@ -923,8 +923,6 @@ class RoomLink:
         except TransportError as error:
             self._failed(effect, error)
             return
-        if paced:
-            self._retries.took(began, loop_time())
         if self._closed:
             return
         decoded = await self._decoded(read)
@@ -953,6 +951,9 @@ class RoomLink:
         misses = self.replicator.misses(read)
         effects = self.replicator.read_done(effect, read, entries, door)
         self._perform(effects)
+        if paced:
+            # What it takes here is the longer part of it.
+            self._retries.took(began, loop_time())
         misses = misses or (not read.contiguous and bool(self.replicator.held))
         if misses and not self._closed:
             self.complain("The log has lost entries; the other servers are asked to put them back")

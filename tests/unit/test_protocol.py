@@ -563,6 +563,15 @@ def test_a_forgotten_end_shows_by_the_next_entry() -> None:
     assert late.items.to_py() == site.items.to_py() == server_items(server)
 
 
+def test_an_entry_that_only_says_it_goes_on_from_before_costs_no_whole_log() -> None:
+    _, (site,) = undisturbed(1)
+    replicator = site.replicator
+    forged = EntryEnvelope("nobody", str(replicator.log), "0-1", "9999999999999-0", None)
+    (read,) = replicator.entry(forged)
+    assert isinstance(read, Read)
+    assert (read.log, read.after) == (replicator.log, replicator.offset)
+
+
 def test_a_forgotten_end_shows_by_a_look_at_the_tail() -> None:
     server, (site, other) = undisturbed(2)
     behind(server, site, other)
