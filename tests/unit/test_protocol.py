@@ -729,3 +729,24 @@ def test_what_waits_is_bounded_and_the_oldest_goes() -> None:
 
 def written_text(site: Site) -> str:
     return str(site.doc.get("source", type=Text))
+
+
+def test_what_has_waited_is_read_again_if_it_could_not_be_applied() -> None:
+    server, (site, _) = undisturbed(2)
+    server.append("somebody", written(string("b", beside=(41, 0))))
+    site.perform(site.replicator.entry(site.inbox.pop()))
+    assert len(site.replicator.held) == 1
+    server.append("somebody", written(string("c"), client=41))
+    apply, *_ = site.replicator.entry(site.inbox.pop())
+    assert isinstance(apply, Apply)
+    assert len(apply.updates) == 2
+    assert not site.replicator.held
+    site.replicator.failed(apply)
+    assert written_text(site) == ""
+    # Until then nothing that builds on it comes in.
+    assert site.replicator.door.sift(blocks(42, 0, string("d", beside=(41, 0))))[1] == (41, 0)
+    site.tick()
+    while site.settle():
+        pass
+    assert written_text(site) == "cb"
+    assert not site.replicator.held
