@@ -440,10 +440,11 @@ def _read_content(data: bytes, position: int, kind: int) -> tuple[int, int]:
         return count, _skip_values(data, position, count)
     if kind == _TYPE:
         type_ref = data[position]
-        if type_ref > _LAST_TYPE:
+        # A hook has a name in Yjs, which the library takes for what follows on it.
+        if type_ref > _LAST_TYPE or type_ref == _XML_HOOK:
             raise ForeignBytes(f"the shared type {type_ref} at byte {position} is not known")
         position += 1
-        if type_ref in (_XML_ELEMENT, _XML_HOOK):
+        if type_ref == _XML_ELEMENT:
             position = _skip_text(data, position)
         return 1, position
     if kind == _DELETED:

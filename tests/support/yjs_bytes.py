@@ -97,6 +97,9 @@ HOSTILE: dict[str, bytes] = {
     "an unknown kind of content": blocks(5, 0, b"\x0d\x01" + text("c")),
     "legacy JSON content": blocks(5, 0, b"\x02\x01" + text("c") + b"\x01" + text("1")),
     "a weak link": blocks(5, 0, b"\x07\x01" + text("c") + b"\x07\x00\x05\x00"),
+    "an XML hook, whose name the library reads as what follows": (
+        b"\x02\x01\x05\x00\x07\x01" + text("xml") + b"\x05\x00\x01\x06\x00\x00\x01\x00"
+    ),
     "gaps upon gaps": blocks(5, 0, *[b"\x0a\x01"] * 200_000, string("a")),
     "bytes that follow": b"\0\0\0",
     "nothing": b"",
