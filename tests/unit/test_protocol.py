@@ -22,6 +22,7 @@ from support.yjs_bytes import blocks, string
 from jupyter_teleportal import crdt
 from jupyter_teleportal.codec import EntryEnvelope, decode_payload, encode_payload
 from jupyter_teleportal.completeness import WAITING_MAX, WAITING_MAX_BYTES, Waiting
+from jupyter_teleportal.errors import ForeignBytes
 from jupyter_teleportal.model import ZERO_OFFSET, Appended, Entry, LogRead, Seeded, offset_key
 from jupyter_teleportal.protocol import (
     EARLY_MAX_ENTRIES,
@@ -750,3 +751,18 @@ def test_what_has_waited_is_read_again_if_it_could_not_be_applied() -> None:
         pass
     assert written_text(site) == "cb"
     assert not site.replicator.held
+
+
+def test_a_log_that_the_library_cannot_merge_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked to merge what passed the door, of which it may refuse something."""
+    _, (site, other) = undisturbed(2)
+
+    def refuse(updates: object) -> bytes:
+        raise ForeignBytes("Cannot merge updates")
+
+    monkeypatch.setattr("jupyter_teleportal.protocol.merge", refuse)
+    site.perform(site.replicator.reconcile())
+    site.items.append("more")
+    settle([site, other])
+    assert other.items.to_py() == ["seed", "more"]
+    assert site.replicator.settled
