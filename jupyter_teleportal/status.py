@@ -72,9 +72,9 @@ def reason(replica: Replica) -> str:
     troubles = [link.trouble for link in links if link.trouble]
     if troubles:
         return f"{len(troubles)} of {len(links)} open documents are not shared: {troubles[0]}"
-    for subject in ("heartbeat", "files"):
-        if subject in replica.complaints:
-            return replica.complaints[subject].message
+    for subject, complaint in replica.complaints.items():
+        if subject == "heartbeat" or subject.startswith("files "):
+            return complaint.message
     return ""
 
 

@@ -125,7 +125,7 @@ async def test_file_ids_that_could_not_be_read_are_read_with_the_next_heartbeat(
     hub.wrong_type.add((Scope("share"), "paths"))
     registry = FileRegistry(a.replica, SHARES)
     await registry.start()
-    assert "file ids" in reason(a.replica)
+    assert "documents' ids" in reason(a.replica)
     hub.maps[Scope("share"), "files"]["moved.txt"] = OTHERS_ID
     hub.wrong_type.clear()
     located = SHARES.locate("moved.txt")
