@@ -72,9 +72,10 @@ def reason(replica: Replica) -> str:
     troubles = [link.trouble for link in links if link.trouble]
     if troubles:
         return f"{len(troubles)} of {len(links)} open documents are not shared: {troubles[0]}"
-    for subject, complaint in replica.complaints.items():
-        if subject == "heartbeat" or subject.startswith("files "):
-            return complaint.message
+    files = [subject for subject in replica.complaints if subject.startswith("files ")]
+    for subject in ("heartbeat", *files):
+        if subject in replica.complaints:
+            return replica.complaints[subject].message
     return ""
 
 

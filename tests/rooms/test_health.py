@@ -54,6 +54,17 @@ async def test_a_full_redis_is_no_health_without_a_document_either(
     await until(lambda: not reason(a.replica), what="all is well")
 
 
+async def test_a_refused_heartbeat_comes_before_file_ids_that_were_refused_earlier(
+    start: Start,
+) -> None:
+    a = await start("a")
+    a.replica.complain("files share", "its documents' ids cannot be read yet")
+    a.replica.complain("outside_share x", "a link leads elsewhere")
+    assert "ids" in reason(a.replica)
+    a.replica.complain("heartbeat", "OOM")
+    assert reason(a.replica) == "OOM"
+
+
 async def test_an_outage_is_named(start: Start) -> None:
     a = await start("a")
     a.transport.disconnect()
