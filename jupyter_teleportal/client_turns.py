@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from weakref import WeakKeyDictionary
 
-from .client_limits import Queue, Usage
+from .client_limits import Usage
+from .loop_turns import LoopTurns
 
 
 class ClientTurns:
@@ -20,9 +21,9 @@ class ClientTurns:
         Args:
             budget_s: seconds of each turn of the event loop.
         """
-        self._queue: Queue[asyncio.Future[None]] = Queue(budget_s)
+        self._turns: LoopTurns[asyncio.Future[None]] = LoopTurns(budget_s, _wake)
+        self._queue = self._turns.queue
         self._usage: WeakKeyDictionary[object, Usage] = WeakKeyDictionary()
-        self._next: asyncio.Handle | None = None
 
     async def enter(self, client: object) -> None:
         """Wait until it is the client's turn, if it has to wait."""
@@ -32,7 +33,7 @@ class ClientTurns:
         while not self._queue.may_go_on(used):
             waiting = asyncio.get_running_loop().create_future()
             self._queue.enter(waiting, used)
-            self._schedule()
+            self._turns.schedule()
             await waiting
             if not self.over:
                 return
@@ -42,7 +43,7 @@ class ClientTurns:
         self._used_by(client).add(seconds, time.monotonic())
         self._queue.spend(seconds)
         if self._queue.counts:
-            self._schedule()
+            self._turns.schedule()
 
     @property
     def budget_s(self) -> float:
@@ -71,21 +72,7 @@ class ClientTurns:
             usage = self._usage[client] = Usage(time.monotonic())
         return usage
 
-    def _schedule(self) -> None:
-        if self._next is None:
-            self._next = asyncio.get_running_loop().call_soon(self._end_turn)
 
-    def _end_turn(self) -> None:
-        rest = self._queue.rest()
-        if rest:
-            self._next = asyncio.get_running_loop().call_later(rest, self._begin_turn)
-        else:
-            self._begin_turn()
-
-    def _begin_turn(self) -> None:
-        self._next = None
-        for waiting in self._queue.next_turn():
-            if not waiting.done():
-                waiting.set_result(None)
-        if self._queue.waiting:
-            self._schedule()
+def _wake(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)

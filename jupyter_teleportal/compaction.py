@@ -143,9 +143,9 @@ class Compactor:
             cut = surplus.take(page.entries)
             if cut > 0:
                 last = page.entries[cut - 1].offset
-                folded = [page.base] if page.base is not None else []
-                folded += [entry.payload for entry in page.entries[:cut]]
-                base = await asyncio.to_thread(fold, base, folded)
+                payloads = [page.base] if page.base is not None else []
+                payloads += [entry.payload for entry in page.entries[:cut]]
+                base = await asyncio.to_thread(fold, base, payloads)
             if cut < len(page.entries) or not page.entries:
                 break
         if last is not None and base is not None and page.entries:

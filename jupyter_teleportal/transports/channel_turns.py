@@ -3,12 +3,12 @@ loop: those of channels on which little is said come first."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
 
-from ..client_limits import Queue, Usage
+from ..client_limits import Usage
+from ..loop_turns import LoopTurns
 
 TURN_S = 0.01
 """All channels together have so long in each turn of the event loop."""
@@ -55,10 +55,10 @@ class ChannelTurns:
         """
         self._deliver = deliver
         self._lost = lost
-        self._queue: Queue[_Channel] = Queue(turn_s)
+        self._turns: LoopTurns[_Channel] = LoopTurns(turn_s, self._go_on)
+        self._queue = self._turns.queue
         self._channels: dict[str, _Channel] = {}
         self._size = 0
-        self._next: asyncio.Handle | None = None
 
     def take(self, name: str, message: bytes) -> None:
         """A message has come: handle it now, or when it is the channel's turn."""
@@ -101,7 +101,7 @@ class ChannelTurns:
 
     def _enter(self, channel: _Channel) -> None:
         self._queue.enter(channel, channel.usage.lately(time.monotonic()))
-        self._schedule()
+        self._turns.schedule()
 
     def _handle(self, channel: _Channel, message: bytes) -> None:
         began = time.perf_counter()
@@ -109,28 +109,13 @@ class ChannelTurns:
         used = time.perf_counter() - began
         channel.usage.add(used, time.monotonic())
         self._queue.spend(used)
-        self._schedule()
+        self._turns.schedule()
 
-    def _schedule(self) -> None:
-        if self._next is None:
-            self._next = asyncio.get_running_loop().call_soon(self._end_turn)
-
-    def _end_turn(self) -> None:
-        rest = self._queue.rest()
-        if rest:
-            self._next = asyncio.get_running_loop().call_later(rest, self._begin_turn)
-        else:
-            self._begin_turn()
-
-    def _begin_turn(self) -> None:
-        self._next = None
-        for channel in self._queue.next_turn():
-            while channel.messages and self._queue.spent < self._queue.budget_s:
-                message = channel.messages.popleft()
-                channel.size -= len(message)
-                self._size -= len(message)
-                self._handle(channel, message)
-            if channel.messages:
-                self._enter(channel)
-        if self._queue.waiting:
-            self._schedule()
+    def _go_on(self, channel: _Channel) -> None:
+        while channel.messages and self._queue.spent < self._queue.budget_s:
+            message = channel.messages.popleft()
+            channel.size -= len(message)
+            self._size -= len(message)
+            self._handle(channel, message)
+        if channel.messages:
+            self._enter(channel)

@@ -49,6 +49,7 @@ FLOORS: dict[int, set[str]] = {
     1: {
         "collecting",
         "embedded",
+        "loop_turns",
         "open_folders",
         "processes",
         "redaction",
