@@ -8,12 +8,17 @@ from typing import Generic
 
 from .client_limits import Queue, Waiter
 
+PUT_OFF_MAX = 8
+
 
 class LoopTurns(Generic[Waiter]):
     """A queue whose turns are those of the event loop.
 
     Attributes:
         queue: who waits, and what of this turn is used.
+        behind: whether more has come than was taken in yet. Those whose turn it would be then wait
+            for up to `PUT_OFF_MAX` turns of the event loop, in which more of it can be taken in:
+            among it may be what need not wait.
     """
 
     def __init__(self, budget_s: float, go_on: Callable[[Waiter], None]) -> None:
@@ -24,6 +29,8 @@ class LoopTurns(Generic[Waiter]):
         """
         self.queue: Queue[Waiter] = Queue(budget_s)
         self._go_on = go_on
+        self.behind = False
+        self._put_off = 0
         self._next: asyncio.Handle | None = None
 
     def schedule(self) -> None:
@@ -32,6 +39,11 @@ class LoopTurns(Generic[Waiter]):
             self._next = asyncio.get_running_loop().call_soon(self._end)
 
     def _end(self) -> None:
+        if self.behind and self._put_off < PUT_OFF_MAX:
+            self._put_off += 1
+            self._next = asyncio.get_running_loop().call_soon(self._end)
+            return
+        self._put_off = 0
         rest = self.queue.rest()
         if rest:
             self._next = asyncio.get_running_loop().call_later(rest, self._begin)

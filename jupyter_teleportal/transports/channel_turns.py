@@ -73,6 +73,10 @@ class ChannelTurns:
             self._wait(channel, message)
             self._enter(channel)
 
+    def behind(self, more: bool) -> None:
+        """Whether more has come on the connection, which is behind what was taken so far."""
+        self._turns.behind = more
+
     def forget(self, name: str) -> None:
         """Nobody listens to a channel any more."""
         channel = self._channels.pop(name, None)
@@ -84,6 +88,7 @@ class ChannelTurns:
         for channel in self._channels.values():
             channel.clear()
         self._size = 0
+        self._turns.behind = False
 
     def _wait(self, channel: _Channel, message: bytes) -> None:
         size = len(message)

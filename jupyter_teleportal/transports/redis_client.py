@@ -651,6 +651,7 @@ class RedisClient(TransportBase):
                     "message is larger than its client-output-buffer-limit for pubsub"
                 ) from error
             self._heard = loop_time()
+            self._turns.behind(wire.behind)
             for reply in replies:
                 if isinstance(reply, ErrorReply):
                     self._channel_error(reply)

@@ -13,6 +13,8 @@ from typing import Any
 import hiredis
 
 _READ_BYTES = 256 * 1024
+_BEHIND_BYTES = 128 * 1024
+"""From so many bytes on that are read at once, asyncio had stopped to read more."""
 
 
 class ErrorReply(Exception):
@@ -20,7 +22,11 @@ class ErrorReply(Exception):
 
 
 class Wire:
-    """Sends commands as they come, all of one turn of the event loop together."""
+    """Sends commands as they come, all of one turn of the event loop together.
+
+    Attributes:
+        behind: whether the last `read` has left something, as far as can be told.
+    """
 
     def __init__(self, connection: Any) -> None:
         """
@@ -36,6 +42,7 @@ class Wire:
         self._parser = hiredis.Reader(replyError=ErrorReply)
         self._loop = asyncio.get_running_loop()
         self._out: list[bytes] = []
+        self.behind = False
 
     def send(self, arguments: tuple[Any, ...]) -> None:
         """Send a command of bytes, text and numbers, none of which is large. The reply comes with
@@ -64,6 +71,7 @@ class Wire:
             data = await self._reader.read(_READ_BYTES)
             if not data:
                 raise ConnectionError("Connection closed by server.")
+            self.behind = len(data) >= _BEHIND_BYTES
             self._parser.feed(data)
             while (reply := self._parser.gets()) is not False:
                 replies.append(reply)

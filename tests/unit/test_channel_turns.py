@@ -8,6 +8,7 @@ import time
 import pytest
 from support.waiting import until
 
+from jupyter_teleportal.loop_turns import PUT_OFF_MAX
 from jupyter_teleportal.transports import channel_turns
 from jupyter_teleportal.transports.channel_turns import ChannelTurns
 
@@ -57,6 +58,20 @@ async def test_a_flood_on_one_channel_delays_no_other_one() -> None:
     assert len(heard.messages) - before < 50
     await until(lambda: len(heard.of("flood")) == 200, 60)
     assert heard.of("flood") == [str(number).encode() for number in range(200)]
+    assert not heard.lost
+
+
+async def test_what_has_come_is_taken_in_before_a_flood_is_handled_further() -> None:
+    heard = Heard()
+    for number in range(200):
+        heard.turns.take("flood", str(number).encode())
+    heard.turns.behind(True)
+    handled = len(heard.messages)
+    for _ in range(PUT_OFF_MAX):
+        await asyncio.sleep(0)
+    assert len(heard.messages) == handled
+    # However much comes, what waits is handled in the end.
+    await until(lambda: len(heard.of("flood")) == 200, 60)
     assert not heard.lost
 
 
