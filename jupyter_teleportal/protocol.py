@@ -729,6 +729,11 @@ class Decoded:
     error: CodecError | None = None
     lacks: Id | None = None
 
+    def __post_init__(self) -> None:
+        # Its frames hold what was read, hundreds of megabytes of what inflates to that.
+        if self.error is not None:
+            self.error.__traceback__ = self.error.__cause__ = self.error.__context__ = None
+
 
 def decoded(offset: str, payload: bytes, most: int | None = None) -> Decoded:
     """Read an entry of a log, whose update has no more than `most` bytes."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 import random
+import tracemalloc
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -41,6 +43,7 @@ from jupyter_teleportal.protocol import (
     Read,
     Replicator,
     Seed,
+    decoded_log,
 )
 
 SEED_LINEAGE = "lineage"
@@ -766,3 +769,18 @@ def test_a_log_that_the_library_cannot_merge_is_followed(monkeypatch: pytest.Mon
     settle([site, other])
     assert other.items.to_py() == ["seed", "more"]
     assert site.replicator.settled
+
+
+def test_nothing_is_kept_of_what_inflates_to_much_and_is_no_update() -> None:
+    bomb = b"\1" + zlib.compress(bytes(20_000_000))
+    payloads = (bomb, bomb, bomb[:-9])
+    read = LogRead("a/b", True, [Entry(f"{n}-0", one, "x") for n, one in enumerate(payloads, 1)])
+    tracemalloc.start()
+    try:
+        found = decoded_log(read)
+        kept, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert all(one.error is not None for one in found)
+    assert most > 20_000_000, "they were inflated"
+    assert kept < 1_000_000
