@@ -54,7 +54,14 @@ async def test_a_document_that_is_opened_then_is_saved(
     await until(lambda: len(warnings(a)) == 1, what="whoever types is told")
     assert a.link.refused in warnings(a)[0]
     assert "saved from here" in warnings(a)[0]
-    assert any(a.link.refused in c.message for c in a.replica.complaints.values())
+    # What is refused is told one by one, and the last is in the complaint.
+    await until(
+        lambda: (
+            a.link.refused
+            and any(a.link.refused in c.message for c in a.replica.complaints.values())
+        ),
+        what="the complaint",
+    )
     cure(hub, a)
     await until(lambda: a.link.shared and a.saves, what="sharing, by itself")
     b = await start("b")

@@ -183,7 +183,8 @@ async def test_a_full_redis_is_not_away(redis_server: RedisServer) -> None:
 
 
 async def test_a_node_of_a_cluster_is_named(tmp_path: Path) -> None:
-    with process(tmp_path / "node", "--cluster-enabled", "yes") as port:
+    bus = ("--cluster-port", str(free_port()))  # otherwise 10,000 above, where there may be none
+    with process(tmp_path / "node", "--cluster-enabled", "yes", *bus) as port:
         await until(lambda: _answers(port), 30)
         for protocol in (2, 3):
             async with connecting(f"redis://127.0.0.1:{port}", protocol=protocol) as transport:
