@@ -70,7 +70,7 @@ class TeleportalExtension(ExtensionApp):
         help="""More options for the connection: host, port, username, password, db, ssl and any
         other keyword of redis-py's client, and connect_timeout_s, command_timeout_s,
         bulk_timeout_s, ping_interval_s, backoff_base_s, backoff_cap_s (seconds),
-        document_max_bytes, share_max_bytes. With a host in here no URL is needed.""",
+        log_max_bytes, share_max_bytes. With a host in here no URL is needed.""",
     )
 
     redis_password_file = Unicode(

@@ -87,7 +87,7 @@ class MemoryHub:
         wrong_type: keys that hold a value of another kind, by scope and name (``log``,
             ``checkpoint``, ``saved``, ``saver``, or a map's).
         bulk_s: how long it takes to read a log or a history.
-        document_max_bytes, share_max_bytes: most bytes of one document, of which each part takes a
+        log_max_bytes, share_max_bytes: most bytes of one document, of which each part takes a
             third, and of all of a share's; None: any number.
     """
 
@@ -96,7 +96,7 @@ class MemoryHub:
         self.read_only = False
         self.wrong_type: set[tuple[Scope, str]] = set()
         self.bulk_s = 0.0
-        self.document_max_bytes: int | None = None
+        self.log_max_bytes: int | None = None
         self.share_max_bytes: int | None = None
         self.clock = clock
         self.rooms: dict[Scope, _Room] = defaultdict(_Room)
@@ -251,7 +251,7 @@ class MemorySyncTransport(TransportBase):
         return self._append(scope, room, replica, payload)
 
     def _expect_room(self, scope: Scope, payload: bytes) -> None:
-        if (most := self.hub.document_max_bytes) is not None:
+        if (most := self.hub.log_max_bytes) is not None:
             there = self.hub.rooms[scope].payload_bytes
             if there + len(payload) > _most(most / PARTS, payload):
                 raise LogFull(f"the document takes {there} bytes, and may take {most}")
@@ -295,7 +295,7 @@ class MemorySyncTransport(TransportBase):
         if room.log != log:
             raise LogChanged(f"the log is {room.log}, not {log}")
         self._write(grows=True)
-        if (most := self.hub.document_max_bytes) is not None and len(payload) > most / PARTS:
+        if (most := self.hub.log_max_bytes) is not None and len(payload) > most / PARTS:
             raise LogFull(f"the document takes {len(payload)} bytes, and may take {most / PARTS}")
         if offset_key(offset) >= offset_key(room.checkpoint_offset):
             room.checkpoint, room.checkpoint_offset = payload, offset

@@ -161,14 +161,14 @@ class RedisSyncTransport(RedisClient):
     @property
     def _part_bytes(self) -> float:
         """What a checkpoint may be, what stands for the history, and the history."""
-        return self._options.document_max_bytes / 3
+        return self._options.log_max_bytes / 3
 
     def _too_large(self, scope: Scope, size: int) -> LogFull:
         self._doubted.add(scope)
         return LogFull(
             f"the document, or its history, would take {megabytes(size)} in Redis, and may take no "
             f"more than {megabytes(self._part_bytes)}; remove large outputs from it, or raise "
-            "document_max_bytes in redis_options, which is three times that"
+            "log_max_bytes in redis_options, which is three times that"
         )
 
     def _expect_room(self, scope: Scope, payload: bytes) -> None:

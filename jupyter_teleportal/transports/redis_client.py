@@ -71,7 +71,7 @@ class RedisOptions:
             times as long.
         backoff_base_s, backoff_cap_s: the pause before the next attempt to connect doubles from
             the one to the other, with jitter.
-        document_max_bytes: most bytes that Redis keeps of a document: a third for its checkpoint,
+        log_max_bytes: most bytes that Redis keeps of a document: a third for its checkpoint,
             one for what stands for its forgotten history, and one for its history. Nothing over
             64 KiB is added that would make it larger, although its history was cut, and a tenth
             above it nothing at all; the document goes on on each server, and is saved, as in an
@@ -87,7 +87,7 @@ class RedisOptions:
     ping_interval_s: float = 2.0
     backoff_base_s: float = 0.1
     backoff_cap_s: float = 2.0
-    document_max_bytes: float = 1024 * 1024 * 1024
+    log_max_bytes: float = 1024 * 1024 * 1024
     share_max_bytes: float = 8 * 1024 * 1024 * 1024
 
     @classmethod

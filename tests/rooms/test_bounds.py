@@ -222,7 +222,7 @@ async def test_a_full_log_forgets_its_history_before_it_refuses_anything(
     start: Start, hub: MemoryHub
 ) -> None:
     a, b = await start("a", file_type="notebook"), await start("b", file_type="notebook")
-    hub.document_max_bytes = 1_200_000
+    hub.log_max_bytes = 1_200_000
     for number in range(20):
         run(a.document, plot(50_000, number))
         await until(same(a, b), what="the plot on b")
@@ -241,7 +241,7 @@ async def test_a_document_that_is_too_large_is_saved_all_the_same_and_shared_whe
     start: Start, hub: MemoryHub, disk: Disk
 ) -> None:
     servers = a, b, c = [await start(name, file_type="notebook") for name in "abc"]
-    hub.document_max_bytes = 300_000
+    hub.log_max_bytes = 300_000
     output = plot(300_000, 1)
     run(a.document, output)
     write(a.document, " # of a")
@@ -265,13 +265,13 @@ async def test_all_servers_at_the_bound_at_once_lose_nothing(
     start: Start, hub: MemoryHub, disk: Disk
 ) -> None:
     servers = [await start(name, file_type="notebook") for name in "abc"]
-    hub.document_max_bytes = 180_000
+    hub.log_max_bytes = 180_000
     for number, server in enumerate(servers):
         server.document.ycells[0]["outputs"].append(plot(100_000, number))
         write(server.document, f" # {number}")
     await until(lambda: all(reasons(*servers)), what="all are refused")
     await holds(lambda: all(reasons(*servers)), seconds=1)
-    hub.document_max_bytes = 6_000_000
+    hub.log_max_bytes = 6_000_000
     await until(same(*servers), 15, what="everybody has all")
     assert len(servers[0].document.get()["cells"][0]["outputs"]) == 3
     assert all(f"# {number}" in str(servers[0].document.get()) for number in range(3))
@@ -293,14 +293,14 @@ async def test_what_is_refused_for_long_costs_little(
             return await original(self, *arguments)
 
         monkeypatch.setattr(MemorySyncTransport, name, slow)
-    hub.document_max_bytes = 300_000
+    hub.log_max_bytes = 300_000
     run(a.document, plot(300_000, 1))
     await until(lambda: bool(a.link.refused), what="the refusal")
     await asyncio.sleep(1)  # the first attempts, at once
     work = 0.0
     await asyncio.sleep(4)
     assert work < 1.6
-    hub.document_max_bytes = None
+    hub.log_max_bytes = None
     await until(lambda: a.link.replicator.settled, what="the log")
 
 

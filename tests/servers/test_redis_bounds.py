@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from support.jupyter_process import JupyterProcess
 
 SHARES = ("one", "two")
-BOUNDS = {"document_max_bytes": 900_000, "share_max_bytes": 300_000}
+BOUNDS = {"log_max_bytes": 900_000, "share_max_bytes": 300_000}
 SHARED_AGAIN_S = 40.0
 
 

@@ -41,7 +41,7 @@ class MemoryBackend:
             await transport.aclose()
 
     async def make(self, log: logging.Logger | None = None, **options: Any) -> SyncTransport:
-        for name in options.keys() & {"document_max_bytes", "share_max_bytes"}:
+        for name in options.keys() & {"log_max_bytes", "share_max_bytes"}:
             setattr(self.hub, name, options[name])
         transport = MemorySyncTransport(self.hub, log=log)
         self.made.append(transport)

@@ -45,7 +45,7 @@ async def filled(transport: SyncTransport, scope: Scope, count: int = 9) -> str:
 
 
 async def test_a_document_has_a_bound(backend: Backend) -> None:
-    transport = await backend.make(document_max_bytes=300_000)
+    transport = await backend.make(log_max_bytes=300_000)
     log = await seeded(transport)
     last = await transport.append_log(ROOM, log, "a", bytes(90_000))
     with pytest.raises(LogFull):
@@ -112,9 +112,9 @@ def server_of(backend: RedisBackend) -> RedisServer:
 
 
 async def test_the_message_says_what_to_do(redis_backend: RedisBackend) -> None:
-    transport = await redis_backend.make(document_max_bytes=300_000, share_max_bytes=400_000)
+    transport = await redis_backend.make(log_max_bytes=300_000, share_max_bytes=400_000)
     log = await filled(transport, ROOM, 1)
-    with pytest.raises(LogFull, match=r"0\.13 MB.*0\.10 MB; remove.*document_max_bytes"):
+    with pytest.raises(LogFull, match=r"0\.13 MB.*0\.10 MB; remove.*log_max_bytes"):
         await transport.append_log(ROOM, log, "a", bytes(70_000))
     for name in "bcdef":
         await filled(transport, Scope("team1", f"json:notebook:{name}"), 1)
@@ -125,7 +125,7 @@ async def test_the_message_says_what_to_do(redis_backend: RedisBackend) -> None:
 async def test_a_document_over_its_bound_is_refused_before_all_of_it_is_sent(
     redis_backend: RedisBackend,
 ) -> None:
-    transport = await redis_backend.make(document_max_bytes=60_000_000)
+    transport = await redis_backend.make(log_max_bytes=60_000_000)
     log = await seeded(transport)
     await transport.append_log(ROOM, log, "a", bytes(8_000_000))
     sent = redis_backend.proxy.bytes_forwarded
@@ -137,7 +137,7 @@ async def test_a_document_over_its_bound_is_refused_before_all_of_it_is_sent(
 async def test_a_size_that_somebody_has_made_up_is_counted_anew(
     redis_backend: RedisBackend,
 ) -> None:
-    transport = await redis_backend.make(document_max_bytes=300_000)
+    transport = await redis_backend.make(log_max_bytes=300_000)
     log = await seeded(transport)
     with server_of(redis_backend).cli() as client:
         client.hset(f"{KEY_PREFIX}team1:{{{ROOM.room}}}:checkpoint", "size", 10**12)
