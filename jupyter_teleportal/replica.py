@@ -146,6 +146,8 @@ class Replica:
         await self.transport.start()
         if self.connected:
             await self.beat()
+        else:
+            self._tell_outage()
         self._beating = asyncio.create_task(self._beat_for_ever(), name="teleportal-heartbeat")
 
     async def aclose(self) -> None:
@@ -250,6 +252,7 @@ class Replica:
             due = max(due + self.timing.heartbeat_interval_s, loop_time())
             await asyncio.sleep(due - loop_time())
             if not self.connected:
+                self._tell_outage()
                 continue
             try:
                 await self._beat_and_ask()
@@ -311,7 +314,19 @@ class Replica:
                     error,
                 )
 
+    def _tell_outage(self) -> None:
+        why = self.transport.problem or "it cannot be reached"
+        self.complain(
+            "transport",
+            f"Nothing can be shared, so edits stay on this server; it is tried again: {why}",
+            told=True,
+        )
+
     def _on_transport(self, state: TransportState) -> None:
+        if state is TransportState.CONNECTED:
+            self.settle("transport")
+        elif state is TransportState.DEGRADED and self._beating is not None:
+            self._tell_outage()
         if state is TransportState.CONNECTED and self._beating is not None:
             # Others take this replica for dead, and it may not know the cluster's session.
             self.spawn(self.beat())
@@ -327,7 +342,14 @@ class Replica:
                     error,
                 )
 
-    def complain(self, subject: str, message: str, error: BaseException | None = None) -> bool:
+    def complain(
+        self,
+        subject: str,
+        message: str,
+        error: BaseException | None = None,
+        *,
+        told: bool = False,
+    ) -> bool:
         """Count that something is wrong, and log it unless the same has been said of `subject`
         since that was last well; return whether it was news.
 
@@ -335,6 +357,7 @@ class Replica:
             subject: a counter's name; after a space, which one of its kind it is about.
             message: what happened, and what that means for the user.
             error: an error that nobody expected, for the log to show whole.
+            told: the log has been told by whoever noticed.
         """
         self.counters[subject.split(" ")[0]] += 1
         complaint = self.complaints.setdefault(subject, Complaint(message))
@@ -342,6 +365,7 @@ class Replica:
         news = message not in complaint.said and len(complaint.said) < SAID_MAX
         if news:
             complaint.said.add(message)
+        if news and not told:
             level = logging.WARNING if error is None else logging.ERROR
             self.log.log(level, "%s", message, exc_info=error)
         complaint.count += 1

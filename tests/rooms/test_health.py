@@ -71,6 +71,35 @@ async def test_an_outage_is_named(start: Start) -> None:
     assert reason(a.replica) == "the memory transport is disconnected"
 
 
+async def test_an_outage_is_a_complaint_until_it_is_over_and_also_from_the_very_start(
+    hub: MemoryHub, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Away(MemorySyncTransport):
+        async def start(self) -> None:
+            self.disconnect()
+
+    transport = Away(hub)
+    replica = Replica(transport, timing=TIMING)
+    await replica.start()
+    try:
+        for _ in range(2):
+            assert transport.problem in replica.complaints["transport"].message
+            before = replica.complaints["transport"].count
+            await until(
+                lambda before=before: replica.complaints["transport"].count > before,
+                what="the next heartbeat",
+            )
+            transport.reconnect()
+            assert "transport" not in replica.complaints
+            transport.disconnect()
+    finally:
+        await replica.aclose()
+    # The log is told by the transport.
+    assert not [
+        record for record in caplog.records if "Nothing can be shared" in record.getMessage()
+    ]
+
+
 async def test_one_rooms_error_does_not_hide_the_outage_from_the_others(start: Start) -> None:
     a = await start("a")
 

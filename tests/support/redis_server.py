@@ -20,7 +20,7 @@ from support.processes import ChildProcess, free_port
 from support.programs import require_binary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 
@@ -69,9 +69,12 @@ class RedisServer:
     def running(self) -> bool:
         return self._process is not None and self._process.running
 
-    def start(self, timeout: float = 10.0, *, load_scripts: bool = True) -> None:
+    def start(
+        self, timeout: float = 10.0, *, load_scripts: bool = True, load_delay_us: int = 0
+    ) -> None:
         """Start it and wait until it answers PING; load the scripts, as a hub does, where
-        accounts may not."""
+        accounts may not. With a delay for each command that it loads, in microseconds, wait
+        until it answers that it is loading."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self._process = ChildProcess(
             [
@@ -82,20 +85,30 @@ class RedisServer:
                 *("--save", ""),
                 *("--appendonly", "yes" if self.persistent else "no"),
                 *("--daemonize", "no"),
+                *(("--key-load-delay", str(load_delay_us)) if load_delay_us else ()),
                 *self._users(),
             ],
             log_path=self.directory / "redis.log",
             cwd=self.directory,
         )
+        self._wait_until(self._loads if load_delay_us else self._answers, timeout)
+        if self.shares and load_scripts and not load_delay_us:
+            self.load_scripts()
+
+    def wait_until_loaded(self, timeout: float = 30.0) -> None:
+        """Wait until it has loaded its data; load the scripts."""
+        self._wait_until(self._answers, timeout)
+        if self.shares:
+            self.load_scripts()
+
+    def _wait_until(self, condition: Callable[[], bool], timeout: float) -> None:
         deadline = time.monotonic() + timeout
-        while not self._answers():
+        while not condition():
             if not self.running or time.monotonic() > deadline:
                 log = (self.directory / "redis.log").read_text(errors="replace")
                 self.kill()
                 raise AssertionError(f"redis-server did not start:\n{log}")
             time.sleep(0.02)
-        if self.shares and load_scripts:
-            self.load_scripts()
 
     def load_scripts(self) -> None:
         with self.cli() as client:
@@ -120,6 +133,16 @@ class RedisServer:
                 return bool(client.ping())
         except redis.RedisError:
             return False
+
+    def _loads(self) -> bool:
+        try:
+            with self.cli() as client:
+                client.ping()
+        except redis.BusyLoadingError:
+            return True
+        except redis.RedisError:
+            pass
+        return False
 
     def stop(self) -> None:
         """Leave in good order (the append-only file is flushed)."""
