@@ -153,6 +153,9 @@ class DocumentLink(RoomLink):
         self.saver.cut_off()
         self._tell_degraded(f"Redis refuses this document ({self.refused})", "takes it again")
 
+    def log_lost(self, offset: str) -> None:
+        self.spawn(self.reconciler.log_lost(offset))
+
     def taken_again(self) -> None:
         self.saver.look_again()
 

@@ -346,6 +346,17 @@ class Replicator:
             return False
         return not read.gapless_after(self.offset if read.log == self.log else ZERO_OFFSET)
 
+    def lost_by(self, read: LogRead) -> str | None:
+        """Where this room is in its log, if that has lost what was there, and perhaps more before
+        it; None, if it has not."""
+        if read.log is None or read.log != self.log or read.contiguous:
+            return None
+        here = offset_key(self.offset)
+        kept = here <= offset_key(read.checkpoint_offset) or any(
+            offset_key(entry.offset) == here for entry in read.entries
+        )
+        return None if kept else self.offset
+
     def read_done(
         self,
         effect: Read,

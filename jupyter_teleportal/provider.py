@@ -168,6 +168,9 @@ class RoomLink:
     def lease_changed(self) -> None:
         """The lease is held by somebody else than before."""
 
+    def log_lost(self, offset: str) -> None:
+        """The log has lost the entry at `offset`, and perhaps more before it."""
+
     def cut_off(self) -> None:
         """The transport refuses the room from now on, as if it were away."""
 
@@ -635,7 +638,13 @@ class RoomLink:
         view = await self._hold_lease(want=self.wants_lease)
         self._perform(self.replicator.observed(view.log, view.tail, offset_then))
         tail = offset_key(view.tail)
-        await self._wait(lambda: offset_key(self.replicator.offset) >= tail, timeout_s)
+
+        def caught_up() -> bool:
+            # Where the log has lost something, all of it is being read.
+            reads = self.replicator.phase is Phase.JOINING
+            return not reads and offset_key(self.replicator.offset) >= tail
+
+        await self._wait(caught_up, timeout_s)
 
     async def _hold_lease(self, *, want: bool) -> Any:
         asked_at = loop_time()
@@ -948,7 +957,9 @@ class RoomLink:
                 return
             if self._closed:
                 return
-        misses = self.replicator.misses(read)
+        misses, lost = self.replicator.misses(read), self.replicator.lost_by(read)
+        if lost is not None:
+            self.log_lost(lost)
         effects = self.replicator.read_done(effect, read, entries, door)
         self._perform(effects)
         if paced:

@@ -36,6 +36,7 @@ from .workers import LARGE_BYTES, off_loop
 
 REQUEST_TIMEOUT_S = 3.0
 LAST_SAVED_MAX_ENTRIES = 100
+LOST = "lost"
 
 
 class NotTheSaver(SaveFailed):
@@ -98,6 +99,7 @@ class Reconciler:
         self._compared: tuple[int, str] | None = None
         self._equal = False
         self._loaded: tuple[str, SeedContent] | None = None
+        self._lost = ZERO_OFFSET
 
     # -- what is known ---------------------------------------------------------------------
 
@@ -470,7 +472,7 @@ class Reconciler:
         noted = await self.noted()
         if not self._replica.connected:
             return {}, noted
-        fields = ("hash", "digest", "state", "pending", "pending_state", "offset")
+        fields = ("hash", "digest", "state", "pending", "pending_state", "offset", LOST)
         try:
             said = await self._replica.transport.read_map(self._link.scope, "saved", fields)
         except TransportRefused:
@@ -478,6 +480,24 @@ class Reconciler:
                 raise
             return {}, noted
         return said, noted
+
+    async def log_lost(self, offset: str) -> None:
+        """The log has lost the entry at `offset`. What was noted of saves may be as old as the log
+        then is."""
+        self._lost = max(self._lost, offset, key=offset_key)
+        try:
+            values = {LOST: offset}
+            await self._replica.transport.write_map(self._link.scope, "saved", values)
+        except TransportError as error:
+            self._link.complain(
+                "The other servers do not know that the log has lost entries, and may take a save "
+                f"for another program's change: {error}"
+            )
+
+    def _forgotten(self, saved: dict[str, str]) -> bool:
+        """Whether the transport may have forgotten a later save than the one that is `saved`."""
+        lost = max(offset_key(self._lost), _offset_in(saved, LOST))
+        return _offset_in(saved, "offset") <= lost > (0, 0)
 
     def _is_own(self, state: FileState, saved: dict[str, str]) -> bool:
         """Whether the file holds what this replica has written or taken over, and the document all
@@ -520,7 +540,7 @@ class Reconciler:
                 return False
         if "hash" in saved and not self._link.shared:
             self._step_down()
-        if "hash" in saved:
+        if "hash" in saved and not self._forgotten(saved):
             last_saved = await self._last_saved(saved)
             await self._take_from_file(theirs, on_disk, state, known, last_saved, saved)
             return True
@@ -540,7 +560,7 @@ class Reconciler:
         if history.base is not None:
             for update in readable(history.base, sieve):
                 door.apply(document.ydoc, update)
-        until = offset_key(saved.get("offset", ZERO_OFFSET))
+        until = _offset_in(saved, "offset")
         later = 0
         for entry in history.entries:
             for update in readable(entry.payload, sieve):
@@ -664,3 +684,11 @@ class Reconciler:
             await transport.write_map(scope, MAP, {self._change_key: None})
         self._change_key = key
         return await agree(transport, scope, key, update)
+
+
+def _offset_in(saved: dict[str, str], field: str) -> tuple[int, int]:
+    """The key of an offset that savers have said; whoever can write there can write anything."""
+    try:
+        return offset_key(saved.get(field, ZERO_OFFSET))
+    except ValueError:
+        return offset_key(ZERO_OFFSET)

@@ -149,6 +149,14 @@ STORIES = {
         wait(9.0),
         Step("type", C),
     ],
+    "saved by one who is gone, and a failover forgets that": [
+        wait(0.05),
+        Step("copy the hub"),
+        Step("type", A),
+        Step("stop", A, 1),
+        Step("type", B),
+        Step("roll back the hub"),
+    ],
     "typed and stopped while the other one sleeps": [
         wait(0.05),
         Step("type", B),

@@ -784,3 +784,23 @@ def test_nothing_is_kept_of_what_inflates_to_much_and_is_no_update() -> None:
     assert all(one.error is not None for one in found)
     assert most > 20_000_000, "they were inflated"
     assert kept < 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("offset", "read", "lost"),
+    [
+        ("2-0", LogRead("a/b", False, [Entry("1-0", b"", "x"), Entry("3-0", b"", "x")]), True),
+        ("2-0", LogRead("a/b", False, [], b"", "1-0"), True),
+        ("2-0", LogRead("a/b", False, [Entry("1-0", b"", "x"), Entry("2-0", b"", "x")]), False),
+        ("2-0", LogRead("a/b", False, [], b"", "2-0"), False),
+        ("2-0", LogRead("a/b", False, [Entry("3-0", b"", "x")], b"", "2-0"), False),
+        ("2-0", LogRead("a/b", True, [Entry("3-0", b"", "x")]), False),
+        ("2-0", LogRead("a/c", False, [Entry("1-0", b"", "x")]), False),
+        ("2-0", LogRead(None, False, []), False),
+        (ZERO_OFFSET, LogRead("a/b", False, [Entry("1-0", b"", "x")]), False),
+    ],
+)
+def test_whether_the_log_has_lost_where_the_room_is(offset: str, read: LogRead, lost: bool) -> None:
+    replicator = Replicator("a.1")
+    replicator.log, replicator.offset = "a/b", offset
+    assert replicator.lost_by(read) == (offset if lost else None)
