@@ -26,6 +26,7 @@ from jupyter_ydoc.ybasedoc import YBaseDoc
 from pycrdt import Doc, Map, Text, UndoManager
 
 from . import crdt
+from .reading import make_editable, read
 from .stepwise import canonical, with_sorted_keys
 from .update_walk import read_state
 
@@ -165,7 +166,7 @@ def seed(file_type: str, content: Any) -> SeedContent:
         if not crdt.is_panic(error):
             raise
         raise ValueError(f"the file holds a value that cannot be shared: {error}") from error
-    content = document.get()
+    content = read(document)
     return SeedContent(fingerprint[:8].hex(), document.ydoc.get_update(), content, content)
 
 
@@ -203,7 +204,8 @@ def apply_content(document: YBaseDoc, content: Any) -> None:
     """Change `document` to hold `content`, with edits as small as can be, in one transaction."""
     with document.ydoc.transaction():
         if isinstance(document, YNotebook):
-            content = _with_known_ids(content, document.get())
+            make_editable(document)
+            content = _with_known_ids(content, read(document))
             content = {**content, "metadata": {**_METADATA, **content.get("metadata", {})}}
             _edit_metadata(document, content)
             _edit_cells(document, content)
@@ -451,7 +453,7 @@ def edit_between(file_type: str, updates: Sequence[bytes], before: Any, after: A
         return None
     document = document_of(file_type, *updates)
     state = document.ydoc.get_state()
-    apply_content(document, merge(file_type, before, after, document.get()))
+    apply_content(document, merge(file_type, before, after, read(document)))
     return document.ydoc.get_update(state)
 
 
@@ -466,4 +468,4 @@ def _merge_edits(file_type: str, base: Any, ours: Any, theirs: Any) -> Any:
         branches.append(branch)
     merged, other = branches
     crdt.apply(merged.ydoc, other.ydoc.get_update())
-    return merged.get()
+    return read(merged)

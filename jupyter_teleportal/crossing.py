@@ -24,6 +24,7 @@ from .content import document_of, edit_between
 from .crdt import EMPTY_UPDATE
 from .errors import CodecError
 from .model import Scope
+from .reading import read
 from .transports.base import SyncTransport
 
 MAP = "saved"
@@ -66,8 +67,8 @@ async def cross(
         key = f"crossing {lineage} {into} {len(carried) + 1}"
         there = await transport.read_map(scope, MAP, [key])
         if key not in there:
-            before = document_of(file_type, *states).get() if states else base
-            after = document_of(file_type, *states, document).get()
+            before = read(document_of(file_type, *states)) if states else base
+            after = read(document_of(file_type, *states, document))
             update = edit_between(file_type, [*log, *carried], before, after)
             if update is None:
                 return carried

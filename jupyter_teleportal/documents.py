@@ -25,6 +25,7 @@ from .errors import DocumentBroken, LogChanged, TransportError
 from .model import LeaseView, Scope
 from .protocol import Phase
 from .provider import RoomLink
+from .reading import read
 from .replica import Replica
 from .save_requests import SaveRequests
 from .saving import DELETED_KEEP_S, Saver
@@ -220,7 +221,7 @@ class DocumentLink(RoomLink):
         # Where it cannot be read, nothing is known to be saved.
         with contextlib.suppress(Exception):
             saved = (await self.reconciler.load())[0].digest
-        content = self.document.get()
+        content = read(self.document)
         if digest(content) != saved:
             try:
                 kept = f"; what was not saved is in {await keep(content)}"
@@ -231,9 +232,9 @@ class DocumentLink(RoomLink):
         self._tell("ERROR", message)
 
     async def abandon(self, updates: tuple[bytes, ...]) -> None:
-        content = document_of(self._file_type, *updates).get()
+        content = read(document_of(self._file_type, *updates))
         saved, _ = await self.file.load()
-        if content not in (document_of(self._file_type).get(), saved):
+        if content not in (read(document_of(self._file_type)), saved):
             await self._keep_copy(content)
 
     async def before_convert(self, lineage: str, updates: tuple[bytes, ...]) -> None:
@@ -241,11 +242,11 @@ class DocumentLink(RoomLink):
         base, ours = self.reconciler.base, self.replicator.lineage
         if ours is None or not self.replicator.writable:
             return
-        content = self.document.get()
+        content = read(self.document)
         if base is None:
             # Which edits are this document's own cannot be told, so all of it is kept.
             size = sum(map(len, updates))
-            theirs = await off_loop(size, lambda: document_of(self._file_type, *updates).get())
+            theirs = await off_loop(size, lambda: read(document_of(self._file_type, *updates)))
             if content != theirs:
                 await self._keep_copy(content)
             self._crossed = content
@@ -255,12 +256,12 @@ class DocumentLink(RoomLink):
         self._crossed = content
 
     def convert(self, updates: tuple[bytes, ...]) -> None:
-        ours = self.document.get()
+        ours = read(self.document)
         # What was typed since it was brought over, or kept, nobody else has.
         base = self._crossed
         # What may fail does so before anything is changed.
-        theirs = document_of(self._file_type, *updates).get()
-        now = document_of(self._file_type, *updates, *self._crossing).get()
+        theirs = read(document_of(self._file_type, *updates))
+        now = read(document_of(self._file_type, *updates, *self._crossing))
         if base is not None and digest(ours) != digest(base):
             now = merge(self._file_type, base, ours, now)
         self._kept = ""

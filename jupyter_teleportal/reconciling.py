@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from jupyter_ydoc import YNotebook
 from jupyter_ydoc.ybasedoc import YBaseDoc
 
 from .codec import decode_note, decode_state, encode_note, encode_state
@@ -32,6 +33,8 @@ from .errors import (
 )
 from .model import ZERO_OFFSET, offset_key
 from .provider import RoomLink
+from .reading import read, read_stepwise, replace_foreign
+from .savable import Flaws
 from .workers import LARGE_BYTES, off_loop
 
 REQUEST_TIMEOUT_S = 3.0
@@ -132,13 +135,18 @@ class Reconciler:
         it a state that never was."""
         return (await self.moment())[0]
 
-    async def moment(self) -> tuple[Any, bytes]:
-        """The same with the document's state vector at that moment."""
+    async def moment(self, flaws: Flaws | None = None) -> tuple[Any, bytes]:
+        """The same with the document's state vector at that moment.
+
+        Args:
+            flaws: is told of what is not as it is in the document.
+        """
+        found = Flaws() if flaws is None else flaws
         if self._link.content_bytes < LARGE_BYTES:
-            return self._document.get(), self._link.doc.get_state()
+            return read(self._document, found), self._link.doc.get_state()
         changes = self._changes
         try:
-            content = await self._document.aget()
+            content = await self._read_stepwise(found)
         except Exception:
             if changes == self._changes:
                 raise
@@ -146,19 +154,37 @@ class Reconciler:
         else:
             if changes == self._changes:
                 return content, self._link.doc.get_state()
+        found.clear()
         update, state = self._link.doc.get_update(), self._link.doc.get_state()
-        return await self._content_of(update), state
+        return await self._content_of(update, found), state
+
+    async def _read_stepwise(self, flaws: Flaws) -> Any:
+        """The document's content, with the event loop going on in between."""
+        if not isinstance(self._document, YNotebook):
+            return await self._document.aget()
+        content = None
+        for found in read_stepwise(self._document, flaws):
+            content = found
+            await asyncio.sleep(0)
+        return content
 
     async def digest(self, content: Any) -> str:
         """The digest of content like the document's."""
         return await off_loop(self._link.content_bytes, digest, content)
 
-    async def _content_of(self, update: bytes) -> Any:
-        return await off_loop(len(update), lambda: document_of(self._file_type, update).get())
+    async def _content_of(self, update: bytes, flaws: Flaws | None = None) -> Any:
+        return await off_loop(
+            len(update), lambda: read(document_of(self._file_type, update), flaws)
+        )
 
     def document_changed(self) -> None:
         """The document's content is another one."""
         self._changes += 1
+
+    def replace_foreign(self) -> None:
+        """Take out of a notebook's cells what keeps browsers from showing it."""
+        if isinstance(self._document, YNotebook):
+            replace_foreign(self._document)
 
     def look_again(self) -> None:
         """Somebody else may have written the file, or what was noted of it is forgotten."""
@@ -514,7 +540,7 @@ class Reconciler:
     ) -> bool:
         """The file is not what has been said of it; return whether it was taken over."""
         known = {saved.get("digest", "")}
-        was_saved = noted is not None and digest(self._document.get()) in known
+        was_saved = noted is not None and digest(read(self._document)) in known
         adopted = noted is not None and await self._adopt(noted)
         if noted is not None and adopted and noted.lineage == self._link.replicator.lineage:
             self._link.log.info("%s was saved by another server during an outage", self._file.path)
@@ -530,7 +556,7 @@ class Reconciler:
         theirs = on_disk.content
         if noted is not None and adopted:
             if was_saved:
-                known.add(digest(self._document.get()))
+                known.add(digest(read(self._document)))
             # The file as it would be without the edits that were adopted.
             theirs = noted.base
             if noted.digest != on_disk.digest:
@@ -569,7 +595,7 @@ class Reconciler:
             if offset_key(entry.offset) < until:
                 continue
             # What was typed while it was being saved may be in it, but has a later offset.
-            if digest(content := document.get()) == wanted:
+            if digest(content := read(document)) == wanted:
                 return content
             later += 1
             if later > LAST_SAVED_MAX_ENTRIES:
@@ -591,8 +617,8 @@ class Reconciler:
         if not seeded and not self._link.shared:
             self._step_down()
         if not seeded:
-            await self._link.gather(lambda: self._document.get() == theirs)
-        if not seeded and theirs != self._document.get():
+            await self._link.gather(lambda: read(self._document) == theirs)
+        if not seeded and theirs != read(self._document):
             # Before the file may be written over.
             copy = await self._keep(theirs)
             message = f"The file was changed while Redis was away; what it held is kept in {copy}."
@@ -633,14 +659,14 @@ class Reconciler:
         Raises:
             SaveFailed: if it cannot be kept; then nothing is changed.
         """
-        before = self._document.get()
+        before = read(self._document)
         differs = theirs != before
         copy = await self._keep(before) if differs and digest(before) not in known else ""
         update = None
         if base is not None and self._link.shared:
             update = await self._change(base, theirs, state, saved)
         # Nothing may come between looking at the document and changing it.
-        current = self._document.get()
+        current = read(self._document)
         offset = self._link.replicator.offset
         taken = True
         if update is not None:

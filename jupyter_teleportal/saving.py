@@ -14,6 +14,7 @@ from .document_file import DocumentFile
 from .errors import SaveFailed, TransportError
 from .provider import RoomLink
 from .reconciling import REQUEST_TIMEOUT_S, NotTheSaver, Reconciler
+from .savable import Flaws
 from .scheduling import SaveSchedule
 from .transports.base import loop_time
 
@@ -243,7 +244,7 @@ class Saver:
 
     async def _write_if_changed(self) -> None:
         offset, changes = self._link.replicator.offset, self._changes
-        content, vector = await self.reconciler.moment()
+        content, vector = await self.reconciler.moment(flaws := Flaws())
         fingerprint = await self.reconciler.digest(content)
         if not self.reconciler.holds(fingerprint):
             noted = not await self._claim(fingerprint, vector)
@@ -269,6 +270,19 @@ class Saver:
         if changes == self._changes:
             offset = self._link.replicator.offset
         await self.reconciler.mark(offset)
+        self._saved_with(flaws)
+
+    def _saved_with(self, flaws: Flaws) -> None:
+        """The file holds the document but for these flaws: say so, and repair what can be."""
+        subject = f"repaired {self._link.scope.room}"
+        if not flaws.count:
+            self._replica.settle(subject)
+            return
+        message = f"The notebook is saved, with what no notebook can hold repaired: {flaws}"
+        if self._replica.complain(subject, f"Room {self._link.scope.room}: {message}"):
+            self._tell("WARNING", message)
+        if flaws.foreign and self.may_save:
+            self.reconciler.replace_foreign()
 
     async def _claim(self, fingerprint: str, vector: bytes) -> bool:
         """Make sure right before writing that this is the saver, and say what it is writing: if

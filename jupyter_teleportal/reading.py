@@ -1,0 +1,155 @@
+"""What a shared document holds, as its file can hold it, whatever anybody has put into it; and
+the document's repair, where something in it keeps others from showing or editing it. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from jupyter_ydoc import YNotebook
+from jupyter_ydoc.ybasedoc import YBaseDoc
+from pycrdt import Array, Map, Text
+
+from . import savable
+from .savable import Flaws
+
+_CURRENT = {"metadata": {}, "nbformat": savable.NBFORMAT, "nbformat_minor": savable.NBFORMAT_MINOR}
+_EMPTY = {"cell_type": "raw", "metadata": {}, "source": ""}
+_KINDS: dict[str, type] = {
+    "id": str,
+    "cell_type": str,
+    "source": Text,
+    "metadata": Map,
+    "outputs": Array,
+}
+
+
+def read(document: YBaseDoc, flaws: Flaws | None = None) -> Any:
+    """Return the document's content as its file can hold it.
+
+    Args:
+        document: the document.
+        flaws: is told of what is not as it is in the document.
+    """
+    if not isinstance(document, YNotebook):
+        return document.get()
+    content = None
+    for found in read_stepwise(document, Flaws() if flaws is None else flaws):
+        content = found
+    return content
+
+
+def read_stepwise(document: YNotebook, flaws: Flaws) -> Iterator[Any]:
+    """Yield None before each cell of a notebook, and what `read` returns at the end: an edit
+    meanwhile may be in it or not."""
+    ycells = document.ycells
+    head = savable.header(_values(document._ymeta), bool(len(ycells)), flaws)
+    cells: list[dict[str, Any]] = []
+    seen: dict[str, dict[str, Any]] = {}
+    for index in range(len(ycells)):
+        yield None
+        ycell = ycells[index]
+        if not isinstance(ycell, Map):
+            flaws.foreign = True
+        cell = savable.cell(_value(ycell), index, head, flaws)
+        if cell is None:
+            continue
+        known = seen.get(name := cell.get("id", ""))
+        if known == cell:
+            continue
+        if known is not None:
+            # Everybody who reads it gives it the same one.
+            name = cell["id"] = savable.made_up_id(f"{name} {index}")
+            if isinstance(ycell, Map):
+                ycell["id"] = name
+        if name:
+            seen[name] = cell
+        cells.append(cell)
+    yield {"cells": cells, **head}
+
+
+def replace_foreign(document: YNotebook) -> None:
+    """Take out of the notebook's cells what is no map: no browser shows a notebook in which there
+    is such a thing. Words in it become a cell.
+
+    A map that is no whole cell is left as it is: whoever made it may be about to put the rest in,
+    which would be lost with the map.
+    """
+    ycells = document.ycells
+    with document.ydoc.transaction():
+        for index in reversed(range(len(ycells))):
+            ycell = ycells[index]
+            if isinstance(ycell, Map):
+                continue
+            cell = savable.cell(_value(ycell), index, _CURRENT, Flaws())
+            del ycells[index]
+            if cell is not None:
+                ycells.insert(index, document.create_ycell(cell))
+
+
+def make_editable(document: YNotebook) -> None:
+    """Repair the notebook as far as jupyter_ydoc needs it to edit it. What is sound within a cell
+    stays the same item, so that what others write there meanwhile is not lost."""
+    replace_foreign(document)
+    meta = document._ymeta
+    head: dict[str, Any] = savable.header(_values(meta), True, Flaws())
+    _replace_unsound(meta, {**head, "metadata": Map(head["metadata"])}, {"metadata": Map})
+    for key in ("nbformat", "nbformat_minor"):
+        if key in meta and meta[key] != head[key]:
+            meta[key] = float(head[key])
+    for index, ycell in enumerate(document.ycells):
+        flaws = Flaws()
+        cell = savable.cell(_value(ycell), index, _CURRENT, flaws) or dict(_EMPTY)
+        kinds = {key: kind for key, kind in _KINDS.items() if key in cell}
+        of_kind = all(isinstance(ycell.get(key), kind) for key, kind in kinds.items())
+        if flaws.count or not of_kind or not _has_plain_form(ycell):
+            _replace_unsound(ycell, document.create_ycell(cell)._prelim or {}, kinds)
+
+
+def _replace_unsound(shared: Map[Any], sound: dict[str, Any], kinds: dict[str, type]) -> None:
+    """Put what is in `sound` where there is something else in `shared` that has no plain form, or
+    is not of the kind that `kinds` say."""
+    for key in list(shared.keys()):
+        if key not in sound and not _is_sound(shared[key]):
+            del shared[key]
+    for key, value in sound.items():
+        if key in shared:
+            found = shared[key]
+            if isinstance(found, kinds.get(key, object)) and _is_sound(found):
+                continue
+        elif key not in kinds:
+            continue
+        shared[key] = value
+
+
+def _is_sound(value: Any) -> bool:
+    flaws = Flaws()
+    if _has_plain_form(value):
+        savable.plain(_value(value), "", flaws)
+        return not flaws.count
+    return False
+
+
+def _has_plain_form(shared: Any) -> bool:
+    try:
+        if hasattr(shared, "to_py"):
+            shared.to_py()
+    except Exception:  # noqa: BLE001 (something within has none)
+        return False
+    return True
+
+
+def _value(shared: Any) -> Any:
+    """What an item of a document is as a plain value."""
+    if not hasattr(shared, "to_py"):
+        return shared
+    try:
+        return shared.to_py()
+    except Exception:  # noqa: BLE001 (something within has no such form)
+        if isinstance(shared, Map):
+            return _values(shared)
+        return [_value(item) for item in shared] if isinstance(shared, Array) else str(shared)
+
+
+def _values(shared: Map[Any]) -> dict[str, Any]:
+    return {key: _value(shared[key]) for key in shared.keys()}  # noqa: SIM118 (pycrdt's own)
