@@ -94,7 +94,8 @@ def header(meta: dict[str, Any], has_cells: bool, flaws: Flaws) -> dict[str, Any
 
     Args:
         meta: what the document has of them.
-        has_cells: whether it has any cells; without any and without these it is an empty document.
+        has_cells: whether it has any cells; without any and without these it is an empty document,
+            which is no flaw.
         flaws: is told of what is not as it was.
     """
     meta = plain(meta, "the notebook", flaws)
@@ -102,10 +103,13 @@ def header(meta: dict[str, Any], has_cells: bool, flaws: Flaws) -> dict[str, Any
     if not isinstance(metadata, dict):
         flaws.add("the notebook's metadata", f"{_short(metadata)} became empty")
         metadata = {}
-    major, minor = meta.get("nbformat", 0), meta.get("nbformat_minor", 0)
-    if (meta or has_cells) and (type(major) is not int or major != NBFORMAT):
+    if not meta and not has_cells:
+        return {"metadata": {}, "nbformat": NBFORMAT, "nbformat_minor": NBFORMAT_MINOR}
+    major, minor = meta.get("nbformat"), meta.get("nbformat_minor")
+    if type(major) is not int or major != NBFORMAT:
         flaws.add("the notebook's nbformat", f"{_short(major)} became {NBFORMAT}")
         major = NBFORMAT
+    # Without it cells have no ids, and are other cells in the file.
     if type(minor) is not int or not 0 <= minor < 2**31:
         flaws.add("the notebook's nbformat_minor", f"{_short(minor)} became {NBFORMAT_MINOR}")
         minor = NBFORMAT_MINOR
