@@ -920,9 +920,9 @@ class RoomLink:
 
     async def _read(self, effect: protocol.Read) -> None:
         # To read all of a log takes time. Somebody may make it necessary all the time, by writing
-        # into the log's id, and a log that is full makes it so whenever it is tried again.
-        paced = effect.log is None or "log" in self._refusals
-        if paced and (pause_s := self._retries.pause(loop_time())):
+        # into the log's id or announcing offsets that it does not have, and a log that is full
+        # makes it so whenever it is tried again.
+        if pause_s := self._retries.pause(loop_time()):
             await asyncio.sleep(pause_s)
             if not self.replicator.waits_for(effect):
                 return
@@ -962,7 +962,7 @@ class RoomLink:
             self.log_lost(lost)
         effects = self.replicator.read_done(effect, read, entries, door)
         self._perform(effects)
-        if paced:
+        if effect.log is None or not read.contiguous or "log" in self._refusals:
             # What it takes here is the longer part of it.
             self._retries.took(began, loop_time())
         misses = misses or (not read.contiguous and bool(self.replicator.held))

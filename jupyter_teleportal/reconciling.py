@@ -520,10 +520,14 @@ class Reconciler:
                 f"for another program's change: {error}"
             )
 
-    def _forgotten(self, saved: dict[str, str]) -> bool:
+    async def _forgotten(self, saved: dict[str, str]) -> bool:
         """Whether the transport may have forgotten a later save than the one that is `saved`."""
         lost = max(offset_key(self._lost), _offset_in(saved, LOST))
-        return _offset_in(saved, "offset") <= lost > (0, 0)
+        # What a log has lost is put back, and then it goes on beyond that. Otherwise nobody had it.
+        if lost > offset_key(self._link.replicator.offset):
+            await self._link.flush(REQUEST_TIMEOUT_S)
+        there = (0, 0) < lost <= offset_key(self._link.replicator.offset)
+        return there and _offset_in(saved, "offset") <= lost
 
     def _is_own(self, state: FileState, saved: dict[str, str]) -> bool:
         """Whether the file holds what this replica has written or taken over, and the document all
@@ -566,7 +570,7 @@ class Reconciler:
                 return False
         if "hash" in saved and not self._link.shared:
             self._step_down()
-        if "hash" in saved and not self._forgotten(saved):
+        if "hash" in saved and not await self._forgotten(saved):
             last_saved = await self._last_saved(saved)
             await self._take_from_file(theirs, on_disk, state, known, last_saved, saved)
             return True

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import Any
 
 import pytest
 from support.waiting import until
 
-from jupyter_teleportal.transports.memory import MemoryHub
+from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
 from rooms.sites import ROOM, Disk, Server, Start
 
 
@@ -51,9 +52,16 @@ async def test_what_a_forgotten_save_holds_is_no_change_by_another_program(
     assert disk.copies in ([], ["text of a"])
 
 
-async def test_a_successor_waits_until_it_has_read_what_the_log_has_lost(
-    start: Start, disk: Disk, hub: MemoryHub
+async def test_a_successor_waits_until_what_the_log_has_lost_is_put_back(
+    start: Start, disk: Disk, hub: MemoryHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    append = MemorySyncTransport.append_log
+
+    async def late(self: MemorySyncTransport, *arguments: Any) -> Any:
+        await asyncio.sleep(hub.bulk_s)
+        return await append(self, *arguments)
+
+    monkeypatch.setattr(MemorySyncTransport, "append_log", late)
     b = await _rolled_back(start, disk, hub, unsaved=" and b")
     hub.bulk_s = 0.5
     hub.rooms[ROOM].held_until = 0.0
