@@ -95,12 +95,29 @@ class Known:
             else:
                 return Reached({client: end})
         self.look()
-        return _reach(blocks, self._ends)
+        return _reach_alone(blocks, self._ends) or _reach(blocks, self._ends)
 
 
 def _is_before(item: Id | str | None, client: int, clock: int, ends: Mapping[int, int]) -> bool:
     assert isinstance(item, tuple)
     return item[1] < (clock if item[0] == client else ends.get(item[0], 0))
+
+
+def _reach_alone(blocks: Sequence[Block], known: Mapping[int, int]) -> Reached | None:
+    """What of an update can be taken, if each block builds at most on its own client's, in their
+    order; None otherwise."""
+    ends: dict[int, int] = {}
+    for client, clock, length, _, left, right, parent, _ in blocks:
+        end = ends.get(client)
+        if end is None:
+            end = known.get(client, 0)
+        if clock > end:
+            return None
+        for item in (left, right, parent):
+            if isinstance(item, tuple) and (item[0] != client or item[1] >= clock):
+                return None
+        ends[client] = max(end, clock + length)
+    return Reached(ends)
 
 
 def _reach(blocks: Sequence[Block], known: Mapping[int, int]) -> Reached:

@@ -93,22 +93,22 @@ def document_of(file_type: str, *updates: bytes) -> YBaseDoc:
 
 
 def observe(
-    document: YBaseDoc, on_content: Callable[[], None], on_state: Callable[[Any], None]
+    document: YBaseDoc, on_content: Callable[[], None], on_state: Callable[[], None]
 ) -> None:
-    """Call `on_content` whenever the content has changed, and `on_state` with each event of the
-    state map, until somebody else observes the document: its observers are one set.
+    """Call `on_content` whenever the content has changed, and `on_state` whenever the state map
+    has, until somebody else observes the document: its observers are one set.
 
-    pycrdt makes objects of all that an event tells, which costs more than the edit itself. Of what
-    has changed in the content nobody here wants to know more than that.
+    pycrdt makes objects of all that an event tells, which costs more than the edit itself. Nobody
+    here wants to know more than that something has changed.
     """
     document.observe(lambda topic, event: None)
     for shared, subscription in list(document._subscriptions.items()):
         shared.unobserve(subscription)
         if shared is document.ystate:
-            subscription = shared.observe(on_state)
+            subscription = shared.integrated.observe(lambda event: on_state())
         else:
             subscription = shared.integrated.observe_deep(lambda events: on_content())
-            shared._subscriptions.append(subscription)
+        shared._subscriptions.append(subscription)
         document._subscriptions[shared] = subscription
 
 

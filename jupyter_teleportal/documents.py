@@ -76,6 +76,7 @@ class DocumentLink(RoomLink):
         self.save_requests = SaveRequests(self, self.saver)
         without_undo(document)
         # This takes the place of upstream's observers, which save on every replica.
+        self._state_changed = False
         observe(document, self.saver.changed, self._on_state)
         self._saving: asyncio.Task[None] | None = None
         self._degraded = ""
@@ -332,7 +333,14 @@ class DocumentLink(RoomLink):
         states = [state for state in self._awareness.states.values() if state]
         return not states or any(state.get("autosave", True) for state in states)
 
-    def _on_state(self, event: Any) -> None:
-        if event.keys.get("dirty", {}).get("newValue"):
+    def _on_state(self) -> None:
+        # Within the observer nothing can be read.
+        if not self._state_changed:
+            self._state_changed = True
+            asyncio.get_running_loop().call_soon(self._look_at_mark)
+
+    def _look_at_mark(self) -> None:
+        self._state_changed = False
+        if not self._closed and not self.broken and self.document.dirty:
             # The mark goes with the next save, even if that has nothing to write.
             self.saver.marked()

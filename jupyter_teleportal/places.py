@@ -147,8 +147,11 @@ class Places:
         undo = _Undo()
         try:
             one = not blocks or blocks[0].client == blocks[-1].client
-            for block in blocks if one else self._in_order(blocks):
-                self._note(block, undo)
+            if one or all(map(_is_by_itself, blocks)):
+                self._note_all(blocks, undo)
+            else:
+                for block in self._in_order(blocks):
+                    self._note(block, undo)
         except ForeignBytes:
             undo.run()
             self._levels.clear()  # they may come from what was taken back
@@ -207,6 +210,55 @@ class Places:
                         break
                 else:
                     yield mine.popleft()
+
+    def _note_all(self, blocks: Sequence[Block], undo: _Undo) -> None:
+        """Note blocks in their order: among them may be many of one client in one place, such as
+        the fields of a map, and many clients that have nothing else."""
+        runs: _Runs | None = None
+        place = _In("", False)
+        whose = 0
+        for block in blocks:
+            client, start, length, is_type, left, right, parent, keyed = block
+            if (
+                runs is not None
+                and client == whose
+                and start == runs.end
+                and right is None
+                and not is_type
+                and (
+                    left == (client, start - 1)
+                    if left is not None
+                    else keyed == place.keyed and parent == place.parent
+                )
+            ):
+                # It lies beside the one before, and nothing has waited for it.
+                runs.end = start + length
+                continue
+            if (
+                left is None
+                and right is None
+                and parent is not None
+                and not is_type
+                and client not in self._runs
+                and not self._awaited.get(client)
+            ):
+                if keyed != place.keyed or parent != place.parent:
+                    named = _In(parent, keyed)
+                    place = self._places.setdefault(named, named)
+                whose, runs = client, _Runs()
+                runs.append(start, start + length, place)
+                self._runs[client] = runs
+                undo.steps.append(partial(self._runs.pop, client))
+                continue
+            self._note(block, undo)
+            whose, runs = client, self._runs.get(client)
+            if runs is None or runs.end != start + length or self._awaited.get(client):
+                runs = None
+            elif isinstance(last := runs.places[-1], _In):
+                place = last
+                undo.appending(runs)
+            else:
+                runs = None
 
     def _note(self, block: Block, undo: _Undo) -> None:
         client, start, length, is_type, left, right, parent, keyed = block
@@ -327,6 +379,16 @@ class Places:
                 self._same(known.place, place, undo)
             if known.levels:
                 self._limit(place, known.levels, undo)
+
+
+def _is_by_itself(block: Block) -> bool:
+    """Whether a block refers to none of another client."""
+    client, _, _, _, left, right, parent, _ = block
+    return (
+        (left is None or left[0] == client)
+        and (right is None or right[0] == client)
+        and (parent.__class__ is not tuple or parent[0] == client)
+    )
 
 
 def _too_deep() -> ForeignBytes:

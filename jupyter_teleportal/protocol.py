@@ -755,16 +755,20 @@ def decoded(offset: str, payload: bytes, most: int | None = None) -> Decoded:
         return Decoded(offset, error=error)
 
 
-def decoded_log(read: LogRead) -> list[Decoded]:
-    """Read the checkpoint, if there is one, and the entries of a log, up to `MAX_LOG_BYTES`."""
+def decoded_log(read: LogRead, most_blocks: int | None = None) -> list[Decoded]:
+    """Read the checkpoint, if there is one, and the entries of a log, up to `MAX_LOG_BYTES`. With
+    `most_blocks` no more of them than have so many blocks together, and one more."""
     offsets = [entry.offset for entry in read.entries]
     if read.checkpoint is not None:
         offsets.insert(0, read.checkpoint_offset)
     found: list[Decoded] = []
-    left = MAX_LOG_BYTES
+    left, blocks = MAX_LOG_BYTES, 0
     for offset, payload in zip(offsets, read.payloads, strict=True):
         found.append(decoded(offset, payload, left))
         left -= len(found[-1].update)
+        blocks += len(found[-1].blocks)
+        if most_blocks is not None and blocks >= most_blocks:
+            break
     return found
 
 

@@ -54,6 +54,7 @@ WALK_ALONE_BYTES = 64 * 1024
 """From so many bytes on foreign updates are walked over in a thread."""
 INFLATE_HERE_BYTES = 256 * 1024
 LEARN_BLOCKS = 2000
+BLOCKS_AT_ONCE = 50_000
 LINGER_S = 0.05
 MEND_S = 0.5
 ANSWER_S = 0.5
@@ -938,6 +939,10 @@ class RoomLink:
         if decoded is None:
             return
         entries, door = decoded
+        tail = read.tail
+        if read.contiguous:
+            # Others wait for what this room takes in at once; the rest is read again.
+            read = replace(read, entries=read.entries[: len(entries)])
         self.compactor.read(read)
         if self.replicator.converts(read):
             known = admitted(entries, Door())
@@ -965,19 +970,23 @@ class RoomLink:
         if effect.log is None or not read.contiguous or "log" in self._refusals:
             # What it takes here is the longer part of it.
             self._retries.took(began, loop_time())
+        if read.tail != tail:
+            await asyncio.sleep(0)
+            self._perform(self.replicator.observed(read.log, tail, read.tail))
         misses = misses or (not read.contiguous and bool(self.replicator.held))
         if misses and not self._closed:
             self.complain("The log has lost entries; the other servers are asked to put them back")
             self.publish(Notice(self.replica.id, "incomplete", {}))
 
     async def _decoded(self, read: LogRead) -> tuple[list[Decoded], Door | None] | None:
-        """The entries of a log; and the door that they have passed, if they are the first that come
-        into the document. None if the room is closed meanwhile."""
+        """The entries of a log, or as many as are taken in at once; and the door that they have
+        passed, if they are the first that come into the document. None if the room is closed
+        meanwhile."""
         fresh = self.replicator.lineage is None and not read.contiguous
         state = self.doc.get_state() if fresh else NOTHING
 
         def decode() -> tuple[list[Decoded], Door | None]:
-            entries = decoded_log(read)
+            entries = decoded_log(read, BLOCKS_AT_ONCE if read.contiguous else None)
             if not fresh:
                 return entries, None
             door = Door()

@@ -12,6 +12,7 @@ from pycrdt import Awareness, Decoder, Doc, Text
 from support.waiting import holds, until
 from transports.backends import Backend, MemoryBackend, RedisBackend
 
+from jupyter_teleportal import provider
 from jupyter_teleportal.awareness_entries import AwarenessEntry, awareness_update
 from jupyter_teleportal.codec import AwarenessEnvelope, decode_payload
 from jupyter_teleportal.errors import TransportError
@@ -481,6 +482,39 @@ async def test_a_replica_that_was_away_while_the_log_was_trimmed_catches_up(
 
 def holders(*sites: Site) -> list[Site]:
     return [site for site in sites if site.link.lease.held(loop_time())]
+
+
+async def test_what_comes_at_once_is_taken_in_piece_by_piece(
+    backend: Backend, make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provider, "BLOCKS_AT_ONCE", 20)
+    there, away = await make_site(), await make_site()
+    there.text += "begun "
+    await together(there, away)
+    pieces: list[int] = []
+    apply = away.link.apply
+
+    def counting(updates: tuple[bytes, ...], offsets: tuple[str, ...] = ()) -> None:
+        pieces.append(len(updates))
+        apply(updates, offsets)
+
+    monkeypatch.setattr(away.link, "apply", counting)
+    await away.transport.unsubscribe(ROOM)
+    read_log, all_there = away.transport.read_log, asyncio.Event()
+
+    async def read_later(*arguments: Any) -> Any:
+        await all_there.wait()
+        return await read_log(*arguments)
+
+    monkeypatch.setattr(away.transport, "read_log", read_later)
+    for word in range(100):
+        there.text.insert(0, f"{word} ")
+        await there.flush()
+    all_there.set()
+    text = await together(there, away)
+    assert len(text.split()) == 101
+    assert sum(pieces) == 100
+    assert max(pieces) <= 20
 
 
 async def test_one_replica_holds_the_lease_and_another_one_takes_over(

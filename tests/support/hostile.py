@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, urlencode
 
 import pycrdt
-from pycrdt import Doc, Text
+from pycrdt import Doc, Map, Text
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -67,6 +67,22 @@ def updates(count: int, client: int = 4_000_000_001, text: str = "x") -> list[by
         source += text
     doc.unobserve(subscription)
     return made
+
+
+def fields(count: int, client: int, root: str = "state") -> bytes:
+    """A valid update that sets so many fields of one of a document's maps."""
+    doc: Doc = Doc(client_id=client)
+    state = doc.get(root, type=Map)
+    with doc.transaction():
+        for number in range(count):
+            state[f"{client}-{number}"] = 1
+    return doc.get_update()
+
+
+def authors(count: int, first: int) -> bytes:
+    """A valid update in which so many browsers have typed a character into a text file each."""
+    blocks = (b"\x01" + varint(first + n) + b"\x00\x04\x01\x06source\x01x" for n in range(count))
+    return varint(count) + b"".join(blocks) + b"\x00"
 
 
 def state_vector(clients: int, first: int = 1) -> bytes:

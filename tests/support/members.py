@@ -27,7 +27,7 @@ from jupyter_teleportal.codec import (
     Notice,
     SaveRequest,
 )
-from support.hostile import deadly, updates, varint
+from support.hostile import deadly, fields, updates, varint
 from support.yjs_bytes import HOSTILE
 
 if TYPE_CHECKING:
@@ -94,6 +94,20 @@ def many_small_entries(member: Member) -> Iterator[None]:
     for client in itertools.count(1_000_000):
         edits = updates(AT_ONCE, client)
         member.entries([b"\0" + edit for edit in edits])
+        yield
+
+
+def many_fields(member: Member) -> Iterator[None]:
+    """A hundred thousand fields of a map in each entry."""
+    for client in itertools.count(2_000_000):
+        member.entries([b"\0" + fields(MANY, client)])
+        yield
+
+
+def many_entries(member: Member) -> Iterator[None]:
+    """Ten thousand edits that are read together."""
+    for client in itertools.count(3_000_000):
+        member.entries([b"\0" + edit for edit in updates(10_000, client)])
         yield
 
 
@@ -234,6 +248,8 @@ ATTACKS: dict[str, Callable[[Member], Iterator[None]]] = {
         huge_entries,
         huge_junk,
         many_small_entries,
+        many_fields,
+        many_entries,
         deadly_entries,
         bombs,
         announcements,
@@ -249,7 +265,14 @@ ATTACKS: dict[str, Callable[[Member], Iterator[None]]] = {
         leases,
     )
 }
-RESTS_S = {"huge_entries": 1.0, "huge_junk": 1.0, "bombs": 0.5, "huge_values": 1.0, "maps": 0.5}
+RESTS_S = {
+    "huge_entries": 1.0,
+    "huge_junk": 1.0,
+    "many_fields": 1.0,
+    "bombs": 0.5,
+    "huge_values": 1.0,
+    "maps": 0.5,
+}
 """How long each waits before it does the same again; Redis' memory is not what is attacked here."""
 REST_S = 0.01
 
