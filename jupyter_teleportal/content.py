@@ -25,7 +25,7 @@ from jupyter_ydoc.utils import cast_all
 from jupyter_ydoc.ybasedoc import YBaseDoc
 from pycrdt import Doc, Map, Text, UndoManager
 
-from . import crdt
+from . import crdt, savable
 from .reading import make_editable, read
 from .stepwise import canonical, with_sorted_keys
 from .update_walk import read_state
@@ -62,12 +62,14 @@ class SeedContent:
             which contents are compared.
         base: the content that edits of this lineage are told from, None if it is not known. It is
             `content` where the lineage begins with this update.
+        flaws: what was repaired, so that a document could hold it; empty if nothing was.
     """
 
     lineage: str
     update: bytes
     content: Any
     base: Any
+    flaws: str = ""
 
     @cached_property
     def digest(self) -> str:
@@ -149,7 +151,22 @@ def seed(file_type: str, content: Any) -> SeedContent:
     version of jupyter_ydoc), so two replicas that open a file while the transport is away share a
     lineage. The client id follows from the content: under a constant one, different contents
     would diverge for ever without any sign of it.
+
+    Raises:
+        Exception: if a document cannot hold it, and it is no notebook that could be repaired.
     """
+    try:
+        return _seed(file_type, content, "")
+    except Exception:
+        if not isinstance(make_document(file_type), YNotebook) or not isinstance(content, dict):
+            raise
+        repaired = savable.notebook(content, flaws := savable.Flaws())
+        if not flaws.count:
+            raise
+        return _seed(file_type, repaired, str(flaws))
+
+
+def _seed(file_type: str, content: Any, flaws: str) -> SeedContent:
     document = make_document(file_type)
     identity = f"{digest(content)} {file_type} {document.version} {ydoc_version}"
     fingerprint = hashlib.sha256(identity.encode()).digest()
@@ -167,7 +184,8 @@ def seed(file_type: str, content: Any) -> SeedContent:
             raise
         raise ValueError(f"the file holds a value that cannot be shared: {error}") from error
     content = read(document)
-    return SeedContent(fingerprint[:8].hex(), document.ydoc.get_update(), content, content)
+    update = document.ydoc.get_update()
+    return SeedContent(fingerprint[:8].hex(), update, content, content, flaws)
 
 
 def foreign_seeds(state: bytes, own_state: bytes) -> set[int]:

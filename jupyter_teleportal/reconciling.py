@@ -206,6 +206,14 @@ class Reconciler:
         content, state = await self._file.load()
         found = await off_loop(state.size, self._seed, content)
         self._loaded = state.hash, found
+        if found.flaws:
+            message = (
+                "The file holds what no shared notebook can, which is repaired with the next "
+                f"save: {found.flaws}"
+            )
+            room = self._link.scope.room
+            if self._replica.complain(f"repaired {room}", f"Room {room}: {message}"):
+                self._tell("WARNING", message)
         return found, state
 
     def _seed(self, content: Any) -> SeedContent:

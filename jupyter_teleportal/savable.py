@@ -147,6 +147,43 @@ def cell(value: Any, index: int, head: dict[str, Any], flaws: Flaws) -> dict[str
     return kept
 
 
+def notebook(content: dict[str, Any], flaws: Flaws) -> dict[str, Any]:
+    """Return `content`, which some program has written to a file, as a notebook that a document
+    can hold.
+
+    Args:
+        content: what the file holds.
+        flaws: is told of what is not as it was.
+    """
+    content = _shareable(content, "the notebook", flaws)
+    cells = content.pop("cells", None)
+    if not isinstance(cells, list):
+        cells = [cells] if cells else []
+    head = header(content, True, flaws)
+    found = (cell(each, index, head, flaws) for index, each in enumerate(cells))
+    return {"cells": [each for each in found if each is not None], **head}
+
+
+def _shareable(value: Any, where: str, flaws: Flaws, depth: int = 0) -> Any:
+    """Return a copy of `value` with the numbers and characters that a document can hold."""
+    if depth < MAX_DEPTH and isinstance(value, dict):
+        return {
+            _shareable(key, where, flaws): _shareable(item, where, flaws, depth + 1)
+            for key, item in value.items()
+        }
+    if depth < MAX_DEPTH and isinstance(value, list):
+        return [_shareable(item, where, flaws, depth + 1) for item in value]
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        flaws.add(where, f"{_short(value)} is too large a number")
+        return float(value) if abs(value) < 2**1023 else None
+    if isinstance(value, str) and not value.isascii():
+        found = value.encode("utf-8", "replace").decode()
+        if found != value:
+            flaws.add(where, f"half a character became a question mark: {_short(found)}")
+        return found
+    return value
+
+
 def made_up_id(name: str) -> str:
     """An id for a cell that has none of its own; the same on every server."""
     return str(uuid.uuid5(_NAMESPACE, name))

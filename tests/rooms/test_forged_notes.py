@@ -54,7 +54,8 @@ NOTES = {
 
 
 async def types_and_saves(server: Server, disk: Disk, word: str) -> None:
-    source = server.document.ycells[0]["source"]
+    # A note may have put into the cells what is none, until the saver takes it out.
+    source = next(cell for cell in server.document.ycells if isinstance(cell, Map))["source"]
     source += word
     await until(lambda: word in disk.content["cells"][0]["source"], what=f"{word} on disk")
     await server.link.save_requests.save_now()

@@ -244,6 +244,26 @@ async def test_a_file_with_such_numbers_opens(start: Start, disk: Disk, number: 
     assert disk.content["cells"][0]["metadata"]["n"] == kept
 
 
+async def test_a_program_that_writes_an_odd_file_does_not_stop_the_saving(
+    start: Start, disk: Disk
+) -> None:
+    disk.content = NOTEBOOK
+    a = await start("a", file_type="notebook")
+    write(a, " inside")
+    await until(lambda: "inside" in sources(disk.content), what="it is saved")
+    cell = {**disk.content["cells"][0], "metadata": {"n": 2**70}}
+    odd = {**cell, "id": "odd", "source": 3}
+    disk.content = {**disk.content, "cells": [cell, odd]}
+    await a.link.saver.file_changed()
+    told = "The file holds what no shared notebook can, which is repaired with the next save: "
+    assert [message for _, message in a.told if message.startswith(told)]
+    write(a, " after")
+    await until(lambda: "after" in sources(disk.content), what="it is saved again")
+    assert sources(disk.content) == "begin inside after 3"
+    assert disk.content["cells"][0]["metadata"] == {"n": 2.0**70}
+    assert "repaired room" not in a.replica.complaints, "that is over"
+
+
 @pytest.mark.parametrize("root", [Map({"a": 1}), Array([1, "x"])], ids=["map", "array"])
 async def test_a_text_whose_root_is_something_else_as_well_is_saved(
     start: Start, disk: Disk, root: Any

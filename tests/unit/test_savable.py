@@ -209,6 +209,56 @@ def test_flaws_name_the_first_of_them_and_count_the_rest() -> None:
     assert (str(flaws), flaws.count, flaws.foreign) == ("", 0, False)
 
 
+def with_cell(**changes: Any) -> dict[str, Any]:
+    cell: dict[str, Any] = {
+        "id": "a",
+        "cell_type": "code",
+        "execution_count": None,
+        "metadata": {},
+        "outputs": [],
+    }
+    return {
+        "cells": [{**cell, "source": "words", **changes}],
+        "metadata": {},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (with_cell(source=3), "source is no text: 3"),
+        (with_cell(source="half \ud800"), "half a character"),
+        (with_cell(metadata={"n": 2**70}), "too large a number"),
+        (with_cell(metadata={"n": -(10**400)}), "too large a number"),
+        (with_cell(id={"a": 1}), "id is no text"),
+        (with_cell(outputs="words"), "became the data of one"),
+        (
+            with_cell(outputs=[{"output_type": "stream", "name": "stdout", "text": 3}]),
+            'the text of an output became "3": 3',
+        ),
+        ({**with_cell(), "cells": [None, *with_cell()["cells"]]}, "null is no cell"),
+        ({**with_cell(), "metadata": []}, "[] became empty"),
+    ],
+)
+def test_a_file_that_no_document_can_hold_is_opened_repaired(
+    content: dict[str, Any], said: str
+) -> None:
+    found = seed("notebook", content)
+    assert said in found.flaws
+    assert len(found.content["cells"]) == 1
+    other = seed("notebook", content)
+    assert (other.lineage, other.content) == (found.lineage, found.content), "on every server"
+    assert not seed("notebook", found.content).flaws
+    written(found.content)
+
+
+def test_what_cannot_be_repaired_is_said() -> None:
+    with pytest.raises(Exception, match="surrogates"):
+        seed("file", "half \ud800")
+
+
 def test_what_is_nested_too_deeply_is_left_out() -> None:
     deep: Any = []
     for _ in range(300):
