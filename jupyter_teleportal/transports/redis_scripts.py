@@ -373,7 +373,9 @@ local function lease(saver, log, checkpoint, saved, replica, ttl, keep, want)
       refused = ''
       redis.call('UNLINK', saved)
       next = try('HINCRBY', saved, 'fence', 1)
-    elseif string.find(refused, 'integer') or string.find(refused, 'overflow') then
+    elseif string.find(refused, 'integer') or string.find(refused, 'overflow')
+        or (next and (next < 1 or next > 1e12)) then
+      -- Nobody's count. Far numbers are written as no number is read.
       refused = ''
       next = redis.call('TIME')[1]
       try('HSET', saved, 'fence', next)
