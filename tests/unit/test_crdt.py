@@ -97,10 +97,10 @@ def test_what_yjs_produces_is_let_in() -> None:
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_what_nobody_should_send_is_refused_at_once(name: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(ForeignBytes):
         check_update(HOSTILE[name])
-    assert time.perf_counter() - began < FAR_TOO_LONG_S
+    assert time.process_time() - began < FAR_TOO_LONG_S
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -373,9 +373,9 @@ def test_a_large_forgery_is_sifted_in_no_time() -> None:
         for client in range(10_000, 0, -1)
     ]
     update = number(len(lists)) + b"".join(lists) + b"\0"
-    began = time.perf_counter()
+    began = time.process_time()
     part, lacks = Door().sift(update)
-    assert time.perf_counter() - began < FAR_TOO_LONG_S
+    assert time.process_time() - began < FAR_TOO_LONG_S
     assert (part, lacks) == (b"\0\0", (10_001, 0))
 
 
@@ -483,10 +483,10 @@ def test_a_state_vector_comes_back() -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_state_vector_is_refused_at_once(state: bytes) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(ForeignBytes):
         read_state(state)
-    assert time.perf_counter() - began < FAR_TOO_LONG_S
+    assert time.process_time() - began < FAR_TOO_LONG_S
 
 
 def an_awareness_update(*states: str, clock: int = 1) -> bytes:
@@ -519,10 +519,10 @@ def test_awareness_comes_back() -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_awareness_is_refused_at_once(update: bytes) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(ForeignBytes):
         read_awareness(update)
-    assert time.perf_counter() - began < FAR_TOO_LONG_S
+    assert time.process_time() - began < FAR_TOO_LONG_S
 
 
 def test_a_message_is_taken_apart() -> None:
@@ -557,10 +557,10 @@ def test_a_message_is_taken_apart() -> None:
     ],
 )
 def test_the_reason_why_a_message_is_refused_is_named(message: object, reason: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(ForeignBytes, match=reason):
         read_message(message)
-    assert time.perf_counter() - began < FAR_TOO_LONG_S
+    assert time.process_time() - began < FAR_TOO_LONG_S
 
 
 def test_many_updates_are_merged_in_no_time() -> None:
