@@ -301,9 +301,10 @@ def _is_lines(value: Any) -> bool:
 def _text(value: Any) -> str:
     if value is None or isinstance(value, str):
         return value or ""
-    return json.dumps(value, ensure_ascii=False)
+    # On each server the keys of a map are in another order.
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
 def _short(value: Any) -> str:
-    shown = json.dumps(value, ensure_ascii=False)
+    shown = json.dumps(value, ensure_ascii=False, sort_keys=True)
     return shown if len(shown) <= 40 else f"{shown[:37]}…"
