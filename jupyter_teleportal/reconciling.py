@@ -365,10 +365,33 @@ class Reconciler:
             self.unnoted = False
             # What a note is about is older than this save, but its edits may not be here yet.
             if (noted := await self.noted()) is not None:
-                await self._adopt(noted)
-                await self._remove_note()
+                await self._dispose_of(noted)
         except TransportError as error:
             self._link.complain(f"The save is not noted for the other servers: {error}")
+
+    async def _dispose_of(self, noted: SeedContent) -> None:
+        """Remove another replica's note when its edits are in the document, or kept in a copy.
+
+        Raises:
+            TransportError: if the transport does not say how its edits come into the document.
+        """
+        if not await self._adopt(noted):
+            if not self._link.shared:
+                return  # it is looked at again after the next save
+            here = await self.digest(await self.snapshot())
+            if noted.digest not in (here, self._base_digest):
+                try:
+                    copy = await self._keep(noted.content)
+                except SaveFailed as error:
+                    self._link.complain(f"The note beside {self._file.path} stays there: {error}")
+                    return
+                message = (
+                    "What another server wrote while Redis was away could not be merged; it is in "
+                    f"{copy}."
+                )
+                self._link.log.warning("%s: %s", self._file.path, message)
+                self._tell("WARNING", message)
+        await self._remove_note()
 
     async def _remove_note(self) -> None:
         try:
