@@ -396,23 +396,27 @@ async def test_closing_waits_for_the_save_that_is_under_way(
     start: Start, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file that was written and not noted would look changed by somebody else."""
-    writing = asyncio.Event()
+    writing, written = asyncio.Event(), asyncio.Event()
     write = File.write
 
     async def slow(self: File, content: Any, over: FileState) -> FileState:
         state = await write(self, content, over)
         writing.set()
-        await asyncio.sleep(0.2)
+        await written.wait()
         return state
 
     monkeypatch.setattr(File, "write", slow)
-    a = await start("a")
+    # A lease that lasts, however long the machine keeps this process waiting.
+    a = await start("a", lease_ttl_s=60)
     a.write(" saved")
     await writing.wait()
-    await a.link.aclose()
+    closing = asyncio.create_task(a.link.aclose())
+    await holds(lambda: not closing.done(), 0.2, "that it is not closed")
+    written.set()
+    await closing
     disk.content = "changed meanwhile"
     b = await start("b")
-    assert b.text == "changed meanwhile"
+    await until(lambda: b.text == "changed meanwhile", what="the change on b")
     assert not disk.copies
 
 
