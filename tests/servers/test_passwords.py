@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -13,11 +16,15 @@ from urllib.parse import quote
 import psutil
 import pytest
 from support.cluster import wait_connected
+from support.leftovers import kill_processes_in
+from support.processes import ChildProcess, free_port
 from support.waiting import until
 
 from jupyter_teleportal.embedded import ensure_embedded
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from support.fixtures import MakeServer
     from support.redis_server import RedisServer
 
@@ -168,6 +175,78 @@ async def test_the_commands_do_not_show_the_password(
         printed, _ = await process.communicate()
         assert b"reachable" in printed
         assert seen(printed.decode()) == []
+
+
+BALANCER = Path(__file__).parents[2] / "examples/balancer/run.py"
+LAUNCHERS = {
+    "doctor": (["-m", "jupyter_teleportal.cli", "doctor"], None),
+    "status": (["-m", "jupyter_teleportal.cli", "status"], None),
+    "status as JSON": (["-m", "jupyter_teleportal.cli", "status", "--json"], None),
+    "demo": (["-m", "jupyter_teleportal.cli", "demo", "--no-browser"], "Ctrl-C stops them"),
+    "the example with a balancer": ([str(BALANCER), "haproxy"], "Ctrl-C stops all"),
+}
+"""How each is started, and what it says when all is up, if it does not end by itself."""
+
+
+def commands_that_show(parts: Sequence[str]) -> list[str]:
+    """The command lines of this machine's processes that show one of these, as `ps` lists them."""
+    shown = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            command = file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            shown += [command for part in parts if part in command]
+    return shown
+
+
+def logs_in(folder: Path) -> str:
+    return "\n".join(log.read_text(errors="replace") for log in folder.rglob("*.log"))
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+async def test_neither_ps_nor_the_output_shows_the_password(
+    make_server: MakeServer, guarded: RedisServer, tmp_path: Path, launcher: str
+) -> None:
+    arguments, is_up = LAUNCHERS[launcher]
+    env = {"JUPYTER_TELEPORTAL_REDIS_URL": url(guarded)}
+    if launcher.startswith("status"):
+        server = await make_server(env=env)
+        await wait_connected(server)
+        arguments = [*arguments, "--url", server.url, "--token", server.token]
+    if str(BALANCER) in arguments:
+        arguments = [*arguments, "--folder", str(tmp_path / "served"), "--port", f"{free_port()}"]
+    with tempfile.TemporaryDirectory(prefix="t") as temp:  # `tmp_path` is too deep for sockets
+        process = ChildProcess(
+            [sys.executable, *arguments],
+            log_path=tmp_path / "output",
+            cwd=tmp_path,
+            env={**os.environ, **env, "JUPYTER_CONFIG_DIR": str(tmp_path), "TMPDIR": temp},
+        )
+        try:
+
+            def done() -> bool:
+                assert commands_that_show(PARTS) == []
+                return not process.running or bool(is_up and is_up in output())
+
+            def output() -> str:
+                return process.log_path.read_text(errors="replace")
+
+            await until(done, 120, what=f"the end of {launcher}", poll=0.02)
+            assert process.running == bool(is_up), output()
+            process.terminate()
+        finally:
+            process.kill()
+            await kill_processes_in(Path(temp))
+            await kill_processes_in(tmp_path / "served")
+    assert output()
+    assert seen(output()) == []
+    assert seen(logs_in(tmp_path)) == []
+
+
+def test_what_a_command_line_shows_is_noticed() -> None:
+    word = "opensesame-on-a-command-line"
+    with subprocess.Popen([sys.executable, "-c", "input()", word], stdin=subprocess.PIPE) as shown:
+        assert commands_that_show([word])
+        shown.kill()
 
 
 def test_the_embedded_server_shows_no_password_in_ps(
