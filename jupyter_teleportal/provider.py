@@ -587,7 +587,7 @@ class RoomLink:
         if self.lease.held(loop_time()) and self.compactor.due and self.replicator.settled:
             self.compactor.begun()
             # In the background: the lease and the heartbeat must not wait for it.
-            self.spawn(self.checkpoint())
+            self.spawn(self._checkpoint_between_edits())
 
     def _look_after_waiting(self) -> None:
         """What lacks something waits for as long as a replica may be silent; then nobody lives who
@@ -671,15 +671,25 @@ class RoomLink:
         if self.lease.observed(view, asked_at) and not self._closed:
             self.lease_changed()
 
+    async def _checkpoint_between_edits(self) -> None:
+        """Write a checkpoint at the first moment at which nothing is on its way to the log."""
+        if await self.flush(self.replica.timing.join_timeout_s):
+            await self.checkpoint()
+
     async def checkpoint(self) -> None:
-        """Let one update stand for the whole log as it is now."""
-        log, offset = self.replicator.log, self.replicator.offset
+        """Let one update stand for the whole log as it is now.
+
+        Not while the document holds what the log does not: nobody who follows the log would read
+        that in a checkpoint, and who joins later would have it, should this replica be gone.
+        """
+        replicator = self.replicator
+        log, offset = replicator.log, replicator.offset
         if (
             self.broken
             or log is None
-            or self.replicator.phase is not Phase.LIVE
-            or self.replicator.outdated
-            or self.replicator.held
+            or not replicator.settled
+            or replicator.outdated
+            or replicator.held
         ):
             return
         try:

@@ -436,6 +436,40 @@ async def test_the_history_holds_all_that_was_ever_written(make_site: MakeSite) 
     assert str(doc.get("source", type=Text)) == str(site)
 
 
+async def test_no_checkpoint_holds_what_the_log_does_not(make_site: MakeSite) -> None:
+    """Those who follow the log would not read it there, and those who join would have it."""
+    site, other = await make_site(checkpoint_entries=3), await make_site()
+    append_log, begun = site.transport.append_log, site.link.compactor.begun
+    answered = asyncio.Event()
+
+    async def unanswered(*args: Any) -> Any:
+        await answered.wait()
+        return await append_log(*args)
+
+    def typed_right_then() -> None:
+        begun()
+        if site.transport.append_log is not unanswered and not answered.is_set():
+            site.transport.append_log = unanswered
+            site.text += "on its way "
+
+    site.link.compactor.begun = typed_right_then  # type: ignore[method-assign]
+    while "on its way" not in str(site):
+        site.text += "typed "
+        await until(lambda: site.settled or "on its way" in str(site), 5, "the log")
+
+    async def checkpoint() -> bytes | None:
+        return (await other.transport.read_log(ROOM, None, ZERO_OFFSET)).checkpoint
+
+    async def none() -> bool:
+        return await checkpoint() is None
+
+    await holds(none, seconds=0.5, what="that there is no checkpoint")
+    answered.set()
+    await until(checkpoint, 5, "the checkpoint")
+    late = await make_site()
+    assert "on its way" in await together(site, other, late)
+
+
 async def test_what_comes_while_a_checkpoint_is_written_is_not_trimmed(
     make_site: MakeSite,
 ) -> None:

@@ -157,6 +157,15 @@ STORIES = {
         Step("type", B),
         Step("roll back the hub"),
     ],
+    "a checkpoint is written while an edit is on its way, which is lost with its server": [
+        wait(1.5),
+        Step("refuse", A, 1),
+        Step("type", A),
+        Step("checkpoint", A),
+        wait(0.05),
+        Step("kill", A),
+        Step("start", C, 1),
+    ],
     "typed and stopped while the other one sleeps": [
         wait(0.05),
         Step("type", B),
