@@ -242,11 +242,16 @@ async def test_neither_ps_nor_the_output_shows_the_password(
     assert seen(logs_in(tmp_path)) == []
 
 
-def test_what_a_command_line_shows_is_noticed() -> None:
+async def test_what_a_command_line_shows_is_noticed() -> None:
     word = "opensesame-on-a-command-line"
-    with subprocess.Popen([sys.executable, "-c", "input()", word], stdin=subprocess.PIPE) as shown:
-        assert commands_that_show([word])
+    shown = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", "input()", word, stdin=subprocess.PIPE
+    )
+    try:
+        await until(lambda: commands_that_show([word]), what="the command line")
+    finally:
         shown.kill()
+        await shown.wait()
 
 
 def test_the_embedded_server_shows_no_password_in_ps(
