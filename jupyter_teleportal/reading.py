@@ -49,9 +49,16 @@ def read_stepwise(document: YNotebook, flaws: Flaws) -> Iterator[Any]:
     for index in range(len(ycells)):
         yield None
         ycell = ycells[index]
-        if not isinstance(ycell, Map):
+        if isinstance(ycell, Map):
+            value = dict(ycell)
+            if not _is_shown(value):
+                flaws.unshown = True
+            for key, item in value.items():
+                value[key] = _value(item)
+        else:
+            value = _value(ycell)
             flaws.foreign = True
-        cell = savable.cell(_value(ycell), index, head, flaws)
+        cell = savable.cell(value, index, head, flaws)
         if cell is None:
             continue
         known = seen.get(name := cell.get("id", ""))
@@ -68,12 +75,23 @@ def read_stepwise(document: YNotebook, flaws: Flaws) -> Iterator[Any]:
     yield {"cells": cells, **head}
 
 
+def _is_shown(items: dict[str, Any]) -> bool:
+    """Whether JupyterLab shows a notebook that has a cell of these items."""
+    cell_type = items.get("cell_type")
+    return (
+        cell_type in savable.CELL_TYPES
+        and isinstance(items.get("source"), Text)
+        and isinstance(items.get("metadata"), Map)
+        and (cell_type != "code" or isinstance(items.get("outputs"), Array))
+    )
+
+
 def replace_foreign(document: YNotebook) -> None:
     """Take out of the notebook's cells what is no map: no browser shows a notebook in which there
     is such a thing. Words in it become a cell.
 
     A map that is no whole cell is left as it is: whoever made it may be about to put the rest in,
-    which would be lost with the map.
+    which would be lost with the map. `make_editable` completes it.
     """
     ycells = document.ycells
     with document.ydoc.transaction():
@@ -88,22 +106,27 @@ def replace_foreign(document: YNotebook) -> None:
 
 
 def make_editable(document: YNotebook) -> None:
-    """Repair the notebook as far as jupyter_ydoc needs it to edit it. What is sound within a cell
-    stays the same item, so that what others write there meanwhile is not lost."""
-    replace_foreign(document)
-    meta = document._ymeta
-    head: dict[str, Any] = savable.header(_values(meta), True, Flaws())
-    _replace_unsound(meta, {**head, "metadata": Map(head["metadata"])}, {"metadata": Map})
-    for key in ("nbformat", "nbformat_minor"):
-        if key in meta and meta[key] != head[key]:
-            meta[key] = float(head[key])
-    for index, ycell in enumerate(document.ycells):
-        flaws = Flaws()
-        cell = savable.cell(_value(ycell), index, _CURRENT, flaws) or dict(_EMPTY)
-        kinds = {key: kind for key, kind in _KINDS.items() if key in cell}
-        of_kind = all(isinstance(ycell.get(key), kind) for key, kind in kinds.items())
-        if flaws.count or not of_kind or not _has_plain_form(ycell):
-            _replace_unsound(ycell, document.create_ycell(cell)._prelim or {}, kinds)
+    """Repair the notebook as far as jupyter_ydoc needs it to edit it, and JupyterLab to show it.
+    What is sound within a cell stays the same item, so that what others write there meanwhile is
+    not lost."""
+    with document.ydoc.transaction():
+        replace_foreign(document)
+        meta = document._ymeta
+        head: dict[str, Any] = savable.header(_values(meta), True, Flaws())
+        _replace_unsound(meta, {**head, "metadata": Map(head["metadata"])}, {"metadata": Map})
+        for key in ("nbformat", "nbformat_minor"):
+            if key in meta and meta[key] != head[key]:
+                meta[key] = float(head[key])
+        for index, ycell in enumerate(document.ycells):
+            flaws = Flaws()
+            cell = savable.cell(_value(ycell), index, _CURRENT, flaws)
+            cell = cell or {"id": savable.made_up_id(str(index)), **_EMPTY}
+            kinds = {key: kind for key, kind in _KINDS.items() if key in cell}
+            of_kind = all(isinstance(ycell.get(key), kind) for key, kind in kinds.items())
+            if flaws.count or not of_kind or not _has_plain_form(ycell):
+                _replace_unsound(ycell, document.create_ycell(cell)._prelim or {}, kinds)
+                if ycell["cell_type"] != cell["cell_type"]:
+                    ycell["cell_type"] = cell["cell_type"]
 
 
 def _replace_unsound(shared: Map[Any], sound: dict[str, Any], kinds: dict[str, type]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 NBFORMAT = 4
 NBFORMAT_MINOR = 5
+CELL_TYPES = ("code", "markdown", "raw")
 # JSON is written, copied and compared by functions that call themselves for each level.
 MAX_DEPTH = 200
 _INT_BELOW = 2.0**63
@@ -35,7 +36,8 @@ class Flaws:
     Attributes:
         found: the first few: where each is, and what has become of it.
         count: how many there are.
-        foreign: whether there is something among the cells that no program could show as one.
+        foreign: whether there is something among the cells that is no map.
+        unshown: whether there is a map among the cells that JupyterLab cannot show.
     """
 
     def __init__(self) -> None:
@@ -45,7 +47,7 @@ class Flaws:
         """Nothing has been found."""
         self.found: list[str] = []
         self.count = 0
-        self.foreign = False
+        self.foreign = self.unshown = False
 
     def add(self, where: str, what: str) -> None:
         """Note one: where it is, and what has become of it."""
@@ -191,9 +193,10 @@ def made_up_id(name: str) -> str:
 
 def _repair_cell(cell: dict[str, Any], where: str, flaws: Flaws) -> None:
     outputs = cell.get("outputs")
-    if not isinstance(cell.get("cell_type"), str):
+    if (found := cell.get("cell_type")) not in CELL_TYPES:
+        # JupyterLab shows no notebook that has another.
         cell["cell_type"] = "raw" if outputs is None else "code"
-        flaws.add(where, f"its cell_type is no text and became {cell['cell_type']}")
+        flaws.add(where, f"its cell_type became {cell['cell_type']}: {_short(found)}")
     source = cell.get("source")
     if not (isinstance(source, str) or _is_lines(source)):
         flaws.add(where, f"its source is no text: {_short(source)}")
@@ -244,9 +247,15 @@ def _is_sound_output(output: Any) -> bool:
     if not isinstance(output, dict):
         return False
     required = _OUTPUTS.get(output["output_type"]) if _typed(output) else None
-    if required is None or not _is_count(output.get("execution_count")):
+    if required is None or not _is_count(output.get("execution_count")) or _unjoined(output):
         return False
     return all(_fits(output.get(key), default) for key, default in required.items())
+
+
+def _unjoined(output: dict[str, Any]) -> bool:
+    """Whether nbformat could not read the output again, of whichever type: it joins such lists."""
+    text = output.get("text")
+    return isinstance(text, list) and not _is_lines(text)
 
 
 def _typed(output: Any) -> bool:
@@ -277,6 +286,9 @@ def _output(output: Any, where: str, flaws: Flaws) -> Any:
             made = _data(found) if key == "data" else {}
         flaws.add(where, f"the {key} of an output became {_short(made)}: {_short(found)}")
         output[key] = made
+    if _unjoined(output):
+        flaws.add(where, f"the text of an output is no text: {_short(output['text'])}")
+        output["text"] = _text(output["text"])
     if output["output_type"] == "execute_result" or "execution_count" in output:
         _repair_count(output, where, flaws)
     return output

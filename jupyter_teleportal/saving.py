@@ -20,6 +20,7 @@ from .transports.base import loop_time
 
 RETRY_S = 5.0
 OUTAGE_DELAY_S = 1.0
+COMPLETE_S = 10.0
 DELETED_KEEP_S = 60 * 60
 
 
@@ -68,6 +69,7 @@ class Saver:
         self._changes = 0
         self._alone_from = 0.0
         self._ended = False
+        self._unshown_from: float | None = None
         self.last_save: float | None = None
 
     # -- what the room tells ---------------------------------------------------------------
@@ -273,16 +275,25 @@ class Saver:
         self._saved_with(flaws)
 
     def _saved_with(self, flaws: Flaws) -> None:
-        """The file holds the document but for these flaws: say so, and repair what can be."""
+        """The file holds the document but for these flaws: say so, and repair what keeps browsers
+        from showing the document."""
         subject = f"repaired {self._link.scope.room}"
+        message = f"The notebook is saved, with what no notebook can hold repaired: {flaws}"
         if not flaws.count:
             self._replica.settle(subject)
-            return
-        message = f"The notebook is saved, with what no notebook can hold repaired: {flaws}"
-        if self._replica.complain(subject, f"Room {self._link.scope.room}: {message}"):
+        elif self._replica.complain(subject, f"Room {self._link.scope.room}: {message}"):
             self._tell("WARNING", message)
         if flaws.foreign and self.may_save:
             self.reconciler.replace_foreign()
+        if not flaws.unshown:
+            self._unshown_from = None
+        elif self._unshown_from is None:
+            self._unshown_from = loop_time()
+            asyncio.get_running_loop().call_later(COMPLETE_S, self.marked)
+        elif loop_time() - self._unshown_from >= COMPLETE_S and self.may_save:
+            # Whoever makes a cell step by step has had the time to.
+            self._unshown_from = None
+            self.reconciler.make_editable()
 
     async def _claim(self, fingerprint: str, vector: bytes) -> bool:
         """Make sure right before writing that this is the saver, and say what it is writing: if

@@ -13,6 +13,7 @@ from jupyter_ydoc import YNotebook
 from pycrdt import Array, Doc, Map, Text
 from support.waiting import until
 
+from jupyter_teleportal import saving
 from jupyter_teleportal.content import apply_content, seed
 from jupyter_teleportal.reading import read
 from rooms.sites import Disk, Server, Start
@@ -208,9 +209,55 @@ async def test_a_cell_that_is_being_made_is_left_as_it_is(start: Start, disk: Di
     made = document(b).ycells[1]
     made["cell_type"] = "raw"
     await until(lambda: "repaired room" in {**a.replica.complaints, **b.replica.complaints})
+    write(a, " after")
+    await until(lambda: "after" in sources(disk.content), what="the others' words are saved")
+    await until(lambda: read(a.document) == read(b.document), what="the same on both")
+    assert "source" not in made, "concurrent words would lose against it"
     made["source"] = Text("words")
     await until(lambda: "words" in sources(disk.content), what="it is saved")
     assert len(a.document.get()["cells"]) == 2
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        lambda: Map({}),
+        lambda: Map({"cell_type": "code", "id": "b", "source": Text("words")}),
+        lambda: Map({"cell_type": "later", "id": "b", "source": Text("words")}),
+        lambda: Map({"cell_type": "raw", "id": "b", "source": "words", "metadata": Map({})}),
+        lambda: Map({"source": Text("words"), "metadata": 3, "outputs": "words"}),
+    ],
+)
+async def test_a_cell_that_nobody_completes_is_completed(
+    start: Start, disk: Disk, monkeypatch: pytest.MonkeyPatch, cell: Callable[[], Any]
+) -> None:
+    monkeypatch.setattr(saving, "COMPLETE_S", 0.5)
+    disk.content = NOTEBOOK
+    a, b = await start("a", file_type="notebook"), await start("b", file_type="notebook")
+    document(b).ycells.append(cell())
+    made = document(b).ycells[1]
+    source = made.get("source")
+
+    def shown(server: Server) -> bool:
+        cells = document(server).ycells
+        return len(cells) == 2 and all(
+            cell.get("cell_type") in ("code", "raw")
+            and isinstance(cell.get("source"), Text)
+            and isinstance(cell.get("metadata"), Map)
+            and (cell["cell_type"] == "raw" or isinstance(cell.get("outputs"), Array))
+            for cell in cells
+        )
+
+    await until(lambda: shown(a) and shown(b), what="browsers show it")
+    if isinstance(source, Text):
+        source += " and more"
+        await until(lambda: "words and more" in sources(disk.content), what="the same item")
+    else:
+        source = made["source"]
+        source += "later"
+        await until(lambda: "later" in sources(disk.content), what="it is saved")
+    await until(lambda: "repaired room" not in {**a.replica.complaints, **b.replica.complaints})
+    await until(lambda: read(a.document) == read(b.document) == disk.content, what="all the same")
 
 
 async def test_a_change_from_outside_leaves_the_text_of_a_flawed_cell_the_same(

@@ -109,6 +109,8 @@ def test_any_document_can_be_read_and_edited(edits: list[tuple[str, str, Make]])
     assert all(isinstance(cell, Map) for cell in document.ycells)
     make_editable(document)
     document.get()
+    read(document, flaws := Flaws())
+    assert not flaws.unshown
     apply_content(document, copy.deepcopy(NOTEBOOK))
     assert document.get()["cells"] == [CELL]
 
