@@ -43,7 +43,9 @@ def read_stepwise(document: YNotebook, flaws: Flaws) -> Iterator[Any]:
     """Yield None before each cell of a notebook, and what `read` returns at the end: an edit
     meanwhile may be in it or not."""
     ycells = document.ycells
-    head = savable.header(_values(document._ymeta), bool(len(ycells)), flaws)
+    has_cells = len(ycells) > 0
+    head = savable.header(_values(document._ymeta), has_cells, flaws)
+    flaws.unshown = has_cells and not isinstance(document._ymeta.get("metadata"), Map)
     cells: list[dict[str, Any]] = []
     seen: dict[str, dict[str, Any]] = {}
     for index in range(len(ycells)):
@@ -91,7 +93,7 @@ def replace_foreign(document: YNotebook) -> None:
     is such a thing. Words in it become a cell.
 
     A map that is no whole cell is left as it is: whoever made it may be about to put the rest in,
-    which would be lost with the map. `make_editable` completes it.
+    which would be lost with the map. `complete` does so later.
     """
     ycells = document.ycells
     with document.ydoc.transaction():
@@ -105,28 +107,46 @@ def replace_foreign(document: YNotebook) -> None:
                 ycells.insert(index, document.create_ycell(cell))
 
 
+def complete(document: YNotebook) -> None:
+    """Repair what keeps JupyterLab from showing the notebook, as `Flaws.unshown` says of it. What
+    is sound stays the same item, so that what others write there meanwhile is not lost."""
+    with document.ydoc.transaction():
+        _repair_header(document)
+        for index, ycell in enumerate(document.ycells):
+            if isinstance(ycell, Map) and not _is_shown(dict(ycell)):
+                _repair_cell(document, ycell, index)
+
+
 def make_editable(document: YNotebook) -> None:
-    """Repair the notebook as far as jupyter_ydoc needs it to edit it, and JupyterLab to show it.
-    What is sound within a cell stays the same item, so that what others write there meanwhile is
-    not lost."""
+    """Repair all of the notebook as far as jupyter_ydoc needs it to edit it, with what is sound as
+    it is."""
     with document.ydoc.transaction():
         replace_foreign(document)
-        meta = document._ymeta
-        head: dict[str, Any] = savable.header(_values(meta), True, Flaws())
-        _replace_unsound(meta, {**head, "metadata": Map(head["metadata"])}, {"metadata": Map})
-        for key in ("nbformat", "nbformat_minor"):
-            if key in meta and meta[key] != head[key]:
-                meta[key] = float(head[key])
+        _repair_header(document)
         for index, ycell in enumerate(document.ycells):
-            flaws = Flaws()
-            cell = savable.cell(_value(ycell), index, _CURRENT, flaws)
-            cell = cell or {"id": savable.made_up_id(str(index)), **_EMPTY}
-            kinds = {key: kind for key, kind in _KINDS.items() if key in cell}
-            of_kind = all(isinstance(ycell.get(key), kind) for key, kind in kinds.items())
-            if flaws.count or not of_kind or not _has_plain_form(ycell):
-                _replace_unsound(ycell, document.create_ycell(cell)._prelim or {}, kinds)
-                if ycell["cell_type"] != cell["cell_type"]:
-                    ycell["cell_type"] = cell["cell_type"]
+            _repair_cell(document, ycell, index)
+
+
+def _repair_header(document: YNotebook) -> None:
+    meta = document._ymeta
+    head: dict[str, Any] = savable.header(_values(meta), True, Flaws())
+    _replace_unsound(meta, {**head, "metadata": Map(head["metadata"])}, {"metadata": Map})
+    for key in ("nbformat", "nbformat_minor"):
+        if key in meta and meta[key] != head[key]:
+            meta[key] = float(head[key])
+
+
+def _repair_cell(document: YNotebook, ycell: Map[Any], index: int) -> None:
+    flaws = Flaws()
+    cell = savable.cell(_value(ycell), index, _CURRENT, flaws)
+    cell = cell or {"id": savable.made_up_id(str(index)), **_EMPTY}
+    kinds = {key: kind for key, kind in _KINDS.items() if key in cell}
+    of_kind = all(isinstance(ycell.get(key), kind) for key, kind in kinds.items())
+    if not flaws.count and of_kind and _has_plain_form(ycell):
+        return
+    _replace_unsound(ycell, document.create_ycell(cell)._prelim or {}, kinds)
+    if ycell["cell_type"] != cell["cell_type"]:
+        ycell["cell_type"] = cell["cell_type"]
 
 
 def _replace_unsound(shared: Map[Any], sound: dict[str, Any], kinds: dict[str, type]) -> None:

@@ -33,7 +33,7 @@ from .errors import (
 )
 from .model import ZERO_OFFSET, offset_key
 from .provider import RoomLink
-from .reading import make_editable, read, read_stepwise, replace_foreign
+from .reading import complete, read, read_stepwise, replace_foreign
 from .savable import Flaws
 from .workers import LARGE_BYTES, off_loop
 
@@ -186,10 +186,10 @@ class Reconciler:
         if isinstance(self._document, YNotebook):
             replace_foreign(self._document)
 
-    def make_editable(self) -> None:
-        """Complete and repair a notebook's cells where browsers cannot show them."""
+    def complete(self) -> None:
+        """Complete a notebook where browsers cannot show it."""
         if isinstance(self._document, YNotebook):
-            make_editable(self._document)
+            complete(self._document)
 
     def look_again(self) -> None:
         """Somebody else may have written the file, or what was noted of it is forgotten."""

@@ -37,7 +37,7 @@ class Flaws:
         found: the first few: where each is, and what has become of it.
         count: how many there are.
         foreign: whether there is something among the cells that is no map.
-        unshown: whether there is a map among the cells that JupyterLab cannot show.
+        unshown: whether the metadata, or a map among the cells, is none that JupyterLab can show.
     """
 
     def __init__(self) -> None:

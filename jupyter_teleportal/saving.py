@@ -293,7 +293,7 @@ class Saver:
         elif loop_time() - self._unshown_from >= COMPLETE_S and self.may_save:
             # Whoever makes a cell step by step has had the time to.
             self._unshown_from = None
-            self.reconciler.make_editable()
+            self.reconciler.complete()
 
     async def _claim(self, fingerprint: str, vector: bytes) -> bool:
         """Make sure right before writing that this is the saver, and say what it is writing: if

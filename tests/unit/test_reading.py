@@ -16,7 +16,7 @@ from jupyter_ydoc import YNotebook
 from pycrdt import Array, Doc, Map, Text, XmlFragment, XmlText
 
 from jupyter_teleportal.content import apply_content, digest, document_of, make_document
-from jupyter_teleportal.reading import make_editable, read, read_stepwise, replace_foreign
+from jupyter_teleportal.reading import complete, make_editable, read, read_stepwise, replace_foreign
 from jupyter_teleportal.savable import Flaws
 
 CELL = {
@@ -107,10 +107,13 @@ def test_any_document_can_be_read_and_edited(edits: list[tuple[str, str, Make]])
     assert digest(read(document_of("notebook", update))) == digest(content)
     replace_foreign(document)
     assert all(isinstance(cell, Map) for cell in document.ycells)
+    complete(document)
+    assert all(isinstance(cell["source"], Text) for cell in document.ycells)
+    completed = read(document, flaws := Flaws())
+    assert not flaws.unshown
+    assert len(completed["cells"]) >= len(content["cells"])
     make_editable(document)
     document.get()
-    read(document, flaws := Flaws())
-    assert not flaws.unshown
     apply_content(document, copy.deepcopy(NOTEBOOK))
     assert document.get()["cells"] == [CELL]
 
@@ -159,6 +162,18 @@ def test_a_sound_notebook_is_not_touched() -> None:
     assert read(document, flaws := Flaws()) == document.get()
     assert not flaws.count
     assert document.ydoc.get_update() == update
+
+
+@pytest.mark.parametrize("value", [3, "x", None, {"n": 1}], ids=repr)
+def test_metadata_that_no_browser_shows_is_replaced(value: Any) -> None:
+    document = notebook()
+    document._ymeta["metadata"] = value
+    read(document, flaws := Flaws())
+    assert flaws.unshown
+    complete(document)
+    assert isinstance(document._ymeta["metadata"], Map)
+    read(document, flaws := Flaws())
+    assert (flaws.count, flaws.unshown) == (0, False)
 
 
 def test_reading_stepwise_stops_before_each_cell() -> None:
