@@ -126,6 +126,7 @@ class RoomLink:
         self._attempt_began: float | None = None
         self._vacant_since: float | None = None
         self._others_append = False
+        self._tail_then: str | None = None
         self._holder_answered = False
         self._lacking: set[str] = set()
         self._told_broken = False
@@ -252,7 +253,7 @@ class RoomLink:
         was_shared = self.shared
         self._refusals[what] = reason
         if was_shared and not self._closed:
-            self._others_append = False
+            self._others_append, self._tail_then = False, None
             self.cut_off()
             self._changed.set()
 
@@ -571,8 +572,11 @@ class RoomLink:
         self._look_for_holder(outcome)
         self._look_after_waiting()
         self._take_in_later()
-        if "log" in self._refusals and offset_key(outcome.tail) > offset_key(offset_then):
-            self._others_append = True
+        if "log" in self._refusals:
+            # What others append is read here now and then, so that both may be the same.
+            known = min(offset_then, self._tail_then or offset_then, key=offset_key)
+            self._others_append |= offset_key(outcome.tail) > offset_key(known)
+            self._tail_then = self._tail_then or outcome.tail
         if effects := self.replicator.observed(outcome.log, outcome.tail, offset_then):
             self._perform(effects)
         if self.replicator.unread and not self.replicator.outdated:
@@ -1048,6 +1052,8 @@ class RoomLink:
         error = appending.exception()
         if error is None:
             self._attempt_began = None
+            # Nobody else has done that.
+            self._tail_then = None
             self._perform(self.replicator.append_done(effect, appending.result()))
         elif isinstance(error, TransportError):
             self._failed(effect, error)

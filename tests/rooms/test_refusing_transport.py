@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Any
 
 import pytest
 from support.waiting import holds, until
 
 from jupyter_teleportal.errors import SaveFailed
+from jupyter_teleportal.model import LogRead
 from jupyter_teleportal.transports.memory import MemoryHub
 from rooms.sites import ROOM, Disk, File, Server, Start, same
 
@@ -170,6 +172,27 @@ async def test_one_without_rights_gives_way_to_one_that_has_them(
     await until(same(a, b), what="one document")
     assert a.text.count("of a") == a.text.count("of b") == 1
     assert not disk.copies
+
+
+async def test_it_gives_way_whenever_it_learns_that_others_may_write(
+    start: Start, hub: MemoryHub, disk: Disk
+) -> None:
+    """Here by the log that it reads again and again, and not by where that ends."""
+    a = await start("a")
+    await until(lambda: a.saves, what="the saver")
+    b = await start("b")
+    a.transport.forbidden.add(("append_log", "share"))
+    read_log = a.transport.read_log
+
+    async def read(*arguments: Any) -> LogRead:
+        if " of b" not in b.text:
+            b.write(" of b")
+            assert await b.link.flush(5)
+        return await read_log(*arguments)
+
+    a.transport.read_log = read  # type: ignore[method-assign]
+    a.write(" of a")
+    await until(lambda: b.saves and not a.saves, what="the saver who can share")
 
 
 async def test_what_is_refused_once_is_tried_again_with_the_next_heartbeat(
