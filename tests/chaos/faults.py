@@ -482,11 +482,16 @@ def big_output(rng: random.Random, replicas: int) -> tuple[str, Any]:
         tabs = [tab for tab in world.typists if tab.file in NOTEBOOKS]
         tab = tabs[int(pick * len(tabs))]
         began = time.monotonic()
-        code = [i for i, cell in enumerate(tab.notebook.ycells) if cell["cell_type"] == "code"]
-        tab.set_output(code[0], text)
+        ids = [cell["id"] for cell in tab.notebook.ycells if cell["cell_type"] == "code"]
+
+        def put(output: str) -> None:
+            # Others add cells, before this one too.
+            cells = tab.notebook.ycells
+            tab.set_output(next(i for i, cell in enumerate(cells) if cell["id"] == ids[0]), output)
+
+        put(text)
         await at_least(2, began)
-        code = [i for i, cell in enumerate(tab.notebook.ycells) if cell["cell_type"] == "code"]
-        tab.set_output(code[0], "short again")
+        put("short again")
 
     return f"an output of {BIG_OUTPUT_BYTES // 10**6} MB, and cleared 2 s later", run
 
