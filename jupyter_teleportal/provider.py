@@ -520,6 +520,8 @@ class RoomLink:
                 self.awareness.announce()
             self.spawn(self.tick())
         else:
+            # What was read again and again has nothing to do with what is read after an outage.
+            self._retries = RetryPace()
             self._perform(self.replicator.disconnected())
 
     def replica_left(self, replica: str) -> None:

@@ -58,6 +58,21 @@ async def test_the_whole_log_is_not_read_again_and_again(
     await until(lambda: b.text == "text of a and again", what="the next edit")
 
 
+async def test_after_an_outage_nothing_is_put_off(start: Start, hub: MemoryHub) -> None:
+    a, b = await start("a"), await start("b")
+    now = asyncio.get_running_loop().time()
+    for _ in range(5):
+        b.link._retries.took(now - 10, now)
+    copied = hub.copy()
+    a.write(" of a")
+    await until(lambda: b.text == "text of a", what="the edit")
+    b.transport.disconnect()
+    hub.roll_back(copied)
+    a.write(" and again")
+    b.transport.reconnect()
+    await until(lambda: b.text == "text of a and again", timeout=5, what="the next edit")
+
+
 async def test_it_is_no_loss_that_makes_saves_out_of_date(
     start: Start, disk: Disk, hub: MemoryHub
 ) -> None:
