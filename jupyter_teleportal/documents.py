@@ -107,11 +107,15 @@ class DocumentLink(RoomLink):
             looking = self.spawn(self.tick())
             await asyncio.wait({looking}, timeout=self.replica.timing.stop_timeout_s / 5)
         if self._saving is not None:
-            # Not between writing the file and noting it.
-            async with self.saver.between_saves():
+            try:
+                # Not between writing the file and noting it.
+                async with self.saver.between_saves():
+                    self._saving.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await self._saving
+            finally:
+                # Also where a save takes longer than there is time.
                 self._saving.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await self._saving
             await self.saver.close()
         if self.shared and self.lease.own_last and self.compactor.has_entries:
             await self.flush(self.replica.timing.stop_timeout_s / 2)

@@ -166,6 +166,13 @@ STORIES = {
         Step("kill", A),
         Step("start", C, 1),
     ],
+    "stopped while it looks at the file over a slow network": [
+        wait(1.5),
+        Step("outside"),
+        Step("stop", A),
+        Step("slow", B),
+        Step("stop", B),
+    ],
     "typed and stopped while the other one sleeps": [
         wait(0.05),
         Step("type", B),
