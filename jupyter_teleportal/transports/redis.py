@@ -68,7 +68,7 @@ class RedisSyncTransport(RedisClient):
         """The arguments are those of `RedisClient`."""
         super().__init__(**arguments)
         self._said: set[str] = set()
-        self._usage = ShareUsage(self._say_usage, self._sizes_of)
+        self._usage = ShareUsage(self._say_usage, self._sizes_of, self._options.share_max_bytes)
         self._doubted: set[Scope] = set()
         """Whose logs are counted anew before anything is refused for their size again."""
 

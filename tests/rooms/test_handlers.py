@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from jupyter_server.auth.authorizer import Authorizer
+from jupyter_server.auth.authorizer import AllowAllAuthorizer, Authorizer
 from jupyter_server.auth.identity import IdentityProvider, User
 from support.waiting import until
 from tornado.httpclient import AsyncHTTPClient
@@ -186,12 +186,14 @@ class Tab:
     auth_resource = "contents"
     room = None
 
-    def __init__(self, name: str, seam: Seam, *, write: bool = True) -> None:
+    def __init__(
+        self, name: str, seam: Seam, *, write: bool = True, authorizer: Authorizer | None = None
+    ) -> None:
         self.request: Any = SimpleNamespace(
             headers=HTTPHeaders({"X-Name": name}), arguments={}, remote_ip="::1", connection=None
         )
         self.settings = {SETTINGS_KEY: seam}
-        self.identity_provider, self.authorizer = Names(), Rules()
+        self.identity_provider, self.authorizer = Names(), authorizer or Rules()
         self.current_user = User(name)
         self.ws_connection: Any = self
         self.closed: list[int] = []
@@ -242,4 +244,30 @@ async def test_a_right_that_is_taken_away_ends_the_connection(
     monkeypatch.setattr(sys.modules[__name__], "MAY", MAY - {("bob", "read")})
     await until(lambda: tab.closed == [1008], what="the end of bob's connection")
     assert not other.closed
+    seam.admissions.close()
+
+
+class Nobody(AllowAllAuthorizer):
+    def is_authorized(self, handler: Any, user: User, action: str, resource: str) -> bool:
+        return False
+
+
+async def test_an_authorizer_that_allows_everything_is_not_asked(
+    seam: Seam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(AllowAllAuthorizer, "is_authorized", lambda *about: asked.append(about))
+    tab = Tab("bob", seam, authorizer=AllowAllAuthorizer())
+    seam.admissions.opened(tab)
+    rights = tab._teleportal_admission
+    monkeypatch.setattr(rights, "rights", Rights(read=True))
+    await until(lambda: rights.rights == Rights(read=True, write=True), what="the next question")
+    assert not asked
+    seam.admissions.close()
+
+
+async def test_one_that_is_derived_from_it_is(seam: Seam) -> None:
+    tab = Tab("ann", seam, authorizer=Nobody())
+    seam.admissions.opened(tab)
+    await until(lambda: tab.closed == [1008], what="the end of the connection")
     seam.admissions.close()

@@ -24,6 +24,7 @@ USAGE = f"{KEY_PREFIX}team1:usage"
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each heartbeat says and learns how large the share is."""
     monkeypatch.setattr("jupyter_teleportal.transports.redis_usage.INTERVAL_S", 0.0)
+    monkeypatch.setattr("jupyter_teleportal.transports.redis_usage.CALM_S", 0.0)
     monkeypatch.setattr("jupyter_teleportal.transports.redis_usage.ROOMS_PER_S", 1e9)
 
 
