@@ -7,9 +7,9 @@ each client's items without a gap, and beside or within what is there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from heapq import heappop, heappush
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from .errors import ForeignBytes
 from .update_walk import Block, Id, read_state
@@ -176,56 +176,44 @@ def _missing(block: Block, ends: Mapping[int, int], known: Mapping[int, int]) ->
     return None
 
 
-class _Waits(NamedTuple, Generic[_Thing]):
-    thing: _Thing
-    lacks: Id
-    size: int
+class Waiting(dict[str, tuple[_Thing, Id, int]]):
+    """What waits for items that have not come, in its order: by name, what it is, the item that it
+    lacks, and its bytes. When there is too much of it, the oldest has to go.
 
-
-class Waiting(Generic[_Thing]):
-    """What waits for items that have not come, in its order. When there is too much of it, the
-    oldest has to go."""
+    It is asked with each keystroke whether anything waits, which a dictionary answers by itself.
+    """
 
     def __init__(self) -> None:
-        self._things: dict[str, _Waits[_Thing]] = {}
+        super().__init__()
         self._bytes = 0
-
-    def __len__(self) -> int:
-        return len(self._things)
-
-    def __iter__(self) -> Iterator[str]:
-        """The names of what waits."""
-        return iter(list(self._things))
 
     def add(self, name: str, thing: _Thing, lacks: Id, size: int) -> list[tuple[str, _Thing, Id]]:
         """Let `thing` of `size` bytes wait until the item `lacks` is there. Return what has to go,
         with the item that it waited for."""
         self.remove(name)
-        self._things[name] = _Waits(thing, lacks, size)
+        self[name] = thing, lacks, size
         self._bytes += size
         gone = []
-        while len(self._things) > 1 and (
-            len(self._things) > WAITING_MAX or self._bytes > WAITING_MAX_BYTES
-        ):
-            oldest = next(iter(self._things))
-            waits = self._things[oldest]
-            self.remove(oldest)
-            gone.append((oldest, waits.thing, waits.lacks))
+        while len(self) > 1 and (len(self) > WAITING_MAX or self._bytes > WAITING_MAX_BYTES):
+            oldest = next(iter(self))
+            if (waited := self.remove(oldest)) is not None:
+                gone.append((oldest, *waited))
         return gone
 
     def remove(self, name: str) -> tuple[_Thing, Id] | None:
         """Take out what waits under a name."""
-        waits = self._things.pop(name, None)
+        waits = self.pop(name, None)
         if waits is None:
             return None
-        self._bytes -= waits.size
-        return waits.thing, waits.lacks
+        thing, lacks, size = waits
+        self._bytes -= size
+        return thing, lacks
 
     def clear(self) -> None:
-        self._things.clear()
+        super().clear()
         self._bytes = 0
 
     def ready(self, known: Known) -> list[_Thing]:
         """Take out what need not wait any more."""
-        names = [name for name, waits in self._things.items() if known.has(waits.lacks)]
+        names = [name for name, (_, lacks, _) in self.items() if known.has(lacks)]
         return [found[0] for name in names if (found := self.remove(name)) is not None]

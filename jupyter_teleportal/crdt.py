@@ -262,7 +262,7 @@ class Sieve:
 
     def left(self) -> list[bytes]:
         """The updates that lack something, whole."""
-        names = [(name, self._waiting.remove(name)) for name in self._waiting]
+        names = [(name, self._waiting.remove(name)) for name in list(self._waiting)]
         return self._gone + [found[0] for _, found in names if found is not None]
 
 

@@ -600,7 +600,7 @@ class Replicator:
         """Take what may come into the document of an entry, and of those that have waited for it;
         `begins`: which begins with it."""
         self._take_one(entry, taken, checked=checked, begins=begins)
-        while coming := self.held.ready(self.door.known):
+        while self.held and (coming := self.held.ready(self.door.known)):
             for one in coming:
                 self._take_one(one, taken)
 
@@ -654,7 +654,7 @@ class Replicator:
 
     def _stop_waiting(self, offsets: Iterable[str]) -> list[tuple[str, Id]]:
         stopped = []
-        for offset in offsets:
+        for offset in list(offsets):
             if (found := self.held.remove(offset)) is not None:
                 entry, lacks = found
                 self.given_up.add(offset, entry, lacks, len(entry.update))
@@ -796,7 +796,7 @@ def admitted(entries: Sequence[Decoded], door: Door) -> list[Decoded]:
                         one = Decoded(one.offset, update)
                 found.append(one)
             coming = waiting.ready(door.known)
-    left = [waiting.remove(offset) for offset in waiting]
+    left = [waiting.remove(offset) for offset in list(waiting)]
     return [*found, *gone, *(one[0] for one in left if one is not None)]
 
 
