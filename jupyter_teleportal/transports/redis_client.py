@@ -518,11 +518,14 @@ class RedisClient(TransportBase):
     async def _read_replies(self) -> None:
         wire = self._command_wire
         assert wire is not None
-        while True:
-            for reply in await wire.read():
+
+        def take(replies: list[Any]) -> None:
+            for reply in replies:
                 # What Redis says by itself is no reply.
                 if not isinstance(reply, PushNotification):
                     self._take_reply(wire, self._commands.popleft(), reply)
+
+        await wire.listen(take)
 
     def _take_reply(self, wire: Wire, command: Command, reply: Any) -> None:
         if not isinstance(reply, ErrorReply):
@@ -642,14 +645,8 @@ class RedisClient(TransportBase):
     async def _read_channels(self) -> None:
         wire = self._channel_wire
         assert wire is not None
-        while True:
-            try:
-                replies = await wire.read()
-            except ConnectionError as error:
-                raise TransportUnavailable(
-                    f"{error}, on the connection for subscriptions; Redis also does so when a "
-                    "message is larger than its client-output-buffer-limit for pubsub"
-                ) from error
+
+        def take(replies: list[Any]) -> None:
             self._heard = loop_time()
             self._turns.behind(wire.behind)
             for reply in replies:
@@ -657,6 +654,14 @@ class RedisClient(TransportBase):
                     self._channel_error(reply)
                 else:
                     self._on_push(reply)
+
+        try:
+            await wire.listen(take)
+        except ConnectionError as error:
+            raise TransportUnavailable(
+                f"{error}, on the connection for subscriptions; Redis also does so when a "
+                "message is larger than its client-output-buffer-limit for pubsub"
+            ) from error
 
     def _channel_error(self, error: ErrorReply) -> None:
         if self._confirmations and str(error).startswith("NOPERM"):
