@@ -315,6 +315,19 @@ def _text(data: bytes, start: int, end: int) -> str:
         raise ForeignBytes(f"the text at byte {start} is no UTF-8") from None
 
 
+def _text_length(data: bytes, start: int, end: int) -> int:
+    """How long a text is in Yjs, which counts in UTF-16."""
+    if end <= len(data) and data[start:end].isascii():
+        return end - start
+    return len(_text(data, start, end).encode("utf-16-le")) >> 1
+
+
+def _check_text(data: bytes, start: int, end: int) -> None:
+    # That it is ASCII is found out in a fraction of the time that decoding takes.
+    if end > len(data) or not data[start:end].isascii():
+        _text(data, start, end)
+
+
 def _read_text(data: bytes, position: int) -> tuple[str, int]:
     size, position = _number(data, position)
     end = position + size
@@ -324,7 +337,7 @@ def _read_text(data: bytes, position: int) -> tuple[str, int]:
 def _skip_text(data: bytes, position: int) -> int:
     size, position = _number(data, position)
     end = position + size
-    _text(data, position, end)
+    _check_text(data, position, end)
     return end
 
 
@@ -405,9 +418,8 @@ def _read_blocks(data: bytes, marks: list[_Mark] | None = None) -> tuple[list[Bl
             if kind == _STRING:
                 size, position = number(data, position)
                 end = position + size
-                text = _text(data, position, end)
+                length = _text_length(data, position, end)
                 position = end
-                length = size if text.isascii() else len(text.encode("utf-16-le")) >> 1
             else:
                 length, position = _read_content(data, position, kind)
             if length:  # otherwise the library leaves it out
@@ -490,7 +502,7 @@ def _skip_values(data: bytes, position: int, count: int) -> int:
             size, position = number(data, position)
             end = position + size
             if tag == 119:
-                _text(data, position, end)
+                _check_text(data, position, end)
             elif end > len(data):
                 raise IndexError
             position = end
