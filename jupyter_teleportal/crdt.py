@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import pycrdt
 from pycrdt import Awareness, Doc
@@ -135,20 +135,25 @@ class Door:
             ForeignBytes: if the library refuses it; what it has taken before stays.
             DocumentBroken: if the library has panicked.
         """
-        guarded(self._apply, doc, update)
+        try:
+            # The document's observers are told at the end of the transaction, and must know by
+            # then.
+            with doc.transaction():
+                try:
+                    doc.apply_update(update)
+                except BaseException as error:
+                    self._failed(doc, update, error)
+                    raise
+        except BaseException as error:  # noqa: BLE001 (raised again)
+            raise_as_one(error)
 
-    def _apply(self, doc: Doc[Any], update: bytes) -> None:
-        # The document's observers are told at the end of the transaction, and must know by then.
-        with doc.transaction():
-            try:
-                apply(doc, update)
-            except DocumentBroken:
-                self.broken = True
-                raise
-            except ForeignBytes:
-                # Not all of it is there.
-                self.known.only(doc.get_state())
-                raise
+    def _failed(self, doc: Doc[Any], update: bytes, error: BaseException) -> None:
+        if is_panic(error):
+            self.broken = True
+            _remember(update)
+        else:
+            # Not all of it is there.
+            self.known.only(doc.get_state())
 
 
 def check_update(update: bytes) -> None:
@@ -346,14 +351,25 @@ def guarded(
     """
     try:
         return call(*args, **keywords)
-    except ForeignBytes:
-        raise
-    except (ValueError, RuntimeError, IndexError) as error:
-        raise ForeignBytes(str(error)) from error
-    except BaseException as error:
-        if not is_panic(error):
-            raise
+    except BaseException as error:  # noqa: BLE001 (raised again)
+        raise_as_one(error)
+
+
+def raise_as_one(error: BaseException) -> NoReturn:
+    """Raise what an error means that the library has raised.
+
+    Raises:
+        ForeignBytes: if the library refuses what it was given.
+        DocumentBroken: if it has panicked.
+        BaseException: the error itself, if it is none of the library's.
+    """
+    if is_panic(error):
         raise DocumentBroken(f"the CRDT library has failed: {error}") from None
+    if isinstance(error, ValueError | RuntimeError | IndexError) and not isinstance(
+        error, ForeignBytes
+    ):
+        raise ForeignBytes(str(error)) from error
+    raise error
 
 
 def is_panic(error: BaseException) -> bool:

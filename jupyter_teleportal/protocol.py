@@ -527,6 +527,8 @@ class Replicator:
 
     def _advance(self) -> list[Effect]:
         """Apply what follows on the offset, as far as it is there, and send what waits."""
+        if self.offset not in self._early and not self.held and not self.given_up:
+            return [*self._clean_early(), *self._send()]
         taken = _Taken()
         effects: list[Effect] = []
         before = self._position
@@ -546,6 +548,8 @@ class Replicator:
         return [*effects, *self._send()]
 
     def _clean_early(self) -> list[Effect]:
+        if not self._early:
+            return []
         here = offset_key(self.offset)
         for previous, envelope in list(self._early.items()):
             if envelope.log != self.log or offset_key(envelope.offset) <= here:

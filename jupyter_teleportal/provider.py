@@ -394,7 +394,7 @@ class RoomLink:
 
     def _on_update(self, event: TransactionEvent) -> None:
         # Of what comes from the log no bytes are made here: that takes as long as applying it.
-        if self._applying or self.broken:
+        if self._applying or self.replicator.door.broken:
             return
         update = event.update
         if update != EMPTY_UPDATE:
@@ -706,7 +706,7 @@ class RoomLink:
     # -- effects ---------------------------------------------------------------------------
 
     def _perform(self, effects: list[Effect]) -> None:
-        if self.broken:
+        if self.replicator.door.broken:
             return
         try:
             self._carry_out(effects)
@@ -906,7 +906,9 @@ class RoomLink:
 
     def _take_in_later(self) -> None:
         """Take in what has waited for what has come from the log."""
-        if self._lacking_others and not self.broken:
+        if not self._lacking_others:
+            return
+        if not self.broken:
             self.replicator.door.known.look()
             for update in self._lacking_others.ready(self.replicator.door.known):
                 with nobodys_message(), contextlib.suppress(DocumentBroken):

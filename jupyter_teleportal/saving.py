@@ -113,7 +113,7 @@ class Saver:
         """Somebody has marked the document as not saved."""
         if self._delay_s is not None:
             self._schedule.changed(loop_time())
-            if self.may_save:
+            if not self._wake.is_set() and self.may_save:
                 self._wake.set()
 
     def look_again(self) -> None:

@@ -114,7 +114,8 @@ class ChannelTurns:
         used = time.perf_counter() - began
         channel.usage.add(used, time.monotonic())
         self._queue.spend(used)
-        self._turns.schedule()
+        if self._queue.counts:
+            self._turns.schedule()
 
     def _go_on(self, channel: _Channel) -> None:
         while channel.messages and self._queue.spent < self._queue.budget_s:

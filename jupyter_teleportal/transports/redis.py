@@ -69,6 +69,8 @@ class RedisSyncTransport(RedisClient):
         super().__init__(**arguments)
         self._said: set[str] = set()
         self._usage = ShareUsage(self._say_usage, self._sizes_of, self._options.share_max_bytes)
+        self._part_bytes = self._options.log_max_bytes / 3
+        """What a checkpoint may be, what stands for the history, and the history."""
         self._doubted: set[Scope] = set()
         """Whose logs are counted anew before anything is refused for their size again."""
 
@@ -157,11 +159,6 @@ class RedisSyncTransport(RedisClient):
         if not previous:
             raise LogChanged(f"the log is {offset.decode() or 'gone'}, not {log}")
         return Appended(previous.decode(), offset.decode())
-
-    @property
-    def _part_bytes(self) -> float:
-        """What a checkpoint may be, what stands for the history, and the history."""
-        return self._options.log_max_bytes / 3
 
     def _too_large(self, scope: Scope, size: int) -> LogFull:
         self._doubted.add(scope)

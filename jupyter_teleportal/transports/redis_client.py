@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from logging import Logger, getLogger
 from typing import Any
@@ -35,10 +35,12 @@ from .redis_wire import ErrorReply, Wire
 
 DEFAULT_KEY_PREFIX = "teleportal:sync:"
 LARGE_BYTES = 1024 * 1024
+_BULK_READ_BYTES = 1024 * 1024
 _LOOKS = 3
 _LOOK_PAUSE_S = 0.02
 _CAUSES_MAX = 10
 _FLOODED_MAX = 10
+_NAMES_MAX = 5000
 _LOST = (redis_errors.ConnectionError, redis_errors.TimeoutError, OSError, asyncio.TimeoutError)
 
 # redis-py takes the first word off the errors that it knows.
@@ -177,14 +179,6 @@ class Command:
         self.sent_at = 0.0
         self.with_its_source = False
 
-    @property
-    def large(self) -> bool:
-        """Whether it would hold up what comes after it on the connection for commands."""
-        for argument in self.arguments:
-            if not isinstance(argument, int) and len(argument) >= LARGE_BYTES:
-                return True
-        return False
-
     def with_source(self) -> Command:
         """The same with the script's source, for a Redis that does not know the script yet."""
         assert self.script is not None
@@ -250,6 +244,8 @@ class RedisClient(TransportBase):
         self._runner: asyncio.Task[None] | None = None
         self._attempted = asyncio.Event()
         self._flooded: set[str] = set()
+        self._log_keys: dict[Scope, Sequence[str]] = {}
+        """Each edit needs them."""
         self._causes: set[str] = set()
         """What the log was told of the present outage."""
         # Made once here, so that a wrong URL or option is an error of whoever configured it.
@@ -258,13 +254,14 @@ class RedisClient(TransportBase):
 
     # -- connections -----------------------------------------------------------------------
 
-    def _make_client(self, purpose: str, timeout_s: float) -> Redis:
+    def _make_client(self, purpose: str, timeout_s: float, **more: Any) -> Redis:
         keywords: dict[str, Any] = {
             "socket_timeout": timeout_s,
             "socket_connect_timeout": self._options.connect_timeout_s,
             "retry": Retry(NoBackoff(), 0),
             "client_name": f"teleportal-{purpose}",
             "max_connections": 1,
+            **more,
             **self._options.client,
             "decode_responses": False,
         }
@@ -569,22 +566,22 @@ class RedisClient(TransportBase):
     async def execute(self, *arguments: Any) -> Any:
         return await self.submit(Command(arguments))
 
-    async def call(self, script: scripts.Script, keys: list[str], *arguments: Any) -> Any:
+    async def call(self, script: scripts.Script, keys: Sequence[str], *arguments: Any) -> Any:
         """Run a script and return its reply."""
         return await self.begin(script, keys, *arguments)
 
     def begin(
         self,
         script: scripts.Script,
-        keys: list[str],
+        keys: Sequence[str],
         *arguments: Any,
         convert: Callable[[Any], Any] | None = None,
     ) -> asyncio.Future[Any]:
         """Begin to run a script; `convert` makes of its reply what is awaited. One with a
         large argument goes over the connection for bulk, in turns, where it may take its time."""
         command = Command(script.command(keys, arguments), script, convert)
-        if command.large:
-            return asyncio.ensure_future(self._call_in_pieces(command, keys, arguments))
+        if script.large is not None and len(arguments[script.large]) >= LARGE_BYTES:
+            return asyncio.ensure_future(self._call_in_pieces(command, script, keys, arguments))
         try:
             return self.submit(command)
         except TransportUnavailable as error:
@@ -592,17 +589,20 @@ class RedisClient(TransportBase):
             return command.reply
 
     async def _call_in_pieces(
-        self, command: Command, keys: list[str], arguments: tuple[Any, ...]
+        self,
+        command: Command,
+        script: scripts.Script,
+        keys: Sequence[str],
+        arguments: tuple[Any, ...],
     ) -> Any:
-        script = command.script
-        if script is None or script.large is None:
-            raise TypeError("no other argument than a script's large one may be large")
-        if len(arguments[script.large]) <= WHOLE_BYTES:
+        assert script.large is not None
+        large = arguments[script.large]
+        if len(large) <= WHOLE_BYTES:
             command.finish(await self.call_in_turn(script, keys, *arguments))
             return await command.reply
         staged = staging_key(keys[0])
         try:
-            await put(self.in_turn, staged, arguments[script.large])
+            await put(self.in_turn, staged, large)
             last = Command(script.staged(keys, arguments, staged), script)
             async with self.bulk_client() as client:
                 reply = await self._run_on(client, last)
@@ -616,7 +616,9 @@ class RedisClient(TransportBase):
         async with self.bulk_client() as client:
             return await self._on(client, Command(arguments))
 
-    async def call_in_turn(self, script: scripts.Script, keys: list[str], *arguments: Any) -> Any:
+    async def call_in_turn(
+        self, script: scripts.Script, keys: Sequence[str], *arguments: Any
+    ) -> Any:
         """Run a script on the connection for bulk, when all who wait there have had a turn."""
         async with self.bulk_client() as client:
             return await self._run_on(client, Command(script.command(keys, arguments), script))
@@ -749,7 +751,9 @@ class RedisClient(TransportBase):
             if self._state is not TransportState.CONNECTED:
                 raise TransportUnavailable(f"not connected to Redis at {self.address}")
             if self._bulk is None:
-                self._bulk = self._make_client("read", self._options.bulk_timeout_s)
+                self._bulk = self._make_client(
+                    "read", self._options.bulk_timeout_s, socket_read_size=_BULK_READ_BYTES
+                )
             try:
                 yield self._bulk
             except _LOST as error:
@@ -769,8 +773,14 @@ class RedisClient(TransportBase):
             return f"{self.prefix}{scope.share}:{name}"
         return f"{self.channel(scope)}:{name}"
 
-    def log_keys(self, scope: Scope) -> list[str]:
-        return [self._key(scope, name) for name in ("log", "checkpoint", "saved")]
+    def log_keys(self, scope: Scope) -> Sequence[str]:
+        keys = self._log_keys.get(scope)
+        if keys is None:
+            if len(self._log_keys) >= _NAMES_MAX:
+                self._log_keys.clear()
+            keys = [self._key(scope, name) for name in ("log", "checkpoint", "saved")]
+            self._log_keys[scope] = keys
+        return keys
 
 
 def _fail(future: asyncio.Future[Any], error: Exception) -> None:

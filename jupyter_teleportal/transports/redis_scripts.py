@@ -126,8 +126,8 @@ end
 """
 
 _TAIL = """
-local function tail(log_key, checkpoint_key, known)
-  if redis.call('XLEN', log_key) == 0 then return '0-0' end
+local function tail(log_key, checkpoint_key, known, length)
+  if (length or redis.call('XLEN', log_key)) == 0 then return '0-0' end
   known = known or redis.call('HGET', checkpoint_key, 'tail') or '0-0'
   local behind = redis.pcall('XRANGE', log_key, '(' .. known, '+', 'COUNT', 1)
   if behind.err or behind[1] then
@@ -144,8 +144,8 @@ _APPEND = (
     + _SUM
     + _TAIL
     + """
-local function append(log, replica, payload, channel, inline_max, size, counted, known)
-  local previous = tail(KEYS[1], KEYS[2], known)
+local function append(log, replica, payload, channel, inline_max, size, counted, known, length)
+  local previous = tail(KEYS[1], KEYS[2], known, length)
   local offset = redis.call('XADD', KEYS[1], '*', 'u', payload, 'r', replica, 'p', previous)
   redis.call('HSET', KEYS[2], 'tail', offset, 'size', size + #payload, 'counted', counted + 1)
   local envelope = '\\1E'
@@ -165,13 +165,20 @@ APPEND = Script(
     "log_id replica payload channel inline_max_bytes most_bytes",
     _APPEND
     + """
-local log = log_there(KEYS[1], KEYS[2])
-if log ~= ARGV[1] then return {'', log or ''} end
-local size, counted, known = unpack(redis.call('HMGET', KEYS[2], 'size', 'counted', 'tail'))
+local fields = {'log', 'size', 'counted', 'tail'}
+local there = redis.pcall('HMGET', KEYS[2], unpack(fields))
+local length = redis.pcall('XLEN', KEYS[1])
+if there[1] ~= ARGV[1] or type(length) == 'table' then
+  local log = log_there(KEYS[1], KEYS[2])
+  if log ~= ARGV[1] then return {'', log or ''} end
+  there = redis.call('HMGET', KEYS[2], unpack(fields))
+  length = redis.call('XLEN', KEYS[1])
+end
+local log, size, counted, known = unpack(there)
 size = number(size) or 0
 if size + #ARGV[3] > tonumber(ARGV[6]) then return {'', log, size} end
 local done, appended = pcall(append, log, ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]),
-                             size, number(counted) or 0, known)
+                             size, number(counted) or 0, known, length)
 if not done then
   local wrong = type(appended) == 'table' and appended.err or tostring(appended)
   -- Somebody has added an entry with the last of all offsets.
