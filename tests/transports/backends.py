@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 KEY_PREFIX = "teleportal:sync:"
 IMPATIENT = {
+    # On a busy machine Redis does not answer for a second and more.
     "connect_timeout_s": 1.0,
-    "command_timeout_s": 1.0,
-    "ping_interval_s": 0.2,
+    "command_timeout_s": 4.0,
+    "ping_interval_s": 1.0,
     "backoff_base_s": 0.02,
     "backoff_cap_s": 0.1,
 }
