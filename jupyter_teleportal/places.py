@@ -182,7 +182,8 @@ class Places:
         runs.end = end
         return True
 
-    def _in_order(self, blocks: Sequence[Block]) -> Iterable[Block]:
+    @staticmethod
+    def _in_order(blocks: Sequence[Block]) -> Iterable[Block]:
         """The blocks, those first that others refer to. An update has them client by client."""
         waiting: dict[int, deque[Block]] = {}
         ends: dict[int, int] = {}
@@ -190,23 +191,26 @@ class Places:
             waiting.setdefault(block.client, deque()).append(block)
             ends[block.client] = block.clock + block.length
         for first in list(waiting):
-            clients = [first]
-            while clients:
-                mine = waiting[clients[-1]]
-                if not mine:
-                    clients.pop()
+            # Whose blocks are wanted, up to which; no more of them, which may refer to those that
+            # have not gone yet.
+            wanted = {first: ends[first]}
+            while wanted:
+                client, last = next(reversed(wanted.items()))
+                mine = waiting[client]
+                if not mine or mine[0].clock > last:
+                    del wanted[client]
                     continue
                 block = mine[0]
                 for item in (block.left, block.right, block.parent):
                     # One that waits for itself, in a circle, goes first.
                     if (
                         isinstance(item, tuple)
+                        and item[0] not in wanted
                         and item[1] < ends.get(item[0], 0)
-                        and waiting[item[0]]
-                        and item[0] not in clients
-                        and self._at(item) is None
+                        and (theirs := waiting[item[0]])
+                        and item[1] >= theirs[0].clock
                     ):
-                        clients.append(item[0])
+                        wanted[item[0]] = item[1]
                         break
                 else:
                     yield mine.popleft()

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+from support.histories import edited_together
 from support.hostile import authors, fields
 from support.yjs_bytes import as_one, edits, forged
 
@@ -104,3 +105,17 @@ def test_many_blocks_that_are_refused_leave_nothing() -> None:
     with pytest.raises(ForeignBytes, match="two places"):
         places.admit([*alone, nowhere, beside])
     assert remembered(places) == before
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_several_have_edited_together_for_long_is_let_in_at_once(seed: int) -> None:
+    doc = edited_together(random.Random(seed), authors=3 + seed)
+    blocks = read_update(doc.get_update())
+    places = Places()
+    places.admit(blocks)
+    assert not remembered(places)["awaited"]
+    came: dict[int, int] = {}
+    for block in Places._in_order(blocks):
+        for item in (block.left, block.right):
+            assert item is None or item[1] < came.get(item[0], 0)
+        came[block.client] = block.clock + block.length
