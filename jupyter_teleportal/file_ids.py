@@ -318,6 +318,8 @@ class FileRegistry:
             exists: whether its file is there. For what is not there nothing is written: whoever
                 asks for such would fill the transport.
         """
+        if self._claims is not None and self._claims.about(shared.share, shared.path):
+            await self._claims.look_once()
         file_id = self._ids[shared.share].id_at(shared.path)
         if file_id in self._registered:
             return

@@ -89,6 +89,10 @@ class Claims:
         for file_id in file_ids:
             self._open.pop((share, file_id), None)
 
+    def about(self, share: str, path: str) -> bool:
+        """Whether a document is said to be at a path by now."""
+        return any(claim.share == share and claim.new == path for claim, _ in self._open.values())
+
     def close(self) -> None:
         if self._looking is not None:
             self._looking.cancel()

@@ -27,6 +27,9 @@ BALANCERS = ("nginx", "haproxy")
 ASKED = 6
 # Upstream's last words on a server where nobody has opened a document.
 NEVER_OPENED = ("WebsocketServer not running",)
+# The servers share the folder of JupyterLab's workspaces: what one is writing there, another one
+# cannot read for a moment, says so, and JupyterLab asks again.
+WORKSPACE = ("/lab/api/workspaces", "LabApp] {")
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -163,7 +166,7 @@ async def test_a_rolling_restart_at_protocol_level(example: Balanced) -> None:
             client.assert_undisturbed()
             assert not client.errors
     assert_no_out_of_band(*example.servers())
-    assert_no_errors(*example.servers(), allowed=NEVER_OPENED)
+    assert_no_errors(*example.servers(), allowed=(*NEVER_OPENED, *WORKSPACE))
 
 
 # Dialogs are noted as they come: one that took the keys would be closed by them.
@@ -231,4 +234,4 @@ async def test_a_rolling_restart_while_two_browsers_type(
             await page.shoot("restarted")
         await until(lambda: file_sources(path) == typed, 20, what="the file as it was typed")
     assert_no_out_of_band(*example.servers())
-    assert_no_errors(*example.servers(), allowed=NEVER_OPENED)
+    assert_no_errors(*example.servers(), allowed=(*NEVER_OPENED, *WORKSPACE))

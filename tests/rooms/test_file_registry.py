@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -189,6 +190,25 @@ async def test_a_rename_is_believed_once_the_folder_shows_it(hub: MemoryHub) -> 
     there["b"] = there.pop("a")
     await until(lambda: site.ids.api_path(file_id) == "b", what="the rename")
     assert site.ids.index(at("a")) == "x"
+
+
+async def test_what_was_renamed_a_moment_ago_is_opened_as_the_same_document(hub: MemoryHub) -> None:
+    there = {"a": Look.THERE}
+    one, two = await join(hub, there), await join(hub, there)
+
+    async def look(share: str, file_id: str, path: str) -> Look:
+        await asyncio.sleep(0.05)  # as in a thread
+        return there.get(path, Look.GONE)
+
+    two.ids.look_with(look)
+    file_id = one.ids.index(at("a"))
+    assert two.ids.index(at("a")) == file_id
+    there["b"] = there.pop("a")
+    one.ids.move(at("a"), at("b"))
+    await one.ids.flush()
+    # The other server has heard of it, and has not looked yet.
+    await two.ids.register(at("b"))
+    assert two.ids.index(at("b")) == file_id
 
 
 async def test_a_deletion_is_believed_once_the_folder_shows_it(hub: MemoryHub) -> None:
