@@ -38,6 +38,8 @@ LARGE_BYTES = 1024 * 1024
 _BULK_READ_BYTES = 1024 * 1024
 _LOOKS = 3
 _LOOK_PAUSE_S = 0.02
+_CLOSE_S = 0.5
+"""For so long the other side may take to close a connection too."""
 _CAUSES_MAX = 10
 _FLOODED_MAX = 10
 _NAMES_MAX = 5000
@@ -412,13 +414,20 @@ class RedisClient(TransportBase):
             if not lost.cancel() and not lost.cancelled():
                 lost.exception()  # It may not be what ended the connection.
             self._command_wire = self._channel_wire = None
-            with anyio.CancelScope(shield=True), anyio.move_on_after(1):
+            with anyio.CancelScope(shield=True):
                 for client in (self._command_client, self._channel_client):
-                    await client.connection_pool.disconnect()
+                    await self._disconnect(client)
                     # The wires never give their connections back.
                     client.connection_pool.reset()  # type: ignore[no-untyped-call]
                 if self._bulk is not None:
-                    await self._bulk.connection_pool.disconnect()
+                    await self._disconnect(self._bulk)
+
+    async def _disconnect(self, client: Redis) -> None:
+        try:
+            with anyio.move_on_after(_CLOSE_S):
+                await client.connection_pool.disconnect()
+        except _LOST as error:
+            self.log.debug("Closing a connection to Redis: %s", error)
 
     async def _prove(self, wire: Wire) -> None:
         """See, before the state becomes `CONNECTED`, whether this Redis does what is needed.

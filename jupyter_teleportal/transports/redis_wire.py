@@ -81,16 +81,21 @@ class Wire(asyncio.Protocol):
 
     async def listen(self, take: Callable[[list[Any]], None]) -> None:
         """Hand all replies to `take` from now on, in the very turn of the event loop in which they
-        come, until the connection ends.
+        come, until the connection ends, or whoever listens is cancelled; then what still comes is
+        for nobody.
 
         Raises:
             Exception: what `read` raises, or `take`.
         """
         self._take = take
-        if self._replies:
-            self._hand_over(b"")
-        while True:
-            await self._something()
+        try:
+            if self._replies:
+                self._hand_over(b"")
+            while True:
+                await self._something()
+        finally:
+            self._take = None
+            self._end(ConnectionError("Nobody listens to this connection any more."))
 
     async def _something(self) -> None:
         """Wait until something is to be read, or the connection has ended."""

@@ -98,6 +98,23 @@ async def test_an_error_of_whoever_listens_is_told_to_whoever_waits(peer: Peer) 
     assert taken == [b"one"]
 
 
+async def test_nothing_is_handed_over_when_whoever_listened_has_ended(peer: Peer) -> None:
+    taken: list[Any] = []
+    listening = asyncio.ensure_future(peer.wire.listen(taken.extend))
+    peer.writer.write(b"+one\r\n")
+    await until(lambda: taken == [b"one"], what="the first reply")
+    listening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await listening
+    # The connection is not closed yet, and there may be another one.
+    peer.writer.write(b"+two\r\n")
+    await asyncio.sleep(0.05)
+    assert taken == [b"one"]
+    # Nor does it pile up for anybody.
+    with pytest.raises(ConnectionError):
+        await asyncio.wait_for(peer.wire.read(), 5)
+
+
 async def test_whether_more_has_come_can_be_told(peer: Peer) -> None:
     taken: list[Any] = []
     behind: list[bool] = []
