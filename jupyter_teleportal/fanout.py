@@ -7,14 +7,13 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Coroutine
-from contextlib import AbstractContextManager
-from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakSet
 
 from pycrdt import Channel, TransactionEvent
 
+from .authors import current_channel
 from .client_messages import sync_message, together
 from .client_turns import ClientTurns
 from .crdt import EMPTY_UPDATE
@@ -22,26 +21,6 @@ from .update_walk import UPDATE
 
 MERGE_ABOVE_MESSAGES = 8
 ANSWER_KEPT_S = 1.0
-
-# Which client's message is being handled: a room's `serve` handles one client's in one task.
-current_channel: ContextVar[Channel | None] = ContextVar("current_channel", default=None)
-
-
-class _Nobody:
-    """Entered for each update; a generator's context manager takes several times as long."""
-
-    __slots__ = ("_token",)
-
-    def __enter__(self) -> None:
-        self._token: Token[Channel | None] = current_channel.set(None)
-
-    def __exit__(self, *_: object) -> None:
-        current_channel.reset(self._token)
-
-
-def nobodys_message() -> AbstractContextManager[None]:
-    """What happens in here is no client's doing, whosever message it was that led to it."""
-    return _Nobody()
 
 
 @dataclass

@@ -14,6 +14,7 @@ from typing import Any
 from pycrdt import Awareness, Doc, TransactionEvent
 
 from . import protocol
+from .authors import current_channel, nobodys_message
 from .awareness import AwarenessBridge, Sink
 from .client_messages import sync_message
 from .codec import (
@@ -40,7 +41,6 @@ from .errors import (
     TransportError,
     TransportRefused,
 )
-from .fanout import current_channel, nobodys_message
 from .membership import Lease
 from .model import Appended, LeaseView, LeaseWish, LogRead, Scope, offset_key
 from .protocol import Decoded, Effect, Phase, Replicator, admitted, decoded_log

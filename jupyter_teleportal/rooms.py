@@ -38,6 +38,7 @@ from tornado.web import HTTPError
 from tornado.websocket import WebSocketClosedError
 
 from .admission import Admissions, identity_of
+from .authors import current_channel
 from .awareness import AwarenessBridge
 from .client_guard import ClientGuard, Cursors, user_of
 from .client_limits import ClientLimits
@@ -51,7 +52,7 @@ from .crdt import EMPTY_UPDATE, Door, apply_awareness
 from .document_file import FileState
 from .documents import DocumentLink
 from .errors import DocumentBroken, ForeignBytes, SaveFailed, SeamError
-from .fanout import Fanout, current_channel
+from .fanout import Fanout
 from .file_ids import FileRegistry
 from .model import Scope
 from .names import Identity, Vetted, same_user, username_in, vetted

@@ -11,12 +11,13 @@ from pycrdt import Awareness, Doc, Text, handle_sync_message
 from support.waiting import holds, until
 
 from jupyter_teleportal import provider
+from jupyter_teleportal.authors import current_channel
 from jupyter_teleportal.client_turns import ClientTurns
 from jupyter_teleportal.content import make_document
 from jupyter_teleportal.document_file import FileState
 from jupyter_teleportal.documents import DocumentLink
 from jupyter_teleportal.errors import TransportRefused
-from jupyter_teleportal.fanout import Fanout, current_channel
+from jupyter_teleportal.fanout import Fanout
 from jupyter_teleportal.model import Scope
 from jupyter_teleportal.protocol import Phase
 from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport

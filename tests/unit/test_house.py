@@ -73,6 +73,7 @@ FLOORS: dict[int, set[str]] = {
         "workers",
     },
     0: {
+        "authors",
         "awareness_entries",
         "authorization",
         "client_limits",
