@@ -27,9 +27,9 @@ from urllib.parse import quote
 
 from jupyter_core.paths import jupyter_data_dir
 
-from .cli import Server, StatusError, fetch_status
 from .errors import TeleportalError
 from .processes import StopRequest, die_with_parent, end_process, log_tail
+from .status_client import Server, StatusError, fetch_status
 from .valkey import EmbeddedServer
 
 if TYPE_CHECKING:

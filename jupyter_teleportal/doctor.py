@@ -18,7 +18,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from . import diagnosis
-from .cli import LOOPBACK, parse_url
 from .diagnosis import Check, Result, failure, ok, skipped
 from .errors import (
     SeamError,
@@ -32,6 +31,7 @@ from .extension import EMBEDDED, TRANSPORTS, TeleportalExtension
 from .model import ZERO_OFFSET, LeaseWish, Scope
 from .settings import check_key_prefix, effective_shares
 from .shares import Shares
+from .status_client import LOOPBACK, parse_url
 from .transports.base import TransportState
 from .transports.redis_scripts import HEARTBEAT, SESSION
 

@@ -15,7 +15,7 @@
     ├── SaveFailed               a document could not be written to its file
     ├── EmbeddedServerError      the embedded Valkey cannot be started (in ``valkey``)
     ├── DemoError, NotJoined     the demo cannot go on (in ``demo``)
-    ├── StatusError              no server answers (in ``cli``)
+    ├── StatusError              no server answers (in ``status_client``)
     └── TransportError
         ├── TransportUnavailable the other side cannot be reached: try again later
         ├── TransportRefused     it was reached and said no (rights, memory, key type)

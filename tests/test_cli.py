@@ -15,7 +15,8 @@ import pytest
 from support.processes import free_port
 
 from jupyter_teleportal import cli
-from jupyter_teleportal.cli import Server, StatusError, fetch_status, main, parse_url
+from jupyter_teleportal.cli import main
+from jupyter_teleportal.status_client import Server, StatusError, fetch_status, parse_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

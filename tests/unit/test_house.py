@@ -15,7 +15,7 @@ import jupyter_teleportal
 PACKAGE = Path(jupyter_teleportal.__file__).parent
 
 FLOORS: dict[int, set[str]] = {
-    4: {"extension", "handlers", "cli", "demo", "doctor", "jupyterhub"},
+    4: {"extension", "handlers", "cli", "demo", "doctor", "jupyterhub", "status_client"},
     3: {
         "admission",
         "occupancy",
