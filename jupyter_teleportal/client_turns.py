@@ -21,7 +21,9 @@ class ClientTurns:
         Args:
             budget_s: seconds of each turn of the event loop.
         """
-        self._turns: LoopTurns[asyncio.Future[None]] = LoopTurns(budget_s, _wake)
+        self._turns: LoopTurns[asyncio.Future[None]] = LoopTurns(
+            budget_s, _wake, asyncio.get_running_loop
+        )
         self._queue = self._turns.queue
         self._usage: WeakKeyDictionary[object, Usage] = WeakKeyDictionary()
 

@@ -3,6 +3,7 @@ loop: those of channels on which little is said come first."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
@@ -55,7 +56,7 @@ class ChannelTurns:
         """
         self._deliver = deliver
         self._lost = lost
-        self._turns: LoopTurns[_Channel] = LoopTurns(turn_s, self._go_on)
+        self._turns: LoopTurns[_Channel] = LoopTurns(turn_s, self._go_on, asyncio.get_running_loop)
         self._queue = self._turns.queue
         self._channels: dict[str, _Channel] = {}
         self._size = 0

@@ -49,7 +49,6 @@ FLOORS: dict[int, set[str]] = {
     1: {
         "collecting",
         "embedded",
-        "loop_turns",
         "open_folders",
         "processes",
         "redaction",
@@ -88,6 +87,7 @@ FLOORS: dict[int, set[str]] = {
         "names",
         "frames",
         "hub_groups",
+        "loop_turns",
         "model",
         "places",
         "protocol",
