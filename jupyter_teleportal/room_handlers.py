@@ -10,7 +10,7 @@ import asyncio
 import importlib
 import inspect
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from weakref import WeakSet
 
 from jupyter_server.auth.decorator import authorized
@@ -18,15 +18,15 @@ from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server_ydoc.utils import room_id_from_encoded_path
 from tornado import web
 
-from .admission import admission_of
+from .admission import Admissions, admission_of
 from .authorization import READ, allows
+from .client_guard import ClientGuard
 from .client_messages import Received
 from .connections import in_bulk
 from .errors import ForeignBytes
+from .occupancy import Occupancy
+from .plain_rooms import PlainRooms
 from .update_walk import AWARENESS, SYNC, read_message, read_save_request
-
-if TYPE_CHECKING:
-    from .rooms import Seam
 
 # A module of names that are replaced here, so no type checker can vouch for it.
 upstream_handlers: Any = importlib.import_module("jupyter_server_ydoc.handlers")
@@ -39,6 +39,26 @@ TAKEN_S = 0.001
 
 REASON_BYTES = 123
 """The longest reason that a close frame holds."""
+
+
+class Seam(Protocol):
+    """What the handlers ask of the seam; `rooms.Seam` is one."""
+
+    admissions: Admissions
+    guard: ClientGuard
+    occupancy: Occupancy
+    plain_rooms: PlainRooms
+
+    def knows_session(self, session: str) -> bool: ...
+
+    async def before_session(self, api_path: str) -> None: ...
+
+    async def before_room(self, room_id: str) -> bool: ...
+
+    def refused(self, client: Any, room_id: str, error: Exception) -> None: ...
+
+    def complain_of_client(self, room_id: str, error: Exception) -> None: ...
+
 
 seams_in_use: WeakSet[Seam] = WeakSet()
 
