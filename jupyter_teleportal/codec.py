@@ -79,11 +79,11 @@ def decode_payload(payload: bytes, most: int | None = None) -> bytes:
         NewerFormat: if the flag is one that a later version may use.
         CodecError: if the flag is unknown, the data is damaged, or the update is too large.
     """
-    flag, data = payload[:1], payload[1:]
+    flag, size = payload[:1], len(payload) - 1
     if flag == _RAW:
-        if most is not None and len(data) > most:
-            raise CodecError(f"{len(data)} bytes are more than the {most} that may come out")
-        return data
+        if most is not None and size > most:
+            raise CodecError(f"{size} bytes are more than the {most} that may come out")
+        return payload[1:]
     if flag != _DEFLATED and flag and flag[0] < FORMATS_BELOW:
         raise NewerFormat(
             f"it has format {flag[0]}, which a newer version of jupyter_teleportal has written; "
@@ -92,8 +92,8 @@ def decode_payload(payload: bytes, most: int | None = None) -> bytes:
         )
     if flag != _DEFLATED:
         raise CodecError(f"payload of {len(payload)} bytes has the unknown flag {flag!r}")
-    most = min(_most(len(data)), MAX_UPDATE_BYTES if most is None else most)
-    update, whole = _inflate(data, most)
+    most = min(_most(size), MAX_UPDATE_BYTES if most is None else most)
+    update, whole = _inflate(payload, most)
     if not whole:
         raise CodecError(
             f"payload of {len(payload)} bytes is cut off or inflates to over {most} bytes"
@@ -119,15 +119,28 @@ def decode_state(text: str) -> bytes | None:
     return state
 
 
-def _inflate(data: bytes, most: int) -> tuple[bytes, bool]:
-    """What `data` inflates to, up to `most` bytes, and whether that is all."""
+def _inflate(payload: bytes, most: int) -> tuple[bytes, bool]:
+    """What a deflated payload inflates to, up to `most` bytes, and whether that is all."""
     inflater = isal_zlib.decompressobj()
-    try:
-        # One more, which is none; no limit is meant by none at all.
-        update = inflater.decompress(data, most + 1)
-    except _Damaged as error:
-        raise CodecError(f"payload of {len(data) + 1} bytes cannot be inflated: {error}") from error
-    return update, inflater.eof and len(update) <= most
+    # Of a large payload each copy takes as long as a third of its inflation. What the inflater is
+    # given beyond what it needs is copied, too.
+    data, piece = memoryview(payload), max(most, COMPRESS_ABOVE_BYTES)
+    parts: list[bytes] = []
+    left = most
+    for start in range(1, len(data), piece):
+        deflated = data[start : start + piece]
+        try:
+            # One more, which is none; no limit is meant by none at all.
+            part = inflater.decompress(deflated, left + 1)
+        except _Damaged as error:
+            raise CodecError(
+                f"payload of {len(payload)} bytes cannot be inflated: {error}"
+            ) from error
+        parts.append(part)
+        left -= len(part)
+        if inflater.eof or left < 0:
+            break
+    return b"".join(parts), inflater.eof and left >= 0
 
 
 def inflated_within(payloads: Iterable[bytes], most: int) -> list[bytes] | None:
@@ -140,7 +153,7 @@ def inflated_within(payloads: Iterable[bytes], most: int) -> list[bytes] | None:
     for payload in payloads:
         if payload[:1] == _DEFLATED:
             try:
-                update, whole = _inflate(payload[1:], most)
+                update, whole = _inflate(payload, most)
             except CodecError:
                 found.append(payload)
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import secrets
 from collections import defaultdict
@@ -201,17 +202,38 @@ class RedisSyncTransport(RedisClient):
                 if not page.last:
                     entries += await self._read_on(scope, log, page.entries[-1].offset)
                 return LogRead(log, True, entries, None, after)
-        there, start, checkpoint, size = await self._join(scope, "update")
+        joined, checkpoint = await self._join(scope, "update")
+        there, start, size = joined.log, joined.offset, joined.entries_bytes
         if there is None:
             return LogRead(None, False, [])
         # Entries are trimmed only up to a checkpoint, so one read of an older checkpoint
         # and a later read of its tail miss nothing but what a newer checkpoint holds; the
         # gap is seen by the entry that follows.
-        if checkpoint is None and size > SMALL_BYTES:
+        if checkpoint is None and size > WHOLE_BYTES:
             entries = await self._read_on(scope, there, start)
+        elif checkpoint is None and size > SMALL_BYTES and joined.tail is not None:
+            entries = await self._read_whole(scope, there, start, joined.tail)
         else:
             entries = await self._read_small(scope, there, start)
         return LogRead(there, False, entries, checkpoint, start)
+
+    async def _read_whole(self, scope: Scope, log: str, after: str, tail: str) -> list[Entry]:
+        """Return all entries behind `after`. Those up to `tail` are known to be no more than one
+        turn reads; they come without a script, for which Redis makes two more copies of each.
+
+        Raises:
+            LogChanged: if the room has another log meanwhile, whose entries are no sequel.
+        """
+        entries: list[Entry] = []
+        # What is no stream is made one again by the script.
+        with contextlib.suppress(TransportRefused):
+            found = await self.in_turn(
+                "XRANGE", self.log_keys(scope)[0], f"({after}", tail, "COUNT", READ_PAGE_ENTRIES
+            )
+            entries = [_entry(_text(offset), fields) for offset, fields in found]
+        # The log was there before that. If it still is, they are its entries: no id comes back.
+        last = entries[-1].offset if entries else after
+        return entries + await self._read_small(scope, log, last)
 
     async def _read_small(self, scope: Scope, log: str, after: str) -> list[Entry]:
         """Return all entries behind `after`; those that are few and small need no turn.
@@ -275,16 +297,23 @@ class RedisSyncTransport(RedisClient):
             if page.last:
                 return entries
 
-    async def _join(self, scope: Scope, field: str) -> tuple[str | None, str, bytes | None, int]:
-        """Return a log's id, its checkpoint's offset, `field` of that hash, and the bytes
-        of all entries, as far as they were counted."""
+    async def _join(self, scope: Scope, field: str) -> tuple[_Joined, bytes | None]:
+        """Return what a log begins with, and `field` of the checkpoint's hash."""
         keys = self.log_keys(scope)[:2]
-        log, offset, value, wrong, size = await self.call(scripts.JOIN, keys, field, SMALL_BYTES)
+        log, offset, value, wrong, size, tail = await self.call(
+            scripts.JOIN, keys, field, SMALL_BYTES
+        )
         if wrong:
             self._pass_over(f"The key {keys[1]} is of another kind, and is replaced")
         if isinstance(value, int):
-            value, offset = await self._in_pieces(keys[1], scope, "field", field)
-        return _text(log) or None, _offset(offset) or ZERO_OFFSET, value, size
+            if value <= WHOLE_BYTES:
+                # As with entries that are read whole, a script would take more copies.
+                value, offset = await self.in_turn("HMGET", keys[1], field, "offset")
+            else:
+                value, offset = await self._in_pieces(keys[1], scope, "field", field)
+        return _Joined(
+            _text(log) or None, _offset(offset) or ZERO_OFFSET, size, _offset(tail)
+        ), value
 
     async def _in_pieces(
         self, source: str, scope: Scope, kind: str, name: str
@@ -327,10 +356,10 @@ class RedisSyncTransport(RedisClient):
     async def read_history(
         self, scope: Scope, *, after: str | None = None, max_bytes: int | None = None
     ) -> History:
-        log, _, base, _ = await self._join(scope, "log" if after is not None else "base")
-        if log is None:
+        joined, base = await self._join(scope, "log" if after is not None else "base")
+        if joined.log is None:
             return History(None, [])
-        entries = await self._read_on(scope, log, after or ZERO_OFFSET, max_bytes)
+        entries = await self._read_on(scope, joined.log, after or ZERO_OFFSET, max_bytes)
         return History(None if after is not None else base, entries)
 
     async def trim_history(
@@ -614,6 +643,23 @@ def _ms(seconds: float) -> int:
 
 
 @dataclass(frozen=True)
+class _Joined:
+    """What a log begins with for who joins.
+
+    Attributes:
+        log: its id; None if there is none.
+        offset: the checkpoint's.
+        entries_bytes: bytes of all entries, as far as they were counted.
+        tail: the offset of its last entry; None if it is not known.
+    """
+
+    log: str | None
+    offset: str
+    entries_bytes: int
+    tail: str | None
+
+
+@dataclass(frozen=True)
 class _Page:
     """A part of a log.
 
@@ -646,8 +692,7 @@ class _Page:
 
 
 def _page(reply: Any, log: str) -> _Page:
-    """A page as `READ` answers it. A field that is missing makes an empty payload, which the
-    reader reports and passes over."""
+    """A page as `READ` answers it."""
     if not reply[0]:
         return _Page(_text(reply[1]) or None, [], {}, last=True)
     entries: list[Entry] = []
@@ -655,11 +700,17 @@ def _page(reply: Any, log: str) -> _Page:
     for raw, parts in reply[1]:
         offset = _text(raw)
         fields = dict(zip(parts[::2], parts[1::2], strict=True))
-        payload, replica = fields.get(b"u", b""), fields.get(b"r", b"")
-        if isinstance(payload, int):
-            large[offset], payload = payload, b""
-        entries.append(Entry(offset, payload, _text(replica), _offset(fields.get(b"p"))))
+        if isinstance(fields.get(b"u"), int):
+            large[offset] = fields.pop(b"u")
+        entries.append(_entry(offset, fields))
     return _Page(log, entries, large, bool(reply[2]))
+
+
+def _entry(offset: str, fields: Mapping[bytes, Any]) -> Entry:
+    """An entry. A field that is missing makes an empty payload, which the reader reports and passes
+    over."""
+    payload, replica = fields.get(b"u", b""), fields.get(b"r", b"")
+    return Entry(offset, payload, _text(replica), _offset(fields.get(b"p")))
 
 
 def _text(raw: Any) -> str:

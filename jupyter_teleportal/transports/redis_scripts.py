@@ -509,7 +509,7 @@ return {ARGV[1], there and 1 or 0}
 
 # What a log begins with for who joins: its id, the checkpoint's offset and the checkpoint, or its
 # size, if that is more than `max_bytes`; whether the checkpoint's key is of another kind; the bytes
-# of all entries.
+# of all entries; the offset of the last one.
 JOIN = Script(
     "log checkpoint",
     "field max_bytes",
@@ -518,14 +518,14 @@ JOIN = Script(
 local log = log_there(KEYS[1], KEYS[2])
 if not log then
   local wrong = is_error(redis.pcall('HGET', KEYS[2], 'log'), 'WRONGTYPE')
-  return {'', '', false, wrong and 1 or 0, 0}
+  return {'', '', false, wrong and 1 or 0, 0, ''}
 end
-local offset, size = unpack(redis.call('HMGET', KEYS[2], 'offset', 'size'))
+local offset, size, tail = unpack(redis.call('HMGET', KEYS[2], 'offset', 'size', 'tail'))
 local update = redis.call('HSTRLEN', KEYS[2], ARGV[1])
 if update == 0 or update <= tonumber(ARGV[2]) then
   update = redis.call('HGET', KEYS[2], ARGV[1])
 end
-return {log, offset or '', update, 0, tonumber(size) or 0}
+return {log, offset or '', update, 0, tonumber(size) or 0, tail or ''}
 """,
 )
 

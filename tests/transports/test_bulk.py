@@ -155,3 +155,85 @@ async def test_a_large_document_is_read_from_a_redis_that_is_full(
         finally:
             client.config_set("maxmemory", "0")
     assert [len(entry.payload) for entry in read.entries] == [14 * MEGABYTE]
+
+
+@pytest.mark.parametrize("size", [100_000, 6 * MEGABYTE, 14 * MEGABYTE])
+async def test_a_checkpoint_of_any_size_is_read_with_what_follows_it(
+    backend: RedisBackend, size: int
+) -> None:
+    transport = await backend.make()
+    log = await seeded(transport, LARGE, bytes(size))
+    offset = (await transport.append_log(LARGE, log, "a", b"in it")).offset
+    await transport.compact_log(LARGE, log, offset, b"c" * size)
+    await transport.append_log(LARGE, log, "a", b"behind it")
+    read = await transport.read_log(LARGE, None, ZERO_OFFSET)
+    assert (read.checkpoint, read.checkpoint_offset) == (b"c" * size, offset)
+    assert [entry.payload for entry in read.entries] == [b"behind it"]
+
+
+def before_the_turn(
+    transport: RedisSyncTransport, monkeypatch: pytest.MonkeyPatch, what: Callable[[], Any]
+) -> None:
+    """Let `what` happen, once, when it is a reader's turn on the connection for bulk."""
+    in_turn = transport.in_turn
+    waiting = [what]
+
+    async def later(*arguments: Any) -> Any:
+        while waiting:
+            await waiting.pop()()
+        return await in_turn(*arguments)
+
+    monkeypatch.setattr(transport, "in_turn", later)
+
+
+@pytest.mark.parametrize("late", [b"late", bytes(MEGABYTE)], ids=["small", "large"])
+async def test_what_comes_while_a_log_is_read_whole_comes_with_it(
+    backend: RedisBackend, monkeypatch: pytest.MonkeyPatch, late: bytes
+) -> None:
+    transport, other = await backend.make(), await backend.make()
+    log = await seeded(transport, LARGE, bytes(MEGABYTE))
+    first = await transport.append_log(LARGE, log, "a", b"first")
+
+    async def append() -> None:
+        await other.append_log(LARGE, log, "b", late)
+
+    before_the_turn(transport, monkeypatch, append)
+    read = await transport.read_log(LARGE, None, ZERO_OFFSET)
+    assert [entry.payload for entry in read.entries] == [bytes(MEGABYTE), b"first", late]
+    assert [entry.replica for entry in read.entries] == ["a", "a", "b"]
+    assert read.entries[2].previous == first.offset
+
+
+async def test_a_log_that_is_replaced_while_it_is_read_whole_is_read_anew(
+    backend: RedisBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport, other = await backend.make(), await backend.make()
+    log = await seeded(transport, LARGE, b"1" * MEGABYTE)
+    logs: list[str] = []
+
+    async def replace() -> None:
+        await other.expire_room(LARGE, log, 0)
+        logs.append(await seeded(other, LARGE, b"2" * MEGABYTE))
+
+    before_the_turn(transport, monkeypatch, replace)
+    read = await transport.read_log(LARGE, None, ZERO_OFFSET)
+    assert [read.log] == logs != [log]
+    assert [entry.payload for entry in read.entries] == [b"2" * MEGABYTE]
+
+
+@pytest.mark.parametrize(
+    "forged", [{"tail": "1-1"}, {"tail": "9999999999999-1"}, {"tail": "none"}, {"size": "70000"}]
+)
+async def test_a_log_about_which_somebody_has_lied_is_read_all_the_same(
+    backend: RedisBackend, redis_server: RedisServer, forged: dict[str, str]
+) -> None:
+    transport = await backend.make()
+    log = await seeded(transport, LARGE, bytes(MEGABYTE))
+    await transport.append_log(LARGE, log, "a", bytes(14 * MEGABYTE))
+    last = await transport.append_log(LARGE, log, "a", b"last")
+    _, checkpoint, _ = transport.log_keys(LARGE)
+    with redis_server.cli() as client:
+        client.hset(checkpoint, mapping={"size": "1000000", **forged})
+    read = await transport.read_log(LARGE, None, ZERO_OFFSET)
+    assert [len(entry.payload) for entry in read.entries] == [MEGABYTE, 14 * MEGABYTE, 4]
+    assert read.tail == last.offset
