@@ -14,6 +14,7 @@ from support.fixtures import (
     seed,
     servers,
     shared_folder,
+    tls_redis,
 )
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = [
     "seed",
     "servers",
     "shared_folder",
+    "tls_redis",
 ]
 
 

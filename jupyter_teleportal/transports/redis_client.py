@@ -413,6 +413,9 @@ class RedisClient(TransportBase):
             self._lost = None
             if not lost.cancel() and not lost.cancelled():
                 lost.exception()  # It may not be what ended the connection.
+            for wire in (self._command_wire, self._channel_wire):
+                if wire is not None:
+                    wire.close()
             self._command_wire = self._channel_wire = None
             with anyio.CancelScope(shield=True):
                 for client in (self._command_client, self._channel_client):

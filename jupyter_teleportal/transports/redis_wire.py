@@ -97,6 +97,11 @@ class Wire(asyncio.Protocol):
             self._take = None
             self._end(ConnectionError("Nobody listens to this connection any more."))
 
+    def close(self) -> None:
+        """Close the connection without waiting for the other side: one that has stopped would not
+        answer, which TLS waits for."""
+        self._transport.abort()
+
     async def _something(self) -> None:
         """Wait until something is to be read, or the connection has ended."""
         if self._error is not None:

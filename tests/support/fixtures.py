@@ -55,6 +55,17 @@ def confined_redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
+def tls_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A started Redis that speaks TLS alone."""
+    server = RedisServer(tmp_path / "redis", tls=True)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture
 def shared_folder(tmp_path: Path) -> Path:
     """The folder that servers serve."""
     folder = tmp_path / "shared"

@@ -7,21 +7,23 @@ import shutil
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import hiredis
 import redis
+import trustme
 
 from jupyter_teleportal.transports.redis_acl import account_rules, hash_password
 from jupyter_teleportal.transports.redis_client import DEFAULT_KEY_PREFIX
 from jupyter_teleportal.transports.redis_scripts import SCRIPTS
+from support.missing import missing
 from support.processes import ChildProcess, free_port
 from support.programs import require_binary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
 
 class RedisServer:
@@ -29,7 +31,8 @@ class RedisServer:
 
     With `persistent=True` it keeps an append-only file, so that data outlives `kill()`. With
     `shares` nobody comes in without a password, and `url` is that of an account with the rights
-    that a hub gives, which reaches these shares alone.
+    that a hub gives, which reaches these shares alone. With `tls` nobody comes in without, and
+    whoever comes has to trust `authority`, the path of a certificate.
     """
 
     ACCOUNT, PASSWORD = "teleportal:sync:confined", "the account's password"
@@ -42,13 +45,24 @@ class RedisServer:
         persistent: bool = True,
         port: int | None = None,
         shares: Sequence[str] = (),
+        tls: bool = False,
     ):
         self._binary = require_binary("redis-server", "valkey-server")
         self.directory = directory
         self.persistent = persistent
         self.shares = tuple(shares)
+        self.tls = tls
         self.port = port or free_port()
         self._process: ChildProcess | None = None
+
+    @property
+    def authority(self) -> Path:
+        return self.directory.with_name(f"{self.directory.name}-tls") / "authority.pem"
+
+    @property
+    def options(self) -> dict[str, str]:
+        """What servers are given besides the URL, as `redis_options`."""
+        return {"ssl_ca_certs": str(self.authority)} if self.tls else {}
 
     @property
     def url(self) -> str:
@@ -58,7 +72,7 @@ class RedisServer:
     def url_at(self, port: int) -> str:
         """The same by way of another port, of a proxy."""
         account = f"{quote(self.ACCOUNT)}:{quote(self.PASSWORD)}@" if self.shares else ""
-        return f"redis://{account}127.0.0.1:{port}/0"
+        return f"redis{'s' if self.tls else ''}://{account}127.0.0.1:{port}/0"
 
     @property
     def admin_url(self) -> str:
@@ -79,7 +93,7 @@ class RedisServer:
         self._process = ChildProcess(
             [
                 self._binary,
-                *("--port", str(self.port)),
+                *self._listen(),
                 *("--bind", "127.0.0.1"),
                 *("--dir", str(self.directory)),
                 *("--save", ""),
@@ -107,6 +121,8 @@ class RedisServer:
             if not self.running or time.monotonic() > deadline:
                 log = (self.directory / "redis.log").read_text(errors="replace")
                 self.kill()
+                if self.tls and "tls-port" in log:
+                    missing(f"needs a {Path(self._binary).name} that was built with TLS")
                 raise AssertionError(f"redis-server did not start:\n{log}")
             time.sleep(0.02)
 
@@ -114,6 +130,22 @@ class RedisServer:
         with self.cli() as client:
             for script in SCRIPTS:
                 client.script_load(script.source)
+
+    def _listen(self) -> list[str]:
+        if not self.tls:
+            return ["--port", str(self.port)]
+        folder = self.authority.parent
+        if not self.authority.exists():
+            folder.mkdir()
+            certificates(folder, "127.0.0.1")
+        return [
+            *("--port", "0"),
+            *("--tls-port", str(self.port)),
+            *("--tls-cert-file", str(folder / "certificate.pem")),
+            *("--tls-key-file", str(folder / "key.pem")),
+            *("--tls-ca-cert-file", str(self.authority)),
+            *("--tls-auth-clients", "no"),
+        ]
 
     def _users(self) -> list[str]:
         if not self.shares:
@@ -188,6 +220,8 @@ class RedisServer:
         """A plain synchronous client (bytes in, bytes out), the administrator's."""
         if self.shares and "username" not in options:
             options |= {"username": self.ADMIN, "password": self.ADMIN_PASSWORD}
+        if self.tls:
+            options |= {"ssl": True, **self.options}
         return redis.Redis(
             host="127.0.0.1", port=self.port, socket_timeout=10, client_name="test", **options
         )
@@ -206,6 +240,16 @@ class RedisServer:
                 yield b"channel", channel
             for channel in client.pubsub_shardchannels("*"):
                 yield b"shard channel", channel
+
+
+def certificates(folder: Path, *hosts: str) -> None:
+    """Make an authority, and a certificate of it for `hosts`: `authority.pem`, `certificate.pem`
+    and `key.pem` in `folder`."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert(*hosts)
+    authority.cert_pem.write_to_path(folder / "authority.pem")
+    certificate.cert_chain_pems[0].write_to_path(folder / "certificate.pem")
+    certificate.private_key_pem.write_to_path(folder / "key.pem")
 
 
 class Monitor:

@@ -89,7 +89,7 @@ class RedisBackend:
             url=self.server.url_at(self.proxy.port),
             log=log,
             key_prefix=KEY_PREFIX,
-            options={**IMPATIENT, **options},
+            options={**IMPATIENT, **self.server.options, **options},
         )
         self.made.append(transport)
         await transport.start()

@@ -8,15 +8,18 @@ import pytest
 
 from .backends import Backend, MemoryBackend, RedisBackend
 
+FIXTURES = {
+    "redis": "redis_server",
+    "redis under a confined account": "confined_redis",
+    "redis over TLS": "tls_redis",
+}
 
-@pytest.fixture(params=["memory", "redis", "redis under a confined account"])
+
+@pytest.fixture(params=["memory", *FIXTURES])
 async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
     if request.param == "memory":
         made: Backend = MemoryBackend()
     else:
-        confined = request.param != "redis"
-        made = RedisBackend(
-            request.getfixturevalue("confined_redis" if confined else "redis_server")
-        )
+        made = RedisBackend(request.getfixturevalue(FIXTURES[request.param]))
     async with made:
         yield made
