@@ -37,19 +37,28 @@ SOURCES = [Source(path, ast.parse(path.read_text())) for path in sorted(PACKAGE.
 AnyFunction = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-CONSTANTS = {
-    target.id: node.value.value
-    for source in SOURCES
-    for node in source.tree.body
-    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
-    for target in node.targets
-    if isinstance(target, ast.Name)
-}
+def _constants(source: Source) -> dict[str, object]:
+    return {
+        target.id: node.value.value
+        for node in source.tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
 
 
-def _constant(node: ast.expr) -> str:
-    """The string that a literal, or the name of a module's constant, stands for."""
-    return str(node.value if isinstance(node, ast.Constant) else CONSTANTS[ast.unparse(node)])
+CONSTANTS = {source.path: _constants(source) for source in SOURCES}
+
+
+def _constant(node: ast.expr, source: Source) -> str:
+    """The string that a literal stands for, or the name of a constant of this module or another."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    name = ast.unparse(node)
+    for constants in (CONSTANTS[source.path], *CONSTANTS.values()):
+        if name in constants:
+            return str(constants[name])
+    raise AssertionError(f"{source}:{node.lineno}: what is {name}?")
 
 
 # -- settings, commands, endpoints ---------------------------------------------------------
@@ -133,7 +142,7 @@ def environment_variables() -> set[str]:
                 case _:
                     continue
             if re.search(r"\benviron(ment)?$", ast.unparse(where)):
-                found.add(_constant(name))
+                found.add(_constant(name, source))
     return found
 
 
@@ -158,7 +167,7 @@ def redis_names() -> set[str]:
                     args=[scope, name, *_],
                 ) if ast.unparse(name) != "name":  # a transport hands that on
                     of_room = "" if _is_share(scope, source) else "{room}:"
-                    names.add(f"<prefix><share>:{of_room}{_constant(name)}")
+                    names.add(f"<prefix><share>:{of_room}{_constant(name, source)}")
                 case ast.JoinedStr(
                     values=[ast.FormattedValue(value=prefix), ast.Constant(value=name)]
                 ) if in_transport and ast.unparse(prefix) == "self.prefix":
