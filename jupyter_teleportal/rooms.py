@@ -439,7 +439,7 @@ class Seam:
 
     async def _link_document(self, room: Any, shared: SharedPath, fanout: Fanout) -> DocumentLink:
         file = LoadedFile(room, self.registry, shared.share)
-        state = await file.stat()
+        writable = await file.is_writable()
         link = DocumentLink(
             self.replica,
             Scope(shared.share, room.room_id),
@@ -448,7 +448,7 @@ class Seam:
             file,
             awareness=room.awareness,
             broadcast=fanout.broadcast,
-            writable=state.writable,
+            writable=writable,
             save_delay_s=room._save_delay,
             tell=partial(_tell, room),
         )
@@ -456,8 +456,8 @@ class Seam:
         room._file.observe(room.room_id, link.saver.file_changed, link.share_path)
         self._watch_file(room, file)
         room._save_to_disc = partial(_save_to_disc, link)
-        room.on_message = partial(_refuse, room, WeakSet(), writable=state.writable)
-        if not state.writable:
+        room.on_message = partial(_refuse, room, WeakSet(), writable=writable)
+        if not writable:
             self.replica.log.info(
                 "%s is not writable here: this server follows its document", file.path
             )
@@ -962,12 +962,20 @@ class LoadedFile:
         return self._room.file_type if self._room.file_type in known else "file"
 
     async def stat(self) -> FileState:
+        return _state(await self._look(require_hash=True))
+
+    async def is_writable(self) -> bool:
+        """Whether this server may write the file; of a large one that is known long before its
+        hash is."""
+        return bool((await self._look())["writable"])
+
+    async def _look(self, **more: bool) -> dict[str, Any]:
         with self.working():
-            model = await ensure_async(
-                self._contents.get(self.path, type=self._type, content=False, require_hash=True)
+            model: dict[str, Any] = await ensure_async(
+                self._contents.get(self.path, type=self._type, content=False, **more)
             )
         self._modified = model["last_modified"]
-        return _state(model)
+        return model
 
     async def is_as_known(self) -> bool:
         """Whether the file is, as far as its time says, as it was when it was looked at last."""

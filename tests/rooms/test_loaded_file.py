@@ -11,7 +11,7 @@ import pytest
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 from jupyter_server_ydoc.loaders import FileLoader
 
-from jupyter_teleportal.errors import SaveFailed
+from jupyter_teleportal.errors import LeavesShare, SaveFailed
 from jupyter_teleportal.file_ids import FileRegistry
 from jupyter_teleportal.replica import Replica
 from jupyter_teleportal.rooms import LoadedFile
@@ -68,3 +68,27 @@ async def test_a_file_that_is_changed_right_then_is_not_written_over(
     with pytest.raises(SaveFailed, match="in the very moment"):
         await file.write("mine", compared)
     assert path.read_text(encoding="utf-8") == "another's"
+
+
+async def test_whether_a_file_can_be_written_is_known_without_reading_it(
+    tmp_path: Path, hub: MemoryHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until then nothing is done for whoever opens the document; a large one's hash takes long."""
+
+    async def read(*_: Any, **__: Any) -> Any:
+        raise AssertionError("it is read")
+
+    path = tmp_path / "file.txt"
+    path.write_text("before", encoding="utf-8")
+    monkeypatch.setattr(AsyncLargeFileManager, "_read_file", read)
+    file = loaded(tmp_path, hub)
+    assert await file.is_writable()
+    assert await file.is_as_known()
+    changed(path, "another's", 5)
+    assert not await file.is_as_known()
+    with pytest.raises(AssertionError, match="it is read"):
+        await file.stat()
+    path.unlink()
+    path.symlink_to("/etc/hostname")
+    with pytest.raises(LeavesShare):
+        await file.is_writable()
