@@ -40,11 +40,17 @@ class DocumentFile(Protocol):
         """Write `content` to a new file beside this one and return its path."""
         ...
 
-    async def write_note(self, note: bytes) -> None:
-        """Leave `note` where whoever reads the file finds it; nothing, where there is no such
-        place."""
+    async def write_note(self, note: bytes) -> str | None:
+        """Leave `note` where whoever reads the file finds it, beside the notes that are there;
+        return its name, None where there is no such place.
+
+        Raises:
+            OSError: if it cannot be left, or `NOTES_MAX` are there.
+        """
         ...
 
-    async def read_note(self) -> bytes | None: ...
+    async def read_notes(self) -> dict[str, bytes | Exception]:
+        """What lies there as notes, by name, or why it cannot be read."""
+        ...
 
-    async def remove_note(self) -> None: ...
+    async def remove_note(self, name: str) -> None: ...

@@ -123,9 +123,8 @@ class DocumentLink(RoomLink):
         await super().aclose()
 
     async def load_content(self) -> SeedContent:
-        on_disk, _ = await self.reconciler.load()
         # The history goes on if it can: where the file was changed since, that is found out later.
-        return await self.reconciler.noted() or on_disk
+        return await self.reconciler.history()
 
     def provided(self, seed: SeedContent) -> None:
         self.reconciler.loaded(seed)

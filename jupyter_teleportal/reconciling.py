@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from jupyter_ydoc import YNotebook
 from jupyter_ydoc.ybasedoc import YBaseDoc
 
-from .codec import decode_note, decode_state, encode_note, encode_state
+from .codec import decode_state, encode_state
 from .compaction import readable, readable_updates
 from .content import (
     SeedContent,
@@ -32,6 +32,7 @@ from .errors import (
     TransportRefused,
 )
 from .model import ZERO_OFFSET, offset_key
+from .notes import Notes
 from .provider import RoomLink
 from .reading import complete, read, read_stepwise, replace_foreign
 from .savable import Flaws
@@ -51,6 +52,7 @@ class Reconciler:
     written to it.
 
     Attributes:
+        notes: what is noted beside the file.
         disk: the file as it was last seen, with all of it in the document; None if that is not
             known, so that nothing may be written.
         unnoted: whether the file holds what this replica has written and nobody else knows of.
@@ -84,6 +86,7 @@ class Reconciler:
         self._file = file
         self._tell = tell
         self._may_save = may_save
+        self.notes = Notes(link, file_type, file)
         self.disk: FileState | None = None
         self.unnoted = False
         self.stepped_down = False
@@ -95,8 +98,6 @@ class Reconciler:
         self._base_digest = ""
         self._base_lineage: str | None = None
         self._outage_base: Any = None
-        self._note: bytes | None = None
-        self._note_before: bytes | None = None
         self._change_key = ""
         self._changes = 0
         self._compared: tuple[int, str] | None = None
@@ -290,65 +291,24 @@ class Reconciler:
 
     async def leave_note(self) -> tuple[Any, bytes]:
         """Say beside the file what is about to be in it, since it cannot be said through the
-        transport. A successor finds there the edits that it lacks, as edits: taken from the file
-        as text they would be there twice when this replica comes back. Return the content as it
-        is noted, and its state vector."""
-        self._note_before = await self._read_note()
+        transport. Return the content as it is noted, and its state vector."""
         lineage = self._link.replicator.lineage
         if lineage is None:
             return await self.moment()
         base, update = self.base, self._link.doc.get_update()
         vector = self._link.doc.get_state()
         content = await self._content_of(update)
-        self._note = await off_loop(len(update), encode_note, lineage, base, update)
-        try:
-            await self._file.write_note(self._note)
-        except Exception as error:  # noqa: BLE001 (the file must not wait for it)
-            self._note = None
-            self._link.complain(
-                "A note for the other servers cannot be left beside the file, so they take this "
-                f"save for another program's: {error or type(error).__name__}"
-            )
+        await self.notes.leave(lineage, base, update)
         return content, vector
 
-    async def take_note_back(self) -> None:
-        """The file was not written after all, so it may be another replica's, which has noted
-        something of its own."""
-        if self._note is None or await self._read_note() != self._note:
-            return
-        if self._note_before is None:
-            await self._file.remove_note()
-        else:
-            await self._file.write_note(self._note_before)
-
-    async def _read_note(self) -> bytes | None:
-        """What lies beside the file as a note; None, if there is nothing that can be read."""
-        try:
-            return await self._file.read_note()
-        except Exception as error:  # noqa: BLE001 (anybody can put anything there)
-            self._link.complain(
-                f"The note beside {self._file.path} cannot be read and is passed over: "
-                f"{error or type(error).__name__}"
-            )
-            return None
-
-    async def noted(self) -> SeedContent | None:
-        """The document that another replica has noted beside the file; None if there is none."""
-        raw = await self._read_note()
-        if raw is None:
-            return None
-        try:
-            lineage, base, update = await asyncio.to_thread(decode_note, raw)
-            content = await self._content_of(update)
-            if base is not None:
-                # Edits have to be told from it sooner or later.
-                await off_loop(len(raw), edit_between, self._file_type, [], base, content)
-        except Exception as error:  # noqa: BLE001 (whoever can write to the folder has written it)
-            self._link.complain(
-                f"The note beside {self._file.path} is passed over: {error or type(error).__name__}"
-            )
-            return None
-        return SeedContent(lineage, update, content, base)
+    async def history(self) -> SeedContent:
+        """The document to go on with: what another replica has noted beside the file, or the
+        file's own."""
+        on_disk, _ = await self.load()
+        noted = list((await self.notes.found()).values())
+        return next((each for each in noted if each.digest == on_disk.digest), None) or (
+            noted[0] if noted else on_disk
+        )
 
     async def mark(self, offset: str) -> None:
         """Note in the transport what the file holds: all of the log up to `offset`."""
@@ -369,12 +329,12 @@ class Reconciler:
             )
             self.unnoted = False
             # What a note is about is older than this save, but its edits may not be here yet.
-            if (noted := await self.noted()) is not None:
-                await self._dispose_of(noted)
+            for name, noted in (await self.notes.found()).items():
+                await self._dispose_of(name, noted)
         except TransportError as error:
             self._link.complain(f"The save is not noted for the other servers: {error}")
 
-    async def _dispose_of(self, noted: SeedContent) -> None:
+    async def _dispose_of(self, name: str, noted: SeedContent) -> None:
         """Remove another replica's note when its edits are in the document, or kept in a copy.
 
         Raises:
@@ -396,15 +356,7 @@ class Reconciler:
                 )
                 self._link.log.warning("%s: %s", self._file.path, message)
                 self._tell("WARNING", message)
-        await self._remove_note()
-
-    async def _remove_note(self) -> None:
-        try:
-            await self._file.remove_note()
-        except Exception as error:  # noqa: BLE001 (the save is noted all the same)
-            self._link.complain(
-                f"The note beside {self._file.path} is left behind: {error or type(error).__name__}"
-            )
+        await self.notes.remove(name)
 
     async def _adopt(self, noted: SeedContent) -> bool:
         """Take over the edits that another replica has noted beside the file, whichever lineage
@@ -529,9 +481,9 @@ class Reconciler:
             await self.take_over()
         self.disk = state
 
-    async def _what_is_said(self) -> tuple[dict[str, str], SeedContent | None]:
+    async def _what_is_said(self) -> tuple[dict[str, str], list[SeedContent]]:
         """What the savers have said of the file through the transport, and beside it."""
-        noted = await self.noted()
+        noted = list((await self.notes.found()).values())
         if not self._replica.connected:
             return {}, noted
         fields = ("hash", "digest", "state", "pending", "pending_state", "offset", LOST)
@@ -576,31 +528,37 @@ class Reconciler:
         on_disk: SeedContent,
         state: FileState,
         saved: dict[str, str],
-        noted: SeedContent | None,
+        noted: list[SeedContent],
     ) -> bool:
         """The file is not what has been said of it; return whether it was taken over."""
         known = {saved.get("digest", "")}
-        was_saved = noted is not None and digest(read(self._document)) in known
-        adopted = noted is not None and await self._adopt(noted)
-        if noted is not None and adopted and noted.lineage == self._link.replicator.lineage:
+        was_saved = bool(noted) and digest(read(self._document)) in known
+        adopted = [each for each in noted if await self._adopt(each)]
+        written = await self._noted_as(adopted, on_disk)
+        if adopted and written is None:
+            # All that is noted is in the document.
+            await self._settle_unnoted(on_disk.content, on_disk, state)
+            return False
+        if written is not None and written.lineage == self._link.replicator.lineage:
             self._link.log.info("%s was saved by another server during an outage", self._file.path)
-            if noted.digest == on_disk.digest:
-                vector = await off_loop(len(noted.update), state_of, noted.update)
+            if written.digest == on_disk.digest:
+                vector = await off_loop(len(written.update), state_of, written.update)
                 self.settle(on_disk.content, on_disk.digest, state, vector)
                 return False
             if not self._link.shared:
                 self._step_down()
             theirs = on_disk.content
-            await self._take_from_file(theirs, on_disk, state, {noted.digest}, noted.content, saved)
+            before = written.content
+            await self._take_from_file(theirs, on_disk, state, {written.digest}, before, saved)
             return True
         theirs = on_disk.content
-        if noted is not None and adopted:
+        if written is not None:
             if was_saved:
                 known.add(digest(read(self._document)))
             # The file as it would be without the edits that were adopted.
-            theirs = noted.base
-            if noted.digest != on_disk.digest:
-                theirs = merge(self._file_type, noted.content, noted.base, on_disk.content)
+            theirs = written.base
+            if written.digest != on_disk.digest:
+                theirs = merge(self._file_type, written.content, written.base, on_disk.content)
             if digest(theirs) in (saved.get("digest"), saved.get("pending")):
                 self.settle(on_disk.content, on_disk.digest, state, self._link.doc.get_state())
                 return False
@@ -612,6 +570,24 @@ class Reconciler:
             return True
         await self._settle_unnoted(theirs, on_disk, state)
         return False
+
+    async def _noted_as(self, noted: list[SeedContent], on_disk: SeedContent) -> SeedContent | None:
+        """The one of these with which the file was written, and perhaps changed since; None if
+        that cannot be told, or it was written with none of them."""
+        for each in noted:
+            if each.digest == on_disk.digest:
+                return each
+        for each in noted:
+            base_digest = None if each.base is None else await self.digest(each.base)
+            if each.lineage == self._link.replicator.lineage and base_digest == on_disk.digest:
+                return None
+        states = [await off_loop(len(each.update), state_of, each.update) for each in noted]
+        for each, state in zip(noted, states, strict=True):
+            if len({every.lineage for every in noted}) == 1 and all(
+                covers(state, other) for other in states
+            ):
+                return each
+        return None
 
     async def _last_saved(self, saved: dict[str, str]) -> Any:
         """The content that was saved last, which may have been by another replica; None if it

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
-import errno
 import importlib.metadata
 import json
 import os
@@ -37,6 +36,7 @@ from pycrdt.websocket import YRoom
 from tornado.web import HTTPError
 from tornado.websocket import WebSocketClosedError
 
+from . import note_files
 from .admission import Admissions, identity_of
 from .authors import current_channel
 from .awareness import AwarenessBridge
@@ -57,7 +57,7 @@ from .file_ids import FileRegistry
 from .model import Scope
 from .names import Identity, Vetted, same_user, username_in, vetted
 from .occupancy import Occupancy
-from .open_folders import Place, name_beside, open_folder, reading
+from .open_folders import Place, name_beside
 from .path_claims import Look
 from .plain_rooms import PlainRooms
 from .presence import PresenceLink
@@ -80,7 +80,6 @@ from .update_walk import (
     read_update,
 )
 from .watching import FileWatch
-from .whole_files import replacing
 
 SUPPORTED = {"jupyter-server-ydoc": ((3, 0, 4), (3, 1)), "pycrdt-websocket": ((0, 16, 5), (0, 17))}
 GLOBAL_AWARENESS = "JupyterLab:globalAwareness"
@@ -88,7 +87,6 @@ OVER_LIMITS, INTERNAL_ERROR = 1008, 1011
 """Close codes at which JupyterLab connects again, and shows nothing."""
 BROKEN = 1012
 """The same: the service restarts."""
-NOTE_MAX_BYTES = 256 * 1024 * 1024
 REFUSED_MAX = 20
 """So many messages of one client are passed over before it is disconnected."""
 SESSION_EXPIRED = 1003
@@ -1024,46 +1022,19 @@ class LoadedFile:
             await ensure_async(self._contents.save(model, path))
         return path
 
-    async def write_note(self, note: bytes) -> None:
-        place = self._note()
-        if place is not None:
-            await asyncio.to_thread(_write_whole, place, note)
-
-    async def read_note(self) -> bytes | None:
-        place = self._note()
-        return None if place is None else await asyncio.to_thread(_read_whole, place)
-
-    async def remove_note(self) -> None:
-        place = self._note()
-        if place is not None:
-            await asyncio.to_thread(_remove, place)
-
-    def _note(self) -> Place | None:
+    async def write_note(self, note: bytes) -> str | None:
         place = self._place()
-        if place is None:
-            return None  # no files in a folder
-        return place.beside(name_beside(place.name, ".", ".teleportal"))
+        # No files lie beside one in a folder that is none.
+        return None if place is None else await asyncio.to_thread(note_files.leave, place, note)
 
+    async def read_notes(self) -> dict[str, bytes | Exception]:
+        place = self._place()
+        return {} if place is None else await asyncio.to_thread(note_files.read_all, place)
 
-def _write_whole(place: Place, data: bytes) -> None:
-    with replacing(place, text=False) as file:
-        file.write(data)
-
-
-def _read_whole(place: Place) -> bytes | None:
-    try:
-        with reading(place) as file:
-            data: bytes = file.read(NOTE_MAX_BYTES + 1)
-    except FileNotFoundError:
-        return None
-    if len(data) > NOTE_MAX_BYTES:
-        raise OSError(errno.EFBIG, f"more than {NOTE_MAX_BYTES} bytes are no note", place.path)
-    return data
-
-
-def _remove(place: Place) -> None:
-    with contextlib.suppress(FileNotFoundError), open_folder(place) as folder:
-        folder.unlink(place.name)
+    async def remove_note(self, name: str) -> None:
+        place = self._place()
+        if place is not None:
+            await asyncio.to_thread(note_files.remove, place, name)
 
 
 def _state(model: dict[str, Any]) -> FileState:

@@ -259,9 +259,11 @@ class Saver:
                 state = await self._file.write(content, self.reconciler.disk)
             except Exception:
                 if noted:
-                    await self.reconciler.take_note_back()
+                    await self.reconciler.notes.take_back()
                 raise
             self.reconciler.settle(content, fingerprint, state, vector)
+            if noted:
+                await self.reconciler.notes.written()
             self.reconciler.unnoted = True
             self.last_save = time.time()
             self._replica.settle(f"saves {self._link.scope.room}")

@@ -41,7 +41,16 @@ class Disk:
     written: list[str] = field(default_factory=list)
     copies: list[Any] = field(default_factory=list)
     writable: bool = True
-    note: bytes | None = None
+    notes: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def note(self) -> bytes | None:
+        """The one that was left last."""
+        return next(reversed(self.notes.values()), None)
+
+    @note.setter
+    def note(self, note: bytes) -> None:
+        self.notes = {"of another": note}
 
     def state(self) -> FileState:
         text = json.dumps(self.content, sort_keys=True)
@@ -76,14 +85,16 @@ class File:
         self.disk.copies.append(content)
         return "copy"
 
-    async def write_note(self, note: bytes) -> None:
-        self.disk.note = note
+    async def write_note(self, note: bytes) -> str | None:
+        name = next(str(number) for number in range(100) if str(number) not in self.disk.notes)
+        self.disk.notes[name] = note
+        return name
 
-    async def read_note(self) -> bytes | None:
-        return self.disk.note
+    async def read_notes(self) -> dict[str, bytes | Exception]:
+        return dict(self.disk.notes)
 
-    async def remove_note(self) -> None:
-        self.disk.note = None
+    async def remove_note(self, name: str) -> None:
+        self.disk.notes.pop(name, None)
 
 
 class Server:

@@ -3,8 +3,6 @@ anything there."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +11,6 @@ from support.waiting import until
 
 from jupyter_teleportal.codec import encode_note
 from jupyter_teleportal.content import seed
-from jupyter_teleportal.open_folders import place_of
-from jupyter_teleportal.rooms import _read_whole as read_whole
 from rooms.sites import Disk, File, Server, Start
 
 NOTEBOOK: dict[str, Any] = {
@@ -93,19 +89,9 @@ async def test_a_document_that_nobody_has_open_is_opened_with_a_forged_note(
 async def test_a_note_that_cannot_be_read_keeps_nobody_from_opening_and_saving(
     start: Start, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def refused(self: File) -> bytes | None:
-        raise PermissionError(13, "Permission denied", ".file.teleportal")
+    async def refused(self: File) -> dict[str, bytes | Exception]:
+        return {".teleportal": PermissionError(13, "Permission denied", ".file.teleportal")}
 
-    monkeypatch.setattr(File, "read_note", refused)
+    monkeypatch.setattr(File, "read_notes", refused)
     a = await start("a", file_type="notebook")
     await types_and_saves(a, disk, "typed")
-
-
-def test_no_more_of_a_note_is_read_than_one_may_have(tmp_path: Path) -> None:
-    path = tmp_path / "note"
-    path.write_bytes(b"note")
-    assert read_whole(place_of(str(path))) == b"note"
-    os.truncate(path, 3 * 2**30)  # of which nothing is on the disk
-    with pytest.raises(OSError, match="are no note"):
-        read_whole(place_of(str(path)))
-    assert read_whole(place_of(str(tmp_path / "none"))) is None

@@ -12,7 +12,7 @@ import pytest
 from pycrdt import Doc, handle_sync_message
 from support.waiting import until
 
-from jupyter_teleportal import protocol, provider, reconciling
+from jupyter_teleportal import notes, protocol, provider, reconciling
 from jupyter_teleportal.content import make_document
 from jupyter_teleportal.crdt import NOTHING
 from jupyter_teleportal.provider import RoomLink
@@ -49,7 +49,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[threading.Thread]]
     note(protocol, "read_update")
     note(reconciling, "seed")
     note(reconciling, "digest")
-    note(reconciling, "encode_note")
+    note(notes, "encode_note")
     return found
 
 

@@ -142,9 +142,8 @@ class SimulatedFile(File):
         await self._site.transport.alive()
         return await super().keep_copy(content)
 
-    async def write_note(self, note: bytes) -> None:
-        if not self._site.transport.dead:
-            await super().write_note(note)
+    async def write_note(self, note: bytes) -> str | None:
+        return None if self._site.transport.dead else await super().write_note(note)
 
 
 class Site:

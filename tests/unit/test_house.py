@@ -31,6 +31,7 @@ FLOORS: dict[int, set[str]] = {
         "documents",
         "fanout",
         "file_ids",
+        "notes",
         "presence",
         "provider",
         "replica",
@@ -49,6 +50,7 @@ FLOORS: dict[int, set[str]] = {
     1: {
         "collecting",
         "embedded",
+        "note_files",
         "open_folders",
         "processes",
         "redaction",
