@@ -28,6 +28,31 @@ from .reading import read
 from .transports.base import SyncTransport
 
 MAP = "saved"
+KNOWN_MAX_BYTES = 16 * 1024 * 1024
+
+
+class Known:
+    """The crossings that one replica knows of, for a transport that forgets them."""
+
+    def __init__(self) -> None:
+        self._there: dict[str, str] = {}
+
+    def add(self, key: str, value: str) -> None:
+        """Keep a crossing in mind, and as many of those before it as there is room for."""
+        self._there.pop(key, None)
+        self._there[key] = value
+        size = sum(map(len, self._there.values()))
+        while size > KNOWN_MAX_BYTES:
+            size -= len(self._there.pop(next(iter(self._there))))
+
+    async def restore(self, transport: SyncTransport, scope: Scope) -> None:
+        """Give back to the transport what it has forgotten of them.
+
+        Raises:
+            TransportError: if it cannot be reached.
+        """
+        if self._there:
+            await transport.write_map(scope, MAP, dict(self._there), keep=True)
 
 
 async def cross(
@@ -40,6 +65,7 @@ async def cross(
     lineage: str,
     document: bytes,
     base: Any,
+    known: Known,
 ) -> list[bytes]:
     """Bring the edits of a document of another lineage into the log.
 
@@ -53,6 +79,7 @@ async def cross(
         document: the document, as an update.
         base: the content that the document's edits are told from, if it is the first of its
             lineage that is brought over.
+        known: is given the crossings.
 
     Returns:
         The updates that have to be applied to the log's document, and appended if they are new.
@@ -75,6 +102,7 @@ async def cross(
             ours = encode_crossing(document, update)
             there = await transport.write_map(scope, MAP, {key: ours}, keep=True)
             if there.get(key) == ours:
+                known.add(key, ours)
                 return [*carried, update]
         try:
             state, brought = await asyncio.to_thread(decode_crossing, there[key])
@@ -82,6 +110,7 @@ async def cross(
             # Whatever it is, nobody can have applied it.
             await transport.write_map(scope, MAP, {key: None})
             continue
+        known.add(key, there[key])
         states.append(state)
         carried.append(brought)
 

@@ -161,6 +161,9 @@ class DocumentLink(RoomLink):
     def log_lost(self, offset: str) -> None:
         self.spawn(self.reconciler.log_lost(offset))
 
+    async def before_put_back(self) -> None:
+        await self.reconciler.restore_crossings()
+
     def taken_again(self) -> None:
         self.saver.look_again()
 

@@ -173,6 +173,9 @@ class RoomLink:
     def log_lost(self, offset: str) -> None:
         """The log has lost the entry at `offset`, and perhaps more before it."""
 
+    async def before_put_back(self) -> None:
+        """What the log has lost, or all of it, is about to be put back from here."""
+
     def cut_off(self) -> None:
         """The transport refuses the room from now on, as if it were away."""
 
@@ -951,6 +954,8 @@ class RoomLink:
         except TransportError as error:
             self._failed(effect, error)
             return
+        if self.replicator.lost_by(read) is not None:
+            await self.before_put_back()
         if self._closed:
             return
         decoded = await self._decoded(read)
@@ -1069,6 +1074,7 @@ class RoomLink:
         sender = self.replicator.sender
         try:
             payload = await off_loop(len(update), encode_payload, update)
+            await self.before_put_back()
             seeded = await transport.seed_log(self.scope, effect.lineage, sender, payload)
         except TransportError as error:
             self._failed(effect, error)

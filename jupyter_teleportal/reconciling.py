@@ -22,7 +22,7 @@ from .content import (
     seed,
 )
 from .crdt import Door, Sieve, covers, state_of
-from .crossing import MAP, agree, cross
+from .crossing import MAP, Known, agree, cross
 from .document_file import DocumentFile, FileState
 from .errors import (
     ForeignBytes,
@@ -104,6 +104,7 @@ class Reconciler:
         self._equal = False
         self._loaded: tuple[str, SeedContent] | None = None
         self._lost = ZERO_OFFSET
+        self._crossings = Known()
 
     # -- what is known ---------------------------------------------------------------------
 
@@ -392,7 +393,20 @@ class Reconciler:
             lineage=document.lineage,
             document=document.update,
             base=document.base,
+            known=self._crossings,
         )
+
+    async def restore_crossings(self) -> None:
+        """The transport may have forgotten which edits of other lineages are in the document. Say
+        it again before these are in the log again, or whoever comes with them brings them once
+        more."""
+        try:
+            await self._crossings.restore(self._replica.transport, self._link.scope)
+        except TransportError as error:
+            self._link.complain(
+                "What was merged from another history of this document may come once more, since "
+                f"it cannot be noted again that it is there: {error}"
+            )
 
     # -- the file and the document ---------------------------------------------------------
 

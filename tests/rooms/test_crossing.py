@@ -8,7 +8,7 @@ from typing import Any
 from support.waiting import until
 
 from jupyter_teleportal.content import document_of, seed
-from jupyter_teleportal.crossing import cross
+from jupyter_teleportal.crossing import Known, cross
 from jupyter_teleportal.model import ZERO_OFFSET, offset_key
 from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
 from rooms.sites import ROOM, Disk, Start, same
@@ -35,6 +35,7 @@ async def bring(
         lineage="lost",
         document=document,
         base=base,
+        known=Known(),
     )
 
 
