@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import unicodedata
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
+from support.missing import missing
 from support.notebooks import file_sources, write_notebook
 from support.rtc_client import RtcClient, equal
 from support.waiting import holds, until
@@ -187,3 +190,32 @@ async def test_deleted_file_stays_deleted_and_its_path_is_free(servers: Pair, sh
                 seconds=2,
                 what="the new document",
             )
+
+
+async def test_composed_and_decomposed_names_are_two_files_and_two_documents(
+    servers: Pair, shared_folder: Path
+) -> None:
+    """As the folder has it; where it takes both for one name, as on macOS, there is one file."""
+    names = [unicodedata.normalize(form, "é.ipynb") for form in ("NFC", "NFD")]
+    for name, source in zip(names, ("composed", "decomposed"), strict=True):
+        write_notebook(shared_folder / name, [source])
+    if len(notebooks_in(shared_folder)) == 1:
+        missing("needs a file system that tells composed names from decomposed ones")
+    a, b = servers
+    sessions = [await a.session(name) for name in names]
+    assert sessions == [await b.session(name) for name in names]
+    async with AsyncExitStack() as stack:
+        for session, own in zip(sessions, ("composed", "decomposed"), strict=True):
+            ann = await stack.enter_async_context(RtcClient(a, session, name="ann"))
+            bob = await stack.enter_async_context(RtcClient(b, session, name="bob"))
+            ann.write(f" of {own}")
+            await equal([ann, bob])
+            assert bob.sources == [f"{own} of {own}"]
+        for name, own in zip(names, ("composed", "decomposed"), strict=True):
+            await until(
+                lambda name=name, own=own: (
+                    file_sources(shared_folder / name) == [f"{own} of {own}"]
+                ),
+                what=f"the file with the {own} name",
+            )
+    assert len(notebooks_in(shared_folder)) == 2

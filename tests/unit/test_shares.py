@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 import uuid
 
 import pytest
@@ -112,6 +113,15 @@ def test_file_ids_follow_from_the_identity_alone() -> None:
     assert uuid.UUID(shared.default_file_id()).version == 5
     others = {SharedPath("team2", "x.ipynb"), SharedPath("team1", "y.ipynb"), shared}
     assert len({other.default_file_id() for other in others}) == 3
+
+
+def test_names_are_compared_as_they_are_and_never_made_one() -> None:
+    """A folder may hold both files: as one document, one would be written over the other."""
+    shares = Shares({"shared": "team1"})
+    composed, decomposed = (unicodedata.normalize(form, "shared/é") for form in ("NFC", "NFD"))
+    located = [shares.locate(composed), shares.locate(decomposed)]
+    assert [shared and shares.api_path(shared) for shared in located] == [composed, decomposed]
+    assert len({shared and shared.default_file_id() for shared in located}) == 2
 
 
 def test_a_share_owns_what_lies_in_no_share_in_it() -> None:
