@@ -36,6 +36,20 @@ def cure(hub: MemoryHub, *servers: Server) -> None:
         server.transport.forbidden.clear()
 
 
+async def opened_while_refused(start: Start, hub: MemoryHub, how: str) -> Server:
+    server = await start("a", opened=False)
+    refuse(hub, server, how=how)
+    await server.link.open()
+    return server
+
+
+async def saver_and_another(start: Start) -> tuple[Server, Server]:
+    """Two servers that share the document, of which the first one is the saver."""
+    saver = await start("a")
+    await until(lambda: saver.saves, what="the saver")
+    return saver, await start("b")
+
+
 HOW = ["full", "read-only", "a key of another kind", "no right"]
 
 
@@ -47,9 +61,7 @@ def warnings(server: Server) -> list[str]:
 async def test_a_document_that_is_opened_then_is_saved(
     start: Start, hub: MemoryHub, disk: Disk, how: str
 ) -> None:
-    a = await start("a", opened=False)
-    refuse(hub, a, how=how)
-    await a.link.open()
+    a = await opened_while_refused(start, hub, how)
     a.write(" alone")
     await until(lambda: disk.content == "text alone", what="the save")
     assert not a.link.shared
@@ -80,9 +92,7 @@ async def test_a_document_that_is_opened_then_is_saved(
 async def test_ctrl_s_and_sigterm_save_it(
     start: Start, hub: MemoryHub, disk: Disk, how: str
 ) -> None:
-    a = await start("a", opened=False)
-    refuse(hub, a, how=how)
-    await a.link.open()
+    a = await opened_while_refused(start, hub, how)
     a.link._awareness.set_local_state({"autosave": False})
     a.write(" asked for")
     await a.link.save_requests.save_now()
@@ -142,9 +152,7 @@ async def test_the_last_saver_goes_on(start: Start, hub: MemoryHub, disk: Disk, 
 async def test_a_dead_savers_successor_saves_although_no_lease_can_be_had(
     start: Start, hub: MemoryHub, disk: Disk
 ) -> None:
-    a = await start("a")
-    await until(lambda: a.saves, what="the saver")
-    b = await start("b")
+    a, b = await saver_and_another(start)
     hub.full = True
     b.write(" of b")
     await until(lambda: not b.link.shared, what="the refusal")
@@ -156,9 +164,7 @@ async def test_a_dead_savers_successor_saves_although_no_lease_can_be_had(
 async def test_one_without_rights_gives_way_to_one_that_has_them(
     start: Start, hub: MemoryHub, disk: Disk
 ) -> None:
-    a = await start("a")
-    await until(lambda: a.saves, what="the saver")
-    b = await start("b")
+    a, b = await saver_and_another(start)
     a.transport.forbidden.add(("append_log", "share"))
     a.write(" of a")
     await until(lambda: disk.content == "text of a", what="the save")
@@ -178,9 +184,7 @@ async def test_it_gives_way_whenever_it_learns_that_others_may_write(
     start: Start, hub: MemoryHub, disk: Disk
 ) -> None:
     """Here by the log that it reads again and again, and not by where that ends."""
-    a = await start("a")
-    await until(lambda: a.saves, what="the saver")
-    b = await start("b")
+    a, b = await saver_and_another(start)
     a.transport.forbidden.add(("append_log", "share"))
     read_log = a.transport.read_log
 

@@ -24,12 +24,18 @@ async def _saved(server: Server, disk: Disk, text: str) -> None:
     await until(noted, what="the note of it")
 
 
-async def _rolled_back(start: Start, disk: Disk, hub: MemoryHub, *, unsaved: str = "") -> Server:
-    """The hub forgets what `a` wrote and saved, and what is `unsaved`, and `a` is gone; return the
-    server that holds it."""
+async def _opened_and_saved(start: Start, disk: Disk) -> tuple[Server, Server]:
+    """The document on two servers, of which the first one is the saver."""
     a, b = await start("a"), await start("b")
     await until(lambda: a.saves, what="a saver")
     await _saved(a, disk, "text")
+    return a, b
+
+
+async def _rolled_back(start: Start, disk: Disk, hub: MemoryHub, *, unsaved: str = "") -> Server:
+    """The hub forgets what `a` wrote and saved, and what is `unsaved`, and `a` is gone; return the
+    server that holds it."""
+    a, b = await _opened_and_saved(start, disk)
     copied = hub.copy()
     a.write(" of a")
     await _saved(a, disk, "text of a")
@@ -41,12 +47,17 @@ async def _rolled_back(start: Start, disk: Disk, hub: MemoryHub, *, unsaved: str
     return b
 
 
-async def test_what_a_forgotten_save_holds_is_no_change_by_another_program(
-    start: Start, disk: Disk, hub: MemoryHub
-) -> None:
+async def _saved_after_that(start: Start, disk: Disk, hub: MemoryHub) -> Server:
     b = await _rolled_back(start, disk, hub)
     b.write(" and b")
     await _saved(b, disk, "text of a and b")
+    return b
+
+
+async def test_what_a_forgotten_save_holds_is_no_change_by_another_program(
+    start: Start, disk: Disk, hub: MemoryHub
+) -> None:
+    b = await _saved_after_that(start, disk, hub)
     assert b.text == "text of a and b"
     # Nobody can know who wrote it.
     assert disk.copies in ([], ["text of a"])
@@ -89,9 +100,7 @@ async def test_whoever_has_never_had_it_hears_of_it(
 async def test_a_change_after_the_next_save_is_taken_over(
     start: Start, disk: Disk, hub: MemoryHub
 ) -> None:
-    b = await _rolled_back(start, disk, hub)
-    b.write(" and b")
-    await _saved(b, disk, "text of a and b")
+    b = await _saved_after_that(start, disk, hub)
     await until(lambda: not b.link.reconciler.unnoted, what="the note of the save")
     before = list(disk.copies)
     disk.content = "text of a and b, from outside"
@@ -104,9 +113,7 @@ async def test_a_change_after_the_next_save_is_taken_over(
 async def test_what_is_said_of_it_may_be_nonsense(
     start: Start, disk: Disk, values: dict[str, Any]
 ) -> None:
-    a, b = await start("a"), await start("b")
-    await until(lambda: a.saves, what="a saver")
-    await _saved(a, disk, "text")
+    a, b = await _opened_and_saved(start, disk)
     await a.transport.write_map(ROOM, "saved", values)
     await a.die()
     disk.content = "text from outside"
