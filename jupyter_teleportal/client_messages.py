@@ -11,7 +11,7 @@ from pycrdt import write_var_uint
 
 from .crdt import merge
 from .errors import ForeignBytes
-from .update_walk import SYNC, UPDATE, Block, Message, read_message, read_update
+from .update_walk import SYNC, UPDATE, Block, Blocks, Message, read_message, read_update
 
 _UPDATE_PREFIX = bytes((SYNC, UPDATE))
 
@@ -69,10 +69,12 @@ def _received_as_one(run: list[Received]) -> list[Received]:
     if len(run) < 2:
         return run
     updates = [one.read.payload for one in run if one.read is not None]
-    blocks: list[Block] = []
+    blocks = Blocks()
     try:
         for update in updates:
-            blocks += read_update(update)
+            of_one = read_update(update)
+            blocks += of_one
+            blocks.deletions += of_one.deletions
         merged = merge(updates)
     except ForeignBytes:
         return run

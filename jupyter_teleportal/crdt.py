@@ -19,21 +19,28 @@ import pycrdt
 from pycrdt import Awareness, Doc
 
 from .completeness import Known, Waiting
-from .errors import DocumentBroken, ForeignBytes
+from .conflicts import Followers, Work, in_order
+from .errors import DocumentBroken, ForeignBytes, Untried
 from .places import Places
-from .update_walk import Block, Id, cut, read_awareness, read_state, read_update
+from .update_walk import Block, Blocks, Id, cut, read_awareness, read_state, read_update
 
 EMPTY_UPDATE = b"\x00\x00"
 MERGED_AT_ONCE = 50
 NOTHING = b"\x00"
 """The state vector of an empty document."""
-_PANICS_REMEMBERED = 1000
+UNTRIED_MAX_S = 0.15
+"""So long the library may take, at worst, with what has not been tried in another process."""
+_LITTLE_S = 1e-4
+"""What takes it less at worst is not tried, whatever has come before."""
+_REMEMBERED = 1000
+_PANICKED = "the CRDT library has failed on this update before"
 
 _Given = ParamSpec("_Given")
 _Result = TypeVar("_Result")
 
-_panicked: OrderedDict[bytes, None] = OrderedDict()
-"""Digests of updates on which the library has panicked in this process, the latest last."""
+_refused: OrderedDict[bytes, str] = OrderedDict()
+"""Digests of updates that the library is not given again in this process, and why, the latest
+last."""
 
 
 class Door:
@@ -41,17 +48,24 @@ class Door:
 
     Attributes:
         broken: whether the library has panicked in the document, which is not touched any more.
+        limited: whether it refuses what has to be tried first.
+        untried_s: so long, at worst, the library takes to merge what was not tried.
     """
 
-    def __init__(self, state: Callable[[], bytes] | None = None) -> None:
+    def __init__(self, state: Callable[[], bytes] | None = None, *, limited: bool = False) -> None:
         """
         Args:
             state: returns the document's state vector. Without it only what has passed here is
                 taken to be in the document.
+            limited: whether it refuses what has to be tried first.
         """
         self.broken = False
         self.known = Known(state)
+        self.untried_s = 0.0
+        self.limited = limited
         self._places = Places()
+        self._followers = Followers(self._places.parent_of)
+        self._tried: set[bytes] = set()
 
     def sift(self, update: bytes, blocks: Sequence[Block] | None = None) -> tuple[bytes, Id | None]:
         """Make sure that a foreign update can be applied to the document, and return what of it can
@@ -68,10 +82,12 @@ class Door:
 
         Raises:
             ForeignBytes: saying what is wrong with it.
+            Untried: if it has to be tried first.
             DocumentBroken: if nothing is applied to the document any more.
         """
         if blocks is None:
             blocks = read_update(update)
+        tried = self._look(update, blocks)
         reached = self.known.reach(blocks)
         if reached.lacks is not None:
             # Those of updates that became one may be parts of the blocks that are in it now.
@@ -81,7 +97,7 @@ class Door:
             taken = reached.taken
             blocks = [b for b in blocks if b.clock + b.length <= taken.get(b.client, 0)]
             update = cut(update, taken)
-        self.check(update, blocks)
+        self._let_in(blocks, tried)
         self.known.note(reached.ends)
         return update, reached.lacks
 
@@ -92,6 +108,7 @@ class Door:
 
         Raises:
             ForeignBytes: if it may not come in, or the library refuses it.
+            Untried: if it has to be tried first.
             DocumentBroken: if the library has panicked, now or before.
         """
         part, lacks = self.sift(update, blocks)
@@ -108,17 +125,68 @@ class Door:
 
         Raises:
             ForeignBytes: saying what is wrong with it.
+            Untried: if it has to be tried first.
             DocumentBroken: if nothing is applied to the document any more.
         """
+        if blocks is None:
+            blocks = read_update(update)
+        self._let_in(blocks, self._look(update, blocks))
+
+    def _look(self, update: bytes, blocks: Sequence[Block]) -> bool:
+        """Whether the update was tried; raises what `check` raises without noting anything."""
         if self.broken:
             raise DocumentBroken("the CRDT library has failed in this document before")
-        if _panicked and _digest(update) in _panicked:
-            raise ForeignBytes("the CRDT library has failed on this update before")
-        self._places.admit(read_update(update) if blocks is None else blocks)
+        if _refused and (reason := _refused.get(_digest(update))) is not None:
+            raise ForeignBytes(reason)
+        if self._tried and _digest(update) in self._tried:
+            return True
+        if self.limited and self.is_dear(blocks):
+            raise Untried("how long the CRDT library takes with it has to be tried first")
+        return False
+
+    def _let_in(self, blocks: Sequence[Block], tried: bool) -> None:
+        work = self._work(self._followers, blocks, self._places.admit(blocks))
+        if not tried and (work.compared or work.cut):
+            self.untried_s += work.seconds(self._followers.blocks)
+
+    @staticmethod
+    def _work(followers: Followers, blocks: Sequence[Block], ordered: Sequence[Block]) -> Work:
+        work = followers.note(ordered)
+        deletions = blocks.deletions if isinstance(blocks, Blocks) else 0
+        return work._replace(cut=work.cut + deletions) if deletions else work
+
+    def is_dear(self, blocks: Sequence[Block]) -> bool:
+        """Whether an update might make the library take so long that it has to be tried in another
+        process first, or be refused."""
+        followers = self._followers
+        deletions = blocks.deletions if isinstance(blocks, Blocks) else 0
+        count = len(blocks) + deletions
+        all_blocks = followers.blocks + count
+        most = Work(len(blocks), count)
+        if self.untried_s + most.seconds(all_blocks) <= UNTRIED_MAX_S:
+            return False
+        if not deletions and followers.only_typed(blocks):
+            return False
+        work = self._work(followers.copy(), blocks, in_order(blocks)).seconds(all_blocks)
+        return work > _LITTLE_S and self.untried_s + work > UNTRIED_MAX_S
+
+    def allow(self, update: bytes) -> None:
+        """Let an update in without its being tried."""
+        if len(self._tried) > _REMEMBERED:
+            self._tried.clear()
+        self._tried.add(_digest(update))
+
+    def tried(self, updates: Iterable[bytes], *, full: bool) -> None:
+        """These updates, and all that is in the document, were tried and may come in; `full`: to
+        merge all of that takes so long that whatever comes has to be tried."""
+        for update in updates:
+            self.allow(update)
+        self.untried_s = UNTRIED_MAX_S if full else 0.0
 
     def unapplied(self) -> None:
         """What has passed since was not applied after all."""
         self.known.only(NOTHING)
+        self._followers.only({})
 
     def learn(self, blocks: Sequence[Block]) -> None:
         """Note what the document holds that is this server's own.
@@ -126,7 +194,7 @@ class Door:
         Raises:
             ForeignBytes: if nobody else would let it in.
         """
-        self._places.admit(blocks)
+        self._followers.note(self._places.admit(blocks))
 
     def apply(self, doc: Doc[Any], update: bytes) -> None:
         """Apply an update that was checked to the document.
@@ -150,10 +218,12 @@ class Door:
     def _failed(self, doc: Doc[Any], update: bytes, error: BaseException) -> None:
         if is_panic(error):
             self.broken = True
-            _remember(update)
+            refuse(update, _PANICKED)
         else:
             # Not all of it is there.
-            self.known.only(doc.get_state())
+            state = doc.get_state()
+            self.known.only(state)
+            self._followers.only(read_state(state))
 
 
 def check_update(update: bytes) -> None:
@@ -175,7 +245,7 @@ def apply(doc: Doc[Any], update: bytes) -> None:
     try:
         guarded(doc.apply_update, update)
     except DocumentBroken:
-        _remember(update)
+        refuse(update, _PANICKED)
         raise
 
 
@@ -377,10 +447,11 @@ def is_panic(error: BaseException) -> bool:
     return type(error).__name__ == "PanicException"
 
 
-def _remember(update: bytes) -> None:
-    _panicked[_digest(update)] = None
-    if len(_panicked) > _PANICS_REMEMBERED:
-        _panicked.popitem(last=False)
+def refuse(update: bytes, reason: str) -> None:
+    """Let nobody in this process give the library this update again."""
+    _refused[_digest(update)] = reason
+    if len(_refused) > _REMEMBERED:
+        _refused.popitem(last=False)
 
 
 def _digest(update: bytes) -> bytes:

@@ -7,6 +7,7 @@
     ├── CodecError               bytes from another replica that cannot be read
     │   ├── NewerFormat          … because a newer version has written them
     │   └── ForeignBytes         … because they are not let into a document
+    │       ├── Untried          … before it is known how long they take
     │       └── DocumentBroken   … and the CRDT library has failed on them
     ├── OverLimits               a client does more than it may
     ├── SeamError                the installed Jupyter packages do not fit
@@ -49,6 +50,10 @@ class NewerFormat(CodecError):
 
 class ForeignBytes(CodecError):
     """Bytes in one of Yjs' formats that are not let into a document."""
+
+
+class Untried(ForeignBytes):
+    """The CRDT library might take very long to merge this, which has to be tried first."""
 
 
 class DocumentBroken(ForeignBytes):

@@ -9,11 +9,11 @@ type its items lie. Most follow on one in the same, so what is remembered is a r
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from .conflicts import in_order, is_by_itself
 from .errors import ForeignBytes
 from .update_walk import Block, Id
 
@@ -135,27 +135,40 @@ class Places:
         self._levels: dict[_In, int] = {}
         self._awaited: dict[int, dict[int, _Awaited]] = {}
 
-    def admit(self, blocks: Sequence[Block]) -> None:
+    def admit(self, blocks: Sequence[Block]) -> Sequence[Block]:
         """Note where the items of an update lie; if it is refused, nothing of it is noted.
+
+        Returns:
+            The blocks, those first that others refer to.
 
         Raises:
             ForeignBytes: if shared types would lie too deep within each other, or an item in two
                 places.
         """
         if self._go_on(blocks):
-            return
+            return blocks
+        ordered = in_order(blocks)
         undo = _Undo()
         try:
-            one = not blocks or blocks[0].client == blocks[-1].client
-            if one or all(map(_is_by_itself, blocks)):
+            if ordered is blocks or all(map(is_by_itself, blocks)):
                 self._note_all(blocks, undo)
             else:
-                for block in self._in_order(blocks):
+                for block in ordered:
                     self._note(block, undo)
         except ForeignBytes:
             undo.run()
             self._levels.clear()  # they may come from what was taken back
             raise
+        return ordered
+
+    def parent_of(self, item: Id) -> str | Id | None:
+        """The shared type in which an item lies, other than under a key; None if that is not
+        known."""
+        try:
+            place = self._of(item)
+        except ForeignBytes:
+            return None
+        return place.parent if isinstance(place, _In) and not place.keyed else None
 
     def _go_on(self, blocks: Sequence[Block]) -> bool:
         """Note blocks each of which follows on the last item that their client has made, as most
@@ -182,39 +195,6 @@ class Places:
         runs.end = end
         return True
 
-    @staticmethod
-    def _in_order(blocks: Sequence[Block]) -> Iterable[Block]:
-        """The blocks, those first that others refer to. An update has them client by client."""
-        waiting: dict[int, deque[Block]] = {}
-        ends: dict[int, int] = {}
-        for block in blocks:
-            waiting.setdefault(block.client, deque()).append(block)
-            ends[block.client] = block.clock + block.length
-        for first in list(waiting):
-            # Whose blocks are wanted, up to which; no more of them, which may refer to those that
-            # have not gone yet.
-            wanted = {first: ends[first]}
-            while wanted:
-                client, last = next(reversed(wanted.items()))
-                mine = waiting[client]
-                if not mine or mine[0].clock > last:
-                    del wanted[client]
-                    continue
-                block = mine[0]
-                for item in (block.left, block.right, block.parent):
-                    # One that waits for itself, in a circle, goes first.
-                    if (
-                        isinstance(item, tuple)
-                        and item[0] not in wanted
-                        and item[1] < ends.get(item[0], 0)
-                        and (theirs := waiting[item[0]])
-                        and item[1] >= theirs[0].clock
-                    ):
-                        wanted[item[0]] = item[1]
-                        break
-                else:
-                    yield mine.popleft()
-
     def _note_all(self, blocks: Sequence[Block], undo: _Undo) -> None:
         """Note blocks in their order: among them may be many of one client in one place, such as
         the fields of a map, and many clients that have nothing else."""
@@ -222,7 +202,8 @@ class Places:
         place = _In("", False)
         whose = 0
         for block in blocks:
-            client, start, length, is_type, left, right, parent, keyed = block
+            client, start, length, is_type, left, right, parent, key = block
+            keyed = bool(key)
             if (
                 runs is not None
                 and client == whose
@@ -265,7 +246,7 @@ class Places:
                 runs = None
 
     def _note(self, block: Block, undo: _Undo) -> None:
-        client, start, length, is_type, left, right, parent, keyed = block
+        client, start, length, is_type, left, right, parent, key = block
         place: _Place
         if left is not None:
             place = self._of(left)
@@ -274,7 +255,7 @@ class Places:
         elif parent is None:
             return  # it was collected
         else:
-            named = _In(parent, keyed)
+            named = _In(parent, bool(key))
             place = self._places.setdefault(named, named)
         runs = self._runs.get(client)
         if runs is None:
@@ -383,16 +364,6 @@ class Places:
                 self._same(known.place, place, undo)
             if known.levels:
                 self._limit(place, known.levels, undo)
-
-
-def _is_by_itself(block: Block) -> bool:
-    """Whether a block refers to none of another client."""
-    client, _, _, _, left, right, parent, _ = block
-    return (
-        (left is None or left[0] == client)
-        and (right is None or right[0] == client)
-        and (parent.__class__ is not tuple or parent[0] == client)
-    )
 
 
 def _too_deep() -> ForeignBytes:

@@ -16,8 +16,9 @@ from weakref import WeakKeyDictionary
 
 from .completeness import Known
 from .crdt import EMPTY_UPDATE, Door
-from .errors import ForeignBytes
+from .errors import ForeignBytes, Untried
 from .provider import WALK_ALONE_BYTES
+from .trial import Trials
 from .update_walk import (
     AWARENESS,
     STEP1,
@@ -35,11 +36,13 @@ from .update_walk import (
 class PlainRooms:
     """The doors of these rooms."""
 
-    def __init__(self, complain: Callable[[str, Exception], object]) -> None:
+    def __init__(self, trials: Trials, complain: Callable[[str, Exception], object]) -> None:
         """
         Args:
+            trials: tries what takes long to merge.
             complain: is told of a room, and what a client has sent into it that is passed over.
         """
+        self._trials = trials
         self._complain = complain
         self._rooms: WeakKeyDictionary[Any, asyncio.Future[Door] | None] = WeakKeyDictionary()
 
@@ -91,7 +94,12 @@ class PlainRooms:
             read_state(message.payload)
         elif message.kind == SYNC and message.payload != EMPTY_UPDATE:
             door = await self._door(room)
-            door.check(message.payload, await _walk(message.payload))
+            blocks = await _walk(message.payload)
+            try:
+                door.check(message.payload, blocks)
+            except Untried:
+                await self._trials.let_in(door, room.ydoc, message.payload)
+                door.check(message.payload, blocks)
 
     async def _door(self, room: Any) -> Door:
         """The room's door, which is made for the first update that a client sends."""
@@ -104,7 +112,7 @@ class PlainRooms:
 async def _open(doc: Any) -> Door:
     """A door that knows all that is in the document, and what comes into it otherwise than by the
     door."""
-    door = Door()
+    door = Door(limited=True)
 
     def learn(blocks: list[Block]) -> None:
         # What is there is there, whether it would be let in or not.

@@ -192,7 +192,7 @@ class Replicator:
     unread: dict[str, NewerFormat] = field(default_factory=dict, init=False)
     """Entries in a later version's format, by offset, that are not quarantined."""
     _unread_format: int = field(default=0, init=False)
-    door: Door = field(default_factory=Door, init=False)
+    door: Door = field(default_factory=lambda: Door(limited=True), init=False)
     """What comes into the document passes it."""
     quarantined: deque[str] = field(
         default_factory=lambda: deque(maxlen=QUARANTINED_MAX), init=False
@@ -539,10 +539,17 @@ class Replicator:
             if envelope.payload is None and not own:
                 effects += self._rejoin()
                 break
+            entry = None
+            if not own and envelope.payload is not None:
+                entry = decoded(envelope.offset, envelope.payload)
+                if self.door.is_dear(entry.blocks):
+                    # Whoever reads the log tries what is in it first.
+                    effects += self._rejoin()
+                    break
             del self._early[self.offset]
             self.offset = envelope.offset
-            if not own and envelope.payload is not None:
-                self._take(decoded(envelope.offset, envelope.payload), taken)
+            if entry is not None:
+                self._take(entry, taken)
         self._release(taken)
         effects = [*taken.effects(before), *effects, *self._clean_early()]
         return [*effects, *self._send()]
@@ -704,6 +711,7 @@ class Replicator:
         others."""
         if door is not None:
             door.known.state = self.door.known.state
+            door.limited = True
             self.door = door
         taken = _Taken()
         for entry in entries:

@@ -41,20 +41,20 @@ from .errors import (
     TransportError,
     TransportRefused,
 )
+from .log_reading import read_entries
 from .membership import Lease
-from .model import Appended, LeaseView, LeaseWish, LogRead, Scope, offset_key
-from .protocol import Decoded, Effect, Phase, Replicator, admitted, decoded_log
+from .model import Appended, LeaseView, LeaseWish, Scope, offset_key
+from .protocol import Effect, Phase, Replicator, admitted
 from .replica import LeaseQuestion, Replica
 from .scheduling import RetryPace
 from .transports.base import MISSED, TransportState, loop_time
-from .update_walk import STEP2, UPDATE, read_state, read_update
+from .update_walk import STEP2, UPDATE, read_update
 from .workers import LARGE_BYTES, off_loop
 
 WALK_ALONE_BYTES = 64 * 1024
 """From so many bytes on foreign updates are walked over in a thread."""
 INFLATE_HERE_BYTES = 256 * 1024
 LEARN_BLOCKS = 2000
-BLOCKS_AT_ONCE = 50_000
 LINGER_S = 0.05
 MEND_S = 0.5
 ANSWER_S = 0.5
@@ -409,7 +409,7 @@ class RoomLink:
     def _learn_own(self, update: bytes) -> None:
         """Note what the server itself has changed, on which clients' updates may build."""
         try:
-            self.replicator.door.check(update)
+            self.replicator.door.learn(read_update(update))
         except ForeignBytes as error:
             self.complain(f"This server has made a change that the others do not take: {error}")
 
@@ -890,6 +890,7 @@ class RoomLink:
             DocumentBroken: if the CRDT library has panicked.
         """
         try:
+            self.replicator.door.allow(update)
             part, lacks = self.replicator.door.sift(update)
         except DocumentBroken:
             raise
@@ -906,6 +907,18 @@ class RoomLink:
         except DocumentBroken as error:
             self.broke(error)
             raise
+
+    async def try_out(self, update: bytes) -> bool:
+        """Try a foreign update that is in no log yet, if to merge it might take long; return
+        whether it may be taken in. If not, that is said."""
+        door = self.replicator.door
+        try:
+            if door.is_dear(await off_loop(len(update), read_update, update)):
+                await self.replica.trials.let_in(door, self.doc, update)
+        except ForeignBytes as error:
+            self.complain(f"An update of {len(update)} bytes is passed over: {error}")
+            return False
+        return True
 
     def _take_in_later(self) -> None:
         """Take in what has waited for what has come from the log."""
@@ -958,10 +971,12 @@ class RoomLink:
             await self.before_put_back()
         if self._closed:
             return
-        decoded = await self._decoded(read)
-        if decoded is None:
+        fresh = self.replicator.lineage is None and not read.contiguous
+        entries, door = await read_entries(
+            read, self.doc, self.replicator.door, self.replica.trials, fresh=fresh
+        )
+        if self._closed or (fresh and self.replicator.lineage is not None):
             return
-        entries, door = decoded
         tail = read.tail
         if read.contiguous:
             # Others wait for what this room takes in at once; the rest is read again.
@@ -1000,29 +1015,6 @@ class RoomLink:
         if misses and not self._closed:
             self.complain("The log has lost entries; the other servers are asked to put them back")
             self.publish(Notice(self.replica.id, "incomplete", {}))
-
-    async def _decoded(self, read: LogRead) -> tuple[list[Decoded], Door | None] | None:
-        """The entries of a log, or as many as are taken in at once; and the door that they have
-        passed, if they are the first that come into the document. None if the room is closed
-        meanwhile."""
-        fresh = self.replicator.lineage is None and not read.contiguous
-        state = self.doc.get_state() if fresh else NOTHING
-
-        def decode() -> tuple[list[Decoded], Door | None]:
-            entries = decoded_log(read, BLOCKS_AT_ONCE if read.contiguous else None)
-            if not fresh:
-                return entries, None
-            door = Door()
-            door.known.note(read_state(state))
-            return admitted(entries, door), door
-
-        if inflated_within(read.payloads, WALK_ALONE_BYTES) is not None:
-            return decode()
-        found = await asyncio.to_thread(decode)
-        fresh_still = self.replicator.lineage is None
-        if self._closed or (fresh and not fresh_still):
-            return None
-        return found
 
     def _append_state(self, effect: protocol.AppendState, log: str, update: bytes) -> None:
         if update == EMPTY_UPDATE:

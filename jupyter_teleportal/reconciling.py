@@ -367,11 +367,15 @@ class Reconciler:
             TransportError: if the log cannot be read, which it takes for another lineage.
         """
         if noted.lineage == self._link.replicator.lineage:
-            return self._link.take_in(noted.update)
+            return await self._link.try_out(noted.update) and self._link.take_in(noted.update)
         if noted.base is None or not self._link.shared:
             return False
         log = await self._read_log()
-        for update in await self.crossing(self._link.replicator.lineage or "", log, noted):
+        crossing = await self.crossing(self._link.replicator.lineage or "", log, noted)
+        for update in crossing:
+            if not await self._link.try_out(update):
+                return False
+        for update in crossing:
             self._link.take_in(update)
         return True
 

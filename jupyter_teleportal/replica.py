@@ -19,6 +19,7 @@ from .model import LeaseView, LeaseWish, Scope
 from .scheduling import SavePace
 from .settings import Timing
 from .transports.base import SyncTransport, TransportState, loop_time
+from .trial import Trials
 from .turns import SaveTurns
 
 _ROOMS_AT_ONCE = 25
@@ -85,6 +86,7 @@ class Replica:
         session: the cluster's session id, as far as known; this replica's proposal before that.
         counters: how often something was passed over or went wrong, by name, for the status.
         complaints: what is wrong now, by subject, for the status.
+        trials: tries what takes long to merge in another process.
         turns: the turns in which this replica's documents are saved.
         formats: by share, the highest format of payloads that a server that lives says it writes.
     """
@@ -104,6 +106,7 @@ class Replica:
         self.session = session or str(uuid.uuid4())
         self.membership = Membership(self.id, self.timing.dead_after_s)
         self.links: dict[Scope, Linked] = {}
+        self.trials = Trials()
         self.turns = SaveTurns(SavePace(self.timing.save_ceiling_s))
         self.counters: Counter[str] = Counter()
         self.formats: dict[str, int] = {}

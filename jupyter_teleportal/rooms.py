@@ -51,7 +51,7 @@ from .contents_files import take_over_files
 from .crdt import EMPTY_UPDATE, Door, apply_awareness
 from .document_file import FileState
 from .documents import DocumentLink
-from .errors import DocumentBroken, ForeignBytes, SaveFailed, SeamError
+from .errors import DocumentBroken, ForeignBytes, SaveFailed, SeamError, Untried
 from .fanout import Fanout
 from .file_ids import FileRegistry
 from .model import Scope
@@ -68,6 +68,7 @@ from .room_handlers import SETTINGS_KEY, TAKE, install_handlers, seams_in_use, u
 from .share_folders import folders_of, working_for
 from .shares import SharedPath, Shares
 from .store import RedisYStore
+from .trial import Trials
 from .update_walk import (
     AWARENESS,
     STEP1,
@@ -181,7 +182,7 @@ class Seam:
         self.occupancy = Occupancy(
             replica, limits, self._server, lasting=frozenset((GLOBAL_AWARENESS,))
         )
-        self.plain_rooms = PlainRooms(self.complain_of_client)
+        self.plain_rooms = PlainRooms(self.replica.trials, self.complain_of_client)
         self._settings: dict[str, Any] = ydoc.serverapp.web_app.settings
         self._sessions: set[str] = set()
         self._serving: asyncio.Task[None] | None = None
@@ -336,13 +337,14 @@ class Seam:
             link = PresenceLink(
                 self.replica, self.shares, self.registry, room.awareness, fanout.broadcast
             )
-            presence_door = Door(room.ydoc.get_state)
+            presence_door = Door(room.ydoc.get_state, limited=True)
             take_over(
                 room,
                 fanout,
                 lambda: link.awareness,
                 answer=lambda state: [sync_message(STEP2, room.ydoc.get_update(state))],
                 guard=self.guard,
+                trials=self.replica.trials,
                 door=lambda: presence_door,
                 identify=identity_of,
                 forged=partial(self._complain_of_names, room.room_id),
@@ -405,6 +407,7 @@ class Seam:
             lambda: link.awareness if link else None,
             answer=answer,
             guard=self.guard,
+            trials=self.replica.trials,
             door=door,
             broke=broke,
             admits=admits,
@@ -616,6 +619,7 @@ def take_over(
     *,
     answer: Callable[[bytes], list[bytes]],
     guard: ClientGuard,
+    trials: Trials,
     door: Callable[[], Door],
     broke: Callable[[DocumentBroken], object] = lambda error: None,
     paced: bool = True,
@@ -633,6 +637,7 @@ def take_over(
         bridge: knows which clients' awareness came over which channel, once there is one.
         answer: returns what brings a client with a state vector what it lacks.
         guard: holds the clients to their limits.
+        trials: tries what takes long to merge.
         door: what clients send into the document passes it.
         broke: is told that the document cannot be used any more.
         paced: whether whoever reads from the clients sees that they do not send too much.
@@ -758,7 +763,11 @@ def take_over(
             else:
                 blocks = await asyncio.to_thread(read_update, update)
         if update != EMPTY_UPDATE:
-            lacks = door().take(room.ydoc, update, blocks)
+            try:
+                lacks = door().take(room.ydoc, update, blocks)
+            except Untried:
+                await trials.let_in(door(), room.ydoc, update)
+                lacks = door().take(room.ydoc, update, blocks)
         if lacks is None and read.step != STEP2:
             return
         asked = resyncs.get(channel) or Resync(time.monotonic())

@@ -66,7 +66,8 @@ class Block(NamedTuple):
         right: the item that it was put before, if it tells.
         parent: the shared type that it lies in, by name or by its item; told only where neither
             `left` nor `right` is.
-        keyed: whether it lies under one of the parent's keys.
+        key: under which of the parent's keys it lies, as it stands in the bytes; empty if under
+            none, or if it is not told.
     """
 
     client: int
@@ -76,7 +77,17 @@ class Block(NamedTuple):
     left: Id | None
     right: Id | None
     parent: str | Id | None
-    keyed: bool
+    key: bytes
+
+
+class Blocks(list[Block]):
+    """The blocks of an update, in their order.
+
+    Attributes:
+        deletions: how many ranges of items the update deletes.
+    """
+
+    deletions = 0
 
 
 class Message(NamedTuple):
@@ -93,8 +104,8 @@ class Message(NamedTuple):
     payload: bytes
 
 
-def read_update(data: bytes) -> list[Block]:
-    """Return the blocks of an update, in their order.
+def read_update(data: bytes) -> Blocks:
+    """Return the blocks of an update.
 
     Raises:
         ForeignBytes: saying what is wrong with it, and where.
@@ -106,10 +117,11 @@ def read_update(data: bytes) -> list[Block]:
         if size[0] == length:
             client = _client(own)
             at = client, _number(left, 0)[0]
-            return [Block(client, _number(clock, 0)[0], length, False, at, None, None, False)]
+            block = Block(client, _number(clock, 0)[0], length, False, at, None, None, b"")
+            return Blocks((block,))
     try:
         blocks, position = _read_blocks(data)
-        position = _read_deletions(data, position)
+        position, blocks.deletions = _read_deletions(data, position)
     except IndexError:
         raise ForeignBytes(f"an update of {len(data)} bytes is cut off") from None
     if position != len(data):
@@ -349,8 +361,8 @@ def _check_count(count: int, size: int, data: bytes, position: int, most: int) -
         raise IndexError
 
 
-def _read_blocks(data: bytes, marks: list[_Mark] | None = None) -> tuple[list[Block], int]:
-    blocks: list[Block] = []
+def _read_blocks(data: bytes, marks: list[_Mark] | None = None) -> tuple[Blocks, int]:
+    blocks = Blocks()
     add = blocks.append
     seen: set[int] = set()
     number, is_at, new = _number, data.startswith, tuple.__new__
@@ -382,14 +394,14 @@ def _read_blocks(data: bytes, marks: list[_Mark] | None = None) -> tuple[list[Bl
                     end = clock + length
                     marks.append(_Mark(client, clock, end, start, position, skipped))
                 if not skipped:
-                    add(Block(client, clock, length, False, None, None, None, False))
+                    add(Block(client, clock, length, False, None, None, None, b""))
                 clock += length
                 continue
             skipped = False
             left: Id | None = None
             right: Id | None = None
             parent: str | Id | None = None
-            keyed = False
+            key = b""
             if info & _ORIGIN:
                 if is_at(own, position):
                     at, position = number(data, position + own_size)
@@ -412,8 +424,9 @@ def _read_blocks(data: bytes, marks: list[_Mark] | None = None) -> tuple[list[Bl
                 else:
                     raise ForeignBytes(f"the parent before byte {position} is of no known kind")
                 if info & _PARENT_SUB:
-                    keyed = True
+                    key_from = position
                     position = _skip_text(data, position)
+                    key = data[key_from:position]
             kind = info & 0x1F
             if kind == _STRING:
                 size, position = number(data, position)
@@ -428,7 +441,7 @@ def _read_blocks(data: bytes, marks: list[_Mark] | None = None) -> tuple[list[Bl
                     end = clock + length
                     marks.append(_Mark(client, clock, end, start, position, False))
                 # `Block(…)` is a call in between.
-                add(new(Block, (client, clock, length, kind == _TYPE, left, right, parent, keyed)))
+                add(new(Block, (client, clock, length, kind == _TYPE, left, right, parent, key)))
                 clock += length
         if empty or skipped or clock > MAX_CLOCK:
             raise ForeignBytes(f"the blocks of client {client} are none, or end at {clock}")
@@ -524,12 +537,13 @@ def _skip_values(data: bytes, position: int, count: int) -> int:
             raise ForeignBytes(f"the value {tag} before byte {position} is of no known kind")
 
 
-def _read_deletions(data: bytes, position: int) -> int:
-    """Where the set of deletions ends that begins at `position`."""
+def _read_deletions(data: bytes, position: int) -> tuple[int, int]:
+    """Where the set of deletions ends that begins at `position`, and how many ranges it has."""
     number = _number
     clients, position = number(data, position)
+    ranges = 0
     if not clients:
-        return position
+        return position, ranges
     _check_count(clients, 2, data, position, MAX_CLIENTS)
     seen: set[int] = set()
     for _ in range(clients):
@@ -540,6 +554,7 @@ def _read_deletions(data: bytes, position: int) -> int:
         seen.add(client)
         if 2 * count > len(data) - position:
             raise IndexError
+        ranges += count
         reached = 0
         for _ in range(count):
             clock, position = number(data, position)
@@ -549,7 +564,7 @@ def _read_deletions(data: bytes, position: int) -> int:
             reached = clock + length
         if reached > MAX_CLOCK:
             raise ForeignBytes(f"the deletions of client {client} reach {reached}")
-    return position
+    return position, ranges
 
 
 def _awareness_state(text: bytes) -> Any:

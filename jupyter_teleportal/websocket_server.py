@@ -121,6 +121,7 @@ class WebsocketServer(_WebsocketServer):
                 lambda: link.awareness,
                 answer=link.answer,
                 guard=self._guard,
+                trials=self.replica.trials,
                 door=lambda: link.replicator.door,
                 broke=link.broke,
                 paced=False,

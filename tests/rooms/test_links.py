@@ -12,7 +12,7 @@ from pycrdt import Awareness, Decoder, Doc, Text
 from support.waiting import holds, until
 from transports.backends import Backend, MemoryBackend, RedisBackend
 
-from jupyter_teleportal import provider
+from jupyter_teleportal import log_reading
 from jupyter_teleportal.awareness_entries import AwarenessEntry, awareness_update
 from jupyter_teleportal.codec import AwarenessEnvelope, decode_payload
 from jupyter_teleportal.errors import TransportError
@@ -521,7 +521,7 @@ def holders(*sites: Site) -> list[Site]:
 async def test_what_comes_at_once_is_taken_in_piece_by_piece(
     backend: Backend, make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(provider, "BLOCKS_AT_ONCE", 20)
+    monkeypatch.setattr(log_reading, "BLOCKS_AT_ONCE", 20)
     there, away = await make_site(), await make_site()
     there.text += "begun "
     await together(there, away)

@@ -128,7 +128,7 @@ def unwary(monkeypatch: pytest.MonkeyPatch) -> None:
     def unwary(update: bytes) -> Any:
         return [] if update == PANICS else read(update)
 
-    monkeypatch.setattr(crdt, "_panicked", type(crdt._panicked)())
+    monkeypatch.setattr(crdt, "_refused", type(crdt._refused)())
     monkeypatch.setattr("jupyter_teleportal.protocol.read_update", unwary)
     monkeypatch.setattr(crdt, "read_update", unwary)
 

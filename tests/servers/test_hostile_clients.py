@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.attackers import Attack, attackers
+from support.conflicts import insertions
 from support.hostile import (
     BINARY,
     PING,
@@ -87,6 +88,20 @@ def giant_state_vectors() -> Attack:
     return Attack(1, True, frame(sync(0, state_vector(2_000_000))))
 
 
+def crowds() -> Attack:
+    """Ten thousand insertions of as many people at one place, again and again."""
+    clients = (range(first, first + 10_000) for first in range(5_000_000, 5_200_000, 10_000))
+    crowds = (insertions(some, left=lambda _: None) for some in clients)
+    return Attack(1, True, b"".join(frame(sync(2, one)) for one in crowds))
+
+
+def small_crowds() -> Attack:
+    """Forty insertions at one place in each message, which nobody has to try."""
+    clients = (range(first, first + 40) for first in range(5_000_000, 5_200_000, 40))
+    crowds = (insertions(some, left=lambda _: None) for some in clients)
+    return Attack(1, True, b"".join(frame(sync(2, one)) for one in crowds))
+
+
 def text_frames() -> Attack:
     return Attack(1, True, frame(b"hello", TEXT) * 10_000)
 
@@ -124,6 +139,8 @@ ATTACKS = [
     many_cursors,
     a_huge_cursor,
     giant_state_vectors,
+    crowds,
+    small_crowds,
     text_frames,
     pings,
     fragments,

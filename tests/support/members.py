@@ -27,6 +27,7 @@ from jupyter_teleportal.codec import (
     Notice,
     SaveRequest,
 )
+from support.conflicts import insertions
 from support.hostile import deadly, fields, updates, varint
 from support.yjs_bytes import HOSTILE
 
@@ -116,6 +117,14 @@ def deadly_entries(member: Member) -> Iterator[None]:
     bad = list(HOSTILE.values())
     while True:
         member.entries([b"\0" + bad.pop() if bad else b"\0" + deadly(member.chance)[1]])
+        yield
+
+
+def crowds(member: Member) -> Iterator[None]:
+    """Ten thousand items at one place in each entry, of as many people."""
+    for first in itertools.count(5_000_000, MANY):
+        clients = range(first, first + MANY // 10)
+        member.entries([b"\0" + insertions(clients, left=lambda _: None)])
         yield
 
 
@@ -251,6 +260,7 @@ ATTACKS: dict[str, Callable[[Member], Iterator[None]]] = {
         many_fields,
         many_entries,
         deadly_entries,
+        crowds,
         bombs,
         announcements,
         notices,
@@ -270,6 +280,7 @@ RESTS_S = {
     "huge_junk": 1.0,
     "many_fields": 1.0,
     "bombs": 0.5,
+    "crowds": 0.5,
     "huge_values": 1.0,
     "maps": 0.5,
 }

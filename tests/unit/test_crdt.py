@@ -443,8 +443,8 @@ def test_panics_and_errors_of_the_library_become_one_error() -> None:
 def test_an_update_on_which_the_library_has_failed_is_refused_from_then_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(crdt, "_panicked", type(crdt._panicked)())
-    monkeypatch.setattr(crdt, "_PANICS_REMEMBERED", 2)
+    monkeypatch.setattr(crdt, "_refused", type(crdt._refused)())
+    monkeypatch.setattr(crdt, "_REMEMBERED", 2)
     monkeypatch.setattr(crdt, "read_update", lambda update: [])
     bad = [b"\x01\x00" + bytes((client,)) + b"\x00\x00" for client in range(3)]
     for client, update in enumerate(bad):

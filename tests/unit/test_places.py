@@ -13,6 +13,7 @@ from support.hostile import authors, fields
 from support.yjs_bytes import as_one, edits, forged
 
 from jupyter_teleportal.completeness import _reach, _reach_alone
+from jupyter_teleportal.conflicts import in_order
 from jupyter_teleportal.errors import ForeignBytes
 from jupyter_teleportal.places import Places
 from jupyter_teleportal.update_walk import Block, read_update
@@ -95,13 +96,13 @@ def test_many_blocks_that_are_refused_leave_nothing() -> None:
     places.admit(read_update(authors(3, 100)))
     before = remembered(places)
     blocks = [*read_update(fields(100, 7)), *read_update(authors(100, 100))]
-    bad = Block(300, 0, 1, False, (100, 0), (7, 0), None, False)
+    bad = Block(300, 0, 1, False, (100, 0), (7, 0), None, b"")
     with pytest.raises(ForeignBytes, match="two places"):
         places.admit([*blocks, bad])
     assert remembered(places) == before
     alone = [block for block in blocks if block.client == 7]
-    nowhere = Block(7, 100, 1, False, None, None, "source", False)
-    beside = Block(7, 101, 1, False, (7, 100), (7, 99), None, False)
+    nowhere = Block(7, 100, 1, False, None, None, "source", b"")
+    beside = Block(7, 101, 1, False, (7, 100), (7, 99), None, b"")
     with pytest.raises(ForeignBytes, match="two places"):
         places.admit([*alone, nowhere, beside])
     assert remembered(places) == before
@@ -115,7 +116,7 @@ def test_what_several_have_edited_together_for_long_is_let_in_at_once(seed: int)
     places.admit(blocks)
     assert not remembered(places)["awaited"]
     came: dict[int, int] = {}
-    for block in Places._in_order(blocks):
+    for block in in_order(blocks):
         for item in (block.left, block.right):
             assert item is None or item[1] < came.get(item[0], 0)
         came[block.client] = block.clock + block.length

@@ -630,7 +630,7 @@ def test_an_entry_that_the_door_refuses_is_quarantined_alone(
     other: Doc = Doc()
     other.get("items", type=Array).append("refused")
     update = other.get_update()
-    monkeypatch.setattr(crdt, "_panicked", OrderedDict({crdt._digest(update): None}))
+    monkeypatch.setattr(crdt, "_refused", OrderedDict({crdt._digest(update): "refused"}))
     refused = server.append("somebody", encode_payload(update))
     effects = site.replicator.entry(site.inbox.pop())
     assert [type(effect) for effect in effects] == [Quarantined]
