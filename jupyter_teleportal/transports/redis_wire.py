@@ -22,7 +22,9 @@ class ErrorReply(Exception):
 
 
 class Wire(asyncio.Protocol):
-    """Sends commands as they come, all of one turn of the event loop together.
+    """Sends a command at once if none was sent in the last turn of the event loop: it need not wait
+    for all else that is done in this one. Where command follows on command, those of one turn go
+    together.
 
     Replies are read with `read` one after the other, until somebody begins to `listen`.
 
@@ -45,6 +47,7 @@ class Wire(asyncio.Protocol):
         self._parser = hiredis.Reader(replyError=ErrorReply)
         self._loop = asyncio.get_running_loop()
         self._out: list[bytes] = []
+        self._gathers = False
         self._replies: list[Any] = []
         self._take: Callable[[list[Any]], None] | None = None
         self._error: Exception | None = None
@@ -55,13 +58,23 @@ class Wire(asyncio.Protocol):
     def send(self, arguments: tuple[Any, ...]) -> None:
         """Send a command of bytes, text and numbers, none of which is large. The replies come in
         the order of the commands."""
-        if not self._out:
+        command = hiredis.pack_command(arguments)
+        if self._gathers:
+            self._out.append(command)
+        else:
+            self._gathers = True
             self._loop.call_soon(self._flush)
-        self._out.append(hiredis.pack_command(arguments))
+            self._write(command)
 
     def _flush(self) -> None:
-        data = b"".join(self._out)
-        self._out.clear()
+        self._gathers = bool(self._out)
+        if self._gathers:
+            data = b"".join(self._out)
+            self._out.clear()
+            self._write(data)
+            self._loop.call_soon(self._flush)
+
+    def _write(self, data: bytes) -> None:
         # Where the connection is lost, whoever reads finds out.
         if not self._transport.is_closing():
             self._transport.write(data)

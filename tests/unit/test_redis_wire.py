@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
@@ -40,11 +42,33 @@ async def peer() -> AsyncIterator[Peer]:
     server.close()
 
 
-async def test_commands_of_one_turn_are_sent_together(peer: Peer) -> None:
-    peer.wire.send(("PING",))
-    peer.wire.send(("GET", "key"))
-    sent = await peer.reader.readexactly(36)
-    assert sent == hiredis.pack_command(("PING",)) + hiredis.pack_command(("GET", "key"))
+def arrived(peer: Peer) -> bytes:
+    """What has come at the other end and was not read yet, without a turn of the event loop."""
+    number = os.dup(peer.writer.get_extra_info("socket").fileno())
+    with socket.socket(fileno=number) as there:
+        try:
+            return there.recv(1000, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return b""
+
+
+async def test_a_command_is_sent_at_once_and_what_follows_on_it_together(peer: Peer) -> None:
+    commands: list[tuple[Any, ...]] = [("SET", name, name * 10) for name in "abcdef"]
+    first, *others = commands
+    packed = [hiredis.pack_command(command) for command in commands]
+    peer.wire.send(first)
+    assert arrived(peer) == packed[0]
+    # As long as there are some in each turn, those of a turn gather.
+    for number in range(0, 4, 2):
+        peer.wire.send(others[number])
+        peer.wire.send(others[number + 1])
+        assert packed[number + 1] not in arrived(peer)
+        await asyncio.sleep(0)
+    sent = b"".join(packed[:5])
+    assert await peer.reader.readexactly(len(sent)) == sent
+    peer.wire.send(others[-1])
+    assert arrived(peer) == packed[-1]
+    assert await peer.reader.readexactly(len(packed[-1])) == packed[-1]
 
 
 async def test_replies_are_read_and_then_listened_to(peer: Peer) -> None:
