@@ -1147,26 +1147,30 @@ class RoomLink:
         self._perform(self.replicator.lingered())
 
     def _failed(self, effect: Effect, error: TransportError) -> None:
-        if isinstance(error, TransportRefused):
+        if isinstance(error, LogFull):
+            self.spawn(self._make_room(error))
+        elif isinstance(error, TransportRefused):
             self._refuse("log", str(error))
-            if isinstance(error, LogFull):
-                self.spawn(self._make_room(of_share=isinstance(error, ShareFull)))
         elif self.replica.connected and not isinstance(error, LogChanged):
             self.complain(f"Sharing is interrupted and tried again: {error}")
         changed, full = isinstance(error, LogChanged), isinstance(error, LogFull)
         self._perform(self.replicator.failed(effect, changed=changed, full=full))
 
-    async def _make_room(self, *, of_share: bool) -> None:
-        """The log is full, or all of the share's: see whether its history can go."""
+    async def _make_room(self, error: LogFull) -> None:
+        """The log is full, or all of the share's: see whether its history can go. Only if it
+        cannot, the transport refuses the room."""
         log, offset = self.replicator.log, self.replicator.offset
         began = loop_time() if self._attempt_began is None else self._attempt_began
         made = False
         if log is not None and not self.replicator.outdated and not self.broken:
             try:
+                of_share = isinstance(error, ShareFull)
                 made = await self.compactor.make_room(log, offset, only_if_smaller=of_share)
-            except TransportError as error:
-                self.complain(f"Its log is full, and cannot be made shorter: {error}")
+            except TransportError as failure:
+                self.complain(f"Its log is full, and cannot be made shorter: {failure}")
         self._retries.took(began, loop_time())
+        if not made and self.replica.connected:
+            self._refuse("log", str(error))
         away = self.replicator.phase is Phase.AWAY
         if made and away and not self._closed and self.replica.connected:
             self._perform(self.replicator.connected())
