@@ -13,6 +13,8 @@ from pycrdt import Array, Map, Text
 from . import savable
 from .savable import Flaws
 
+STEP_CELLS = 50
+"""So many cells are repaired at once."""
 _CURRENT = {"metadata": {}, "nbformat": savable.NBFORMAT, "nbformat_minor": savable.NBFORMAT_MINOR}
 _EMPTY = {"cell_type": "raw", "metadata": {}, "source": ""}
 _KINDS: dict[str, type] = {
@@ -88,40 +90,61 @@ def _is_shown(items: dict[str, Any]) -> bool:
     )
 
 
-def replace_foreign(document: YNotebook) -> None:
+def replace_foreign(document: YNotebook) -> Iterator[None]:
     """Take out of the notebook's cells what is no map: no browser shows a notebook in which there
     is such a thing. Words in it become a cell.
 
     A map that is no whole cell is left as it is: whoever made it may be about to put the rest in,
     which would be lost with the map. `complete` does so later.
+
+    Yields:
+        whenever `STEP_CELLS` were looked at; whatever is done to the notebook then is no harm.
     """
     ycells = document.ycells
-    with document.ydoc.transaction():
-        for index in reversed(range(len(ycells))):
-            ycell = ycells[index]
-            if isinstance(ycell, Map):
-                continue
-            cell = savable.cell(_value(ycell), index, _CURRENT, Flaws())
-            del ycells[index]
-            if cell is not None:
-                ycells.insert(index, document.create_ycell(cell))
+    end = len(ycells)
+    while end > 0:
+        begin = max(end - STEP_CELLS, 0)
+        with document.ydoc.transaction():
+            for index in reversed(range(begin, end)):
+                ycell = ycells[index]
+                if isinstance(ycell, Map):
+                    continue
+                cell = savable.cell(_value(ycell), index, _CURRENT, Flaws())
+                del ycells[index]
+                if cell is not None:
+                    ycells.insert(index, document.create_ycell(cell))
+        yield
+        end = min(begin, len(ycells))
 
 
-def complete(document: YNotebook) -> None:
+def complete(document: YNotebook) -> Iterator[None]:
     """Repair what keeps JupyterLab from showing the notebook, as `Flaws.unshown` says of it. What
-    is sound stays the same item, so that what others write there meanwhile is not lost."""
+    is sound stays the same item, so that what others write there meanwhile is not lost.
+
+    Yields:
+        whenever `STEP_CELLS` were looked at; whatever is done to the notebook then is no harm.
+    """
     with document.ydoc.transaction():
         _repair_header(document)
-        for index, ycell in enumerate(document.ycells):
-            if isinstance(ycell, Map) and not _is_shown(dict(ycell)):
-                _repair_cell(document, ycell, index)
+    ycells = document.ycells
+    begin = 0
+    while begin < len(ycells):
+        end = min(begin + STEP_CELLS, len(ycells))
+        with document.ydoc.transaction():
+            for index in range(begin, end):
+                ycell = ycells[index]
+                if isinstance(ycell, Map) and not _is_shown(dict(ycell)):
+                    _repair_cell(document, ycell, index)
+        yield
+        begin = end
 
 
 def make_editable(document: YNotebook) -> None:
     """Repair all of the notebook as far as jupyter_ydoc needs it to edit it, with what is sound as
     it is."""
     with document.ydoc.transaction():
-        replace_foreign(document)
+        for _ in replace_foreign(document):
+            pass
         _repair_header(document)
         for index, ycell in enumerate(document.ycells):
             _repair_cell(document, ycell, index)

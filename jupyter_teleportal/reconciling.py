@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from jupyter_ydoc import YNotebook
@@ -183,15 +183,22 @@ class Reconciler:
         """The document's content is another one."""
         self._changes += 1
 
-    def replace_foreign(self) -> None:
+    async def replace_foreign(self) -> None:
         """Take out of a notebook's cells what keeps browsers from showing it."""
-        if isinstance(self._document, YNotebook):
-            replace_foreign(self._document)
+        await self._repair(replace_foreign)
 
-    def complete(self) -> None:
+    async def complete(self) -> None:
         """Complete a notebook where browsers cannot show it."""
+        await self._repair(complete)
+
+    async def _repair(self, how: Callable[[YNotebook], Iterator[None]]) -> None:
+        """Repair some of the cells with each turn of the event loop. Where this replica is not the
+        saver any more, another one goes on."""
         if isinstance(self._document, YNotebook):
-            complete(self._document)
+            for _ in how(self._document):
+                await asyncio.sleep(0)
+                if not self._may_save():
+                    return
 
     def look_again(self) -> None:
         """Somebody else may have written the file, or what was noted of it is forgotten."""

@@ -274,9 +274,9 @@ class Saver:
         if changes == self._changes:
             offset = self._link.replicator.offset
         await self.reconciler.mark(offset)
-        self._saved_with(flaws)
+        await self._saved_with(flaws)
 
-    def _saved_with(self, flaws: Flaws) -> None:
+    async def _saved_with(self, flaws: Flaws) -> None:
         """The file holds the document but for these flaws: say so, and repair what keeps browsers
         from showing the document."""
         subject = f"repaired {self._link.scope.room}"
@@ -286,7 +286,7 @@ class Saver:
         elif self._replica.complain(subject, f"Room {self._link.scope.room}: {message}"):
             self._tell("WARNING", message)
         if flaws.foreign and self.may_save:
-            self.reconciler.replace_foreign()
+            await self.reconciler.replace_foreign()
         if not flaws.unshown:
             self._unshown_from = None
         elif self._unshown_from is None:
@@ -295,7 +295,7 @@ class Saver:
         elif loop_time() - self._unshown_from >= COMPLETE_S and self.may_save:
             # Whoever makes a cell step by step has had the time to.
             self._unshown_from = None
-            self.reconciler.complete()
+            await self.reconciler.complete()
 
     async def _claim(self, fingerprint: str, vector: bytes) -> bool:
         """Make sure right before writing that this is the saver, and say what it is writing: if

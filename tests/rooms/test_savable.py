@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from collections.abc import Callable
@@ -177,6 +178,25 @@ async def test_browsers_show_the_notebook_again(start: Start, disk: Disk, attack
     words = "words" if attack == "a text as a cell" else ""
     assert words in sources(b.document.get())
     assert a.document.get() == b.document.get() == disk.content
+
+
+async def test_many_cells_are_repaired_in_turns(start: Start, disk: Disk) -> None:
+    """Everything else on the server goes on in between."""
+    disk.content = NOTEBOOK
+    a = await start("a", file_type="notebook")
+    seen = set()
+
+    async def look() -> None:
+        while True:
+            seen.add(sum(not isinstance(cell, Map) for cell in document(a).ycells))
+            await asyncio.sleep(0)
+
+    document(a).ycells.extend(["words"] * 201)
+    looking = asyncio.ensure_future(look())
+    await until(lambda: 0 in seen, what="the repair")
+    looking.cancel()
+    assert len(seen) >= 4, "not all at once"
+    await until(lambda: sources(disk.content).count("words") == 201, what="every word on disk")
 
 
 async def test_whoever_is_in_the_document_is_told_once(start: Start, disk: Disk) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import nbformat
@@ -16,7 +16,14 @@ from jupyter_ydoc import YNotebook
 from pycrdt import Array, Doc, Map, Text, XmlFragment, XmlText
 
 from jupyter_teleportal.content import apply_content, digest, document_of, make_document
-from jupyter_teleportal.reading import complete, make_editable, read, read_stepwise, replace_foreign
+from jupyter_teleportal.reading import (
+    STEP_CELLS,
+    complete,
+    make_editable,
+    read,
+    read_stepwise,
+    replace_foreign,
+)
 from jupyter_teleportal.savable import Flaws
 
 CELL = {
@@ -64,6 +71,11 @@ SHARED: st.SearchStrategy[Make] = st.recursive(
 PLACES = st.sampled_from(["cells", "cell", "meta", "metadata", "outputs"])
 
 
+def every(steps: Iterator[None]) -> int:
+    """Take all steps; return how many there were."""
+    return sum(1 for _ in steps)
+
+
 def notebook() -> YNotebook:
     document = make_document("notebook")
     assert isinstance(document, YNotebook)
@@ -105,9 +117,9 @@ def test_any_document_can_be_read_and_edited(edits: list[tuple[str, str, Make]])
     text = nbformat.writes(nbformat.from_dict(content))  # type: ignore[no-untyped-call]
     nbformat.reads(text, as_version=4)  # type: ignore[no-untyped-call]
     assert digest(read(document_of("notebook", update))) == digest(content)
-    replace_foreign(document)
+    every(replace_foreign(document))
     assert all(isinstance(cell, Map) for cell in document.ycells)
-    complete(document)
+    every(complete(document))
     assert all(isinstance(cell["source"], Text) for cell in document.ycells)
     completed = read(document, flaws := Flaws())
     assert not flaws.unshown
@@ -132,7 +144,7 @@ def test_words_among_the_cells_become_a_cell_in_their_place(make: Make) -> None:
     document.ycells.insert(0, make())
     before = read(document, flaws := Flaws())
     assert flaws.foreign
-    replace_foreign(document)
+    every(replace_foreign(document))
     assert read(document, after := Flaws()) == before
     assert not after.count
     assert "words" in before["cells"][0]["source"]
@@ -158,7 +170,7 @@ def test_a_sound_notebook_is_not_touched() -> None:
     document = notebook()
     update = document.ydoc.get_update()
     make_editable(document)
-    replace_foreign(document)
+    every(replace_foreign(document))
     assert read(document, flaws := Flaws()) == document.get()
     assert not flaws.count
     assert document.ydoc.get_update() == update
@@ -170,7 +182,7 @@ def test_metadata_that_no_browser_shows_is_replaced(value: Any) -> None:
     document._ymeta["metadata"] = value
     read(document, flaws := Flaws())
     assert flaws.unshown
-    complete(document)
+    every(complete(document))
     assert isinstance(document._ymeta["metadata"], Map)
     read(document, flaws := Flaws())
     assert (flaws.count, flaws.unshown) == (0, False)
@@ -191,3 +203,42 @@ def test_cells_of_one_id_get_the_same_new_one_everywhere() -> None:
     contents = [read(document_of("notebook", update)) for _ in range(2)]
     assert contents[0] == contents[1]
     assert len({cell["id"] for cell in contents[0]["cells"]}) == 2
+
+
+MANY = 4 * STEP_CELLS + 1
+
+
+def test_foreign_cells_are_taken_out_in_steps_whatever_happens_in_between() -> None:
+    document = notebook()
+    document.ycells.extend(["words"] * MANY)
+    seen = []
+    for number, _ in enumerate(replace_foreign(document)):
+        seen.append(sum(not isinstance(cell, Map) for cell in document.ycells))
+        if number == 1:
+            del document.ycells[STEP_CELLS:]
+        if number == 2:
+            document.ycells.insert(0, document.create_ycell(CELL))
+    assert seen[:2] == [MANY - STEP_CELLS, MANY - 2 * STEP_CELLS]
+    assert every(replace_foreign(document)) == 2
+    assert all(isinstance(cell, Map) for cell in document.ycells)
+    assert len(document.ycells) == STEP_CELLS + 1
+
+
+def test_cells_are_completed_in_steps_whatever_happens_in_between() -> None:
+    document = notebook()
+    for _ in range(MANY):
+        document.ycells.append(Map({"id": "x", "cell_type": "raw", "source": Text("words")}))
+
+    def incomplete() -> int:
+        return sum("metadata" not in cell for cell in document.ycells)
+
+    seen = []
+    for number, _ in enumerate(complete(document)):
+        seen.append(incomplete())
+        source = document.ycells[1]["source"]
+        source += "!"
+        if number == 2:
+            del document.ycells[2 * STEP_CELLS :]
+    assert seen == [MANY + 1 - STEP_CELLS, MANY + 1 - 2 * STEP_CELLS, MANY + 1 - 3 * STEP_CELLS]
+    assert not incomplete()
+    assert str(document.ycells[1]["source"]) == "words!!!"
