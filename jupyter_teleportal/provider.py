@@ -122,6 +122,7 @@ class RoomLink:
         self._load_error: Exception | None = None
         self._gapped_since: float | None = None
         self._refusals: dict[str, str] = {}
+        self._making_room = False
         self._retries = RetryPace()
         self._attempt_began: float | None = None
         self._vacant_since: float | None = None
@@ -1148,7 +1149,10 @@ class RoomLink:
 
     def _failed(self, effect: Effect, error: TransportError) -> None:
         if isinstance(error, LogFull):
-            self.spawn(self._make_room(error))
+            # A heartbeat may have tried again before there is room.
+            if not self._making_room:
+                self._making_room = True
+                self.spawn(self._make_room(error))
         elif isinstance(error, TransportRefused):
             self._refuse("log", str(error))
         elif self.replica.connected and not isinstance(error, LogChanged):
@@ -1162,12 +1166,16 @@ class RoomLink:
         log, offset = self.replicator.log, self.replicator.offset
         began = loop_time() if self._attempt_began is None else self._attempt_began
         made = False
-        if log is not None and not self.replicator.outdated and not self.broken:
+        if log is None or self.replicator.outdated or self.broken:
+            self._making_room = False
+        else:
             try:
                 of_share = isinstance(error, ShareFull)
                 made = await self.compactor.make_room(log, offset, only_if_smaller=of_share)
             except TransportError as failure:
                 self.complain(f"Its log is full, and cannot be made shorter: {failure}")
+            finally:
+                self._making_room = False
         self._retries.took(began, loop_time())
         if not made and self.replica.connected:
             self._refuse("log", str(error))

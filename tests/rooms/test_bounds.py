@@ -231,7 +231,7 @@ async def test_a_full_log_forgets_its_history_before_it_refuses_anything(
     assert room.checkpoint is not None
     assert room.payload_bytes + room.other_bytes < 1_200_000
     assert not a.link.refused
-    assert all(level == "INFO" for level, _ in a.told + b.told), "nobody need know"
+    assert [told for told in a.told + b.told if told[0] != "INFO"] == [], "nobody need know"
 
 
 def reasons(*servers: Server) -> list[str]:
