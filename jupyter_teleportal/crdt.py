@@ -19,10 +19,10 @@ import pycrdt
 from pycrdt import Awareness, Doc
 
 from .completeness import Known, Waiting
-from .conflicts import Followers, Work, in_order
+from .conflicts import Followers, Work, in_order, waiting
 from .errors import DocumentBroken, ForeignBytes, Untried
 from .places import Places
-from .update_walk import Block, Blocks, Id, cut, read_awareness, read_state, read_update
+from .update_walk import Block, Blocks, Deleted, Id, cut, read_awareness, read_state, read_update
 
 EMPTY_UPDATE = b"\x00\x00"
 MERGED_AT_ONCE = 50
@@ -145,30 +145,32 @@ class Door:
         return False
 
     def _let_in(self, blocks: Sequence[Block], tried: bool) -> None:
-        work = self._work(self._followers, blocks, self._places.admit(blocks))
-        if not tried and (work.compared or work.cut):
-            self.untried_s += work.seconds(self._followers.blocks)
-
-    @staticmethod
-    def _work(followers: Followers, blocks: Sequence[Block], ordered: Sequence[Block]) -> Work:
-        work = followers.note(ordered)
-        deletions = blocks.deletions if isinstance(blocks, Blocks) else 0
-        return work._replace(cut=work.cut + deletions) if deletions else work
+        followers = self._followers
+        work = _work(followers, blocks, self._places.admit(blocks))
+        if not tried and any(work):
+            self.untried_s += work.seconds(followers.pieces, followers.longest)
 
     def is_dear(self, blocks: Sequence[Block]) -> bool:
         """Whether an update might make the library take so long that it has to be tried in another
-        process first, or be refused."""
+        process first, or be refused.
+
+        Raises:
+            ForeignBytes: if it may not come in.
+        """
         followers = self._followers
-        deletions = blocks.deletions if isinstance(blocks, Blocks) else 0
-        count = len(blocks) + deletions
-        all_blocks = followers.blocks + count
-        most = Work(len(blocks), count)
-        if self.untried_s + most.seconds(all_blocks) <= UNTRIED_MAX_S:
+        deleted = _deleted(blocks)
+        count = len(blocks) + len(deleted)
+        length = sum([block.length for block in blocks])
+        most = Work(len(blocks), 2 * count, len(blocks))
+        most_s = most.seconds(followers.pieces + 3 * count, followers.longest + length)
+        if self.untried_s + most_s <= UNTRIED_MAX_S:
             return False
-        if not deletions and followers.only_typed(blocks):
+        if not deleted and followers.only_typed(blocks):
             return False
-        work = self._work(followers.copy(), blocks, in_order(blocks)).seconds(all_blocks)
-        return work > _LITTLE_S and self.untried_s + work > UNTRIED_MAX_S
+        followers = followers.copy_for(blocks, deleted)
+        work = _work(followers, blocks, in_order(blocks))
+        spent_s = work.seconds(followers.pieces, followers.longest)
+        return spent_s > _LITTLE_S and self.untried_s + spent_s > UNTRIED_MAX_S
 
     def allow(self, update: bytes) -> None:
         """Let an update in without its being tried."""
@@ -194,7 +196,7 @@ class Door:
         Raises:
             ForeignBytes: if nobody else would let it in.
         """
-        self._followers.note(self._places.admit(blocks))
+        _work(self._followers, blocks, self._places.admit(blocks))
 
     def apply(self, doc: Doc[Any], update: bytes) -> None:
         """Apply an update that was checked to the document.
@@ -224,6 +226,18 @@ class Door:
             state = doc.get_state()
             self.known.only(state)
             self._followers.only(read_state(state))
+
+
+def _deleted(blocks: Sequence[Block]) -> Sequence[Deleted]:
+    return blocks.deleted if isinstance(blocks, Blocks) else ()
+
+
+def _work(followers: Followers, blocks: Sequence[Block], ordered: Sequence[Block]) -> Work:
+    """Note the blocks and the deletions of an update; return what they may give the library to
+    do."""
+    work = followers.note(ordered)
+    cut = followers.note_deleted(_deleted(blocks))
+    return Work(work.compared, work.cut + cut, waiting(blocks))
 
 
 def check_update(update: bytes) -> None:

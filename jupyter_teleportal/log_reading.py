@@ -13,7 +13,7 @@ from .crdt import NOTHING, UNTRIED_MAX_S, Door, refuse
 from .model import LogRead
 from .protocol import Decoded, admitted, decoded_log
 from .trial import FROM_LOG_MAX_S, TOO_LONG, Trials, Verdict, tried
-from .update_walk import Blocks, read_state
+from .update_walk import Blocks, Deleted, read_state
 
 BLOCKS_AT_ONCE = 50_000
 READ_HERE_BYTES = 64 * 1024
@@ -76,10 +76,12 @@ async def _off_loop(read: LogRead, work: Callable[[], _Result]) -> _Result:
 
 def _blocks_of(entries: Sequence[Decoded]) -> Blocks:
     blocks = Blocks()
+    deleted: list[Deleted] = []
     for entry in entries:
         blocks += entry.blocks
         if isinstance(entry.blocks, Blocks):
-            blocks.deletions += entry.blocks.deletions
+            deleted += entry.blocks.deleted
+    blocks.deleted = deleted
     return blocks
 
 

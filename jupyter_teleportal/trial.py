@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from pycrdt import Doc
 
-from .conflicts import COMPARE_S
+from .conflicts import COMPARE_S, PASS_S
 from .crdt import EMPTY_UPDATE, Door, apply
 from .errors import ForeignBytes
 from .update_walk import read_update
@@ -35,7 +35,7 @@ FROM_LOG_MAX_S = 0.3
 BLOCK_S = 1e-6
 """So long the library takes at most for a block that is compared with nothing."""
 BYTE_S = 2e-9
-COPY_S = 0.005
+COPY_S = 0.01
 """What takes it longer than this at worst is first taken by a copy."""
 LITTLE_S = 0.001
 """So much longer than usual an update may take whatever others have taken."""
@@ -63,7 +63,7 @@ class Tried(NamedTuple):
 def tried(update: bytes) -> Tried:
     """An update, which was checked, to try."""
     blocks = read_update(update)
-    return Tried(update, len(blocks) + blocks.deletions)
+    return Tried(update, len(blocks) + len(blocks.deleted))
 
 
 NOTHING_HELD = Tried(EMPTY_UPDATE, 0)
@@ -133,8 +133,9 @@ class Trials:
         took = [None if word == b"-" else float(word) for word in said]
         refused = {number for number, spent in enumerate(took[1:]) if spent is None}
         parts = held.parts + sum(one.parts for one in updates)
+        size = len(held.update) + sum(len(one.update) for one in updates)
         for number in range(max(0, len(took) - 1), len(updates)):
-            if updates[number].parts * parts * COMPARE_S > COPY_S:
+            if _worst_s(updates[number].parts, parts, size) > COPY_S:
                 refused.add(number)
         spent_s = sum(spent for spent in took if spent is not None) if took else most_s
         return Verdict(frozenset(refused), spent_s)
@@ -184,19 +185,25 @@ def main(given: BinaryIO) -> None:
     shape = json.loads(given.readline())
     doc: Doc[Any] = Doc()
     spent = 0.0
-    parts_so_far = 0
+    parts_so_far = size_so_far = 0
     for number, (size, parts) in enumerate(shape["of"]):
         update = given.read(size)
         usual = parts * BLOCK_S + size * BYTE_S
         most = max(shape["most"] - spent, LITTLE_S)
         parts_so_far += parts
-        dear = parts * parts_so_far * COMPARE_S > COPY_S
+        size_so_far += size
+        dear = _worst_s(parts, parts_so_far, size_so_far) > COPY_S
         if number and dear and not _copy_takes(doc, update, usual + most):
             print("-", flush=True)
             continue
         took = max(0.0, _seconds(doc, update) - usual)
         spent += took
         print(took, flush=True)
+
+
+def _worst_s(parts: int, parts_of_all: int, size_of_all: int) -> float:
+    """How long the library takes at worst for so many blocks and ranges of a document."""
+    return parts * (parts_of_all * COMPARE_S + size_of_all * PASS_S)
 
 
 def _copy_takes(doc: Doc[Any], update: bytes, most: float) -> bool:

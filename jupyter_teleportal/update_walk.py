@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -52,6 +52,8 @@ _JSON_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 
 Id = tuple[int, int]
 """A client and the number of one of its items."""
+Deleted = tuple[int, int, int]
+"""A client, the first of its items that are deleted, and the end of them."""
 
 
 class Block(NamedTuple):
@@ -84,10 +86,10 @@ class Blocks(list[Block]):
     """The blocks of an update, in their order.
 
     Attributes:
-        deletions: how many ranges of items the update deletes.
+        deleted: the ranges of items that the update deletes.
     """
 
-    deletions = 0
+    deleted: Sequence[Deleted] = ()
 
 
 class Message(NamedTuple):
@@ -121,7 +123,7 @@ def read_update(data: bytes) -> Blocks:
             return Blocks((block,))
     try:
         blocks, position = _read_blocks(data)
-        position, blocks.deletions = _read_deletions(data, position)
+        position, blocks.deleted = _read_deletions(data, position)
     except IndexError:
         raise ForeignBytes(f"an update of {len(data)} bytes is cut off") from None
     if position != len(data):
@@ -537,13 +539,13 @@ def _skip_values(data: bytes, position: int, count: int) -> int:
             raise ForeignBytes(f"the value {tag} before byte {position} is of no known kind")
 
 
-def _read_deletions(data: bytes, position: int) -> tuple[int, int]:
-    """Where the set of deletions ends that begins at `position`, and how many ranges it has."""
+def _read_deletions(data: bytes, position: int) -> tuple[int, Sequence[Deleted]]:
+    """Where the set of deletions ends that begins at `position`, and its ranges."""
     number = _number
     clients, position = number(data, position)
-    ranges = 0
     if not clients:
-        return position, ranges
+        return position, ()
+    ranges: list[Deleted] = []
     _check_count(clients, 2, data, position, MAX_CLIENTS)
     seen: set[int] = set()
     for _ in range(clients):
@@ -554,7 +556,6 @@ def _read_deletions(data: bytes, position: int) -> tuple[int, int]:
         seen.add(client)
         if 2 * count > len(data) - position:
             raise IndexError
-        ranges += count
         reached = 0
         for _ in range(count):
             clock, position = number(data, position)
@@ -562,6 +563,7 @@ def _read_deletions(data: bytes, position: int) -> tuple[int, int]:
             if clock < reached or not length:
                 raise ForeignBytes(f"the deletion before byte {position} is out of order or empty")
             reached = clock + length
+            ranges.append((client, clock, reached))
         if reached > MAX_CLOCK:
             raise ForeignBytes(f"the deletions of client {client} reach {reached}")
     return position, ranges

@@ -66,7 +66,17 @@ class LongestTurn:
         print(f"the longest turn took {self.seconds:.3f} s")
 
 
-@pytest.mark.parametrize("attack", ["one place", "within a run", "of one client", "deletions"])
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "one place",
+        "within a run",
+        "of one client",
+        "deletions",
+        "before others of a run",
+        "few in one long text",
+    ],
+)
 async def test_an_entry_that_takes_long_is_quarantined_alone(
     backend: Backend, make_site: MakeSite, attack: str
 ) -> None:

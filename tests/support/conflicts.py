@@ -75,6 +75,23 @@ def deletions(count: int) -> bytes:
     return b"\0\x01\x01" + varint(count) + ranges
 
 
+def behind_each_other(client: int, count: int, before: Callable[[int], int]) -> bytes:
+    """So many items of one client, each behind the one before, and `before` another of the long
+    text."""
+    blocks = b"\xc4\x01\x00\x01\x01\x01z" + b"".join(
+        b"\xc4" + varint(client) + varint(n) + b"\x01" + varint(before(n)) + b"\x01z"
+        for n in range(count - 1)
+    )
+    return b"\x01" + varint(count) + varint(client) + b"\x00" + blocks + b"\x00"
+
+
+def waiting_for_each_other(count: int) -> bytes:
+    """One item of each of so many clients, each behind that of the client before."""
+    return insertions(
+        range(FIRST, FIRST + count), left=lambda n: (FIRST + n - 1, 0) if n else (1, 0)
+    )
+
+
 def with_key() -> bytes:
     doc: Doc = Doc(client_id=1)
     doc["state"] = Map({"a": 1})
@@ -104,5 +121,13 @@ ATTACKS: dict[str, list[bytes]] = {
     "between two of a run": [
         anchored(1_000_000),
         of_one_client_in_a_run(FIRST, 100_000),
+    ],
+    "before others of a run": [
+        anchored(400_000),
+        behind_each_other(FIRST, 100_000, lambda n: 399_990 - 3 * n),
+    ],
+    "few in one long text": [
+        anchored(8_000_000),
+        behind_each_other(FIRST, 500, lambda n: 7_999_990 - 10 * n),
     ],
 }

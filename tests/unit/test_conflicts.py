@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycrdt import Doc, Text
-from support.conflicts import ATTACKS, FIRST, anchored, insertions
+from support.conflicts import (
+    ATTACKS,
+    FIRST,
+    anchored,
+    deletions,
+    insertions,
+    waiting_for_each_other,
+)
 from support.histories import edited_together
 from support.yjs_bytes import edits
 
@@ -98,6 +106,58 @@ def test_many_items_at_one_place_have_to_be_tried_first(attack: str):
                 untried += 1
                 assert doc.get_state() == before
     assert untried >= 2
+
+
+def test_what_deletions_have_cut_counts_as_well():
+    """Two messages of 3 KB took 4 s."""
+    doc: Doc = Doc()
+    door = Door(doc.get_state, limited=True)
+    cuts = deletions(20_000)
+    door.take(doc, anchored(40_001))
+    for _ in range(2):
+        door.allow(cuts)
+        door.take(doc, cuts)
+    with pytest.raises(Untried):
+        door.take(doc, insertions(range(FIRST, FIRST + 300)))
+
+
+def test_deletions_that_come_again_cut_nothing():
+    """Whoever connects sends all that the document has."""
+    doc: Doc = Doc()
+    door = Door(doc.get_state, limited=True)
+    door.allow(deletions(20_000))
+    for update in (anchored(40_001), deletions(20_000)):
+        door.take(doc, update)
+    door.tried([], full=False)
+    for count in (20_000, 19_999):
+        door.take(doc, deletions(count))
+    assert door.untried_s == 0.0
+
+
+def test_clients_that_wait_for_each_other_are_tried_or_refused():
+    """From about 90,000 on the library overran its stack, which ended the server."""
+    doc: Doc = Doc()
+    door = Door(doc.get_state, limited=True)
+    door.take(doc, anchored(10))
+    with pytest.raises(Untried):
+        door.take(doc, waiting_for_each_other(15_000))
+    began = time.thread_time()
+    for limited in (True, False):
+        door.limited = limited
+        with pytest.raises(ForeignBytes, match="wait for each other"):
+            door.take(doc, waiting_for_each_other(100_000))
+    assert time.thread_time() - began < 5
+    door.take(doc, waiting_for_each_other(5_000))
+    assert len(read_state(doc.get_state())) == 5_001
+
+
+def test_many_that_wait_for_each_other_are_put_in_order_in_time():
+    """It takes 0.05 s; it took 1 s, which grew with the square of their number."""
+    blocks = read_update(waiting_for_each_other(20_000))
+    began = time.thread_time()
+    ordered = in_order(blocks)
+    assert time.thread_time() - began < 0.5
+    assert [block.client for block in ordered] == list(range(FIRST, FIRST + 20_000))
 
 
 def test_what_was_tried_comes_in_whole():
