@@ -53,6 +53,13 @@ class GroupShares:
                 "name that {rest} could stand for"
             )
 
+    @property
+    def several(self) -> bool:
+        """Whether somebody may have more than one share by these."""
+        named = {_filled(share, group, "") for group, share in self._named.items()}
+        patterns = {share for _, share in self._patterns}
+        return len(named | patterns) > 1 or any("{" in share for share in patterns)
+
     def share(self, group: str) -> str | None:
         """Return the name of the share of `group`, None if it has none.
 

@@ -249,12 +249,21 @@ class GroupSharing(_Part):
         return float(proposal.value)
 
     def check(self) -> None:
-        """Check what only comes together here: the URL with its options, and what comes from the
-        environment.
+        """Check what only comes together here: the folder with the groups, the URL with its
+        options, and what comes from the environment.
 
         Raises:
             SettingsError: if they cannot be used.
         """
+        if (
+            "{share}" not in self.folder
+            and not callable(self.groups)
+            and GroupShares(self.groups).several
+        ):
+            raise SettingsError(
+                f"GroupSharing.folder is {self.folder!r}, which is one folder for all shares that "
+                'GroupSharing.groups gives a user; it has to have "{share}" in it'
+            )
         if self.redis_url:
             self.redis_url = self.redis_url  # the environment's has not been checked
             self._make_client()

@@ -260,6 +260,10 @@ async def test_three_users_in_two_teams(hub: Hub) -> None:
         ("groups = 'team1'", "'team1'"),
         ("groups.update({'team1': 'team 1'})", "the group 'team1' has the share 'team 1'"),
         ("folder = '../{share}'", "GroupSharing.folder"),
+        (
+            "groups = {'team-*': '{group}'}\nc.GroupSharing.folder = 'team'",
+            'it has to have "{share}" in it',
+        ),
         ("redis_url = 'http://redis'", "GroupSharing.redis_url"),
         ("redis_options = {'nonsense': 1}", "nonsense"),
     ],

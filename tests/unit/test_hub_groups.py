@@ -54,6 +54,22 @@ def test_a_wrong_entry_is_named(entries: dict[Any, Any], named: str) -> None:
         GroupShares(entries)
 
 
+@pytest.mark.parametrize(
+    ("entries", "several"),
+    [
+        ({}, False),
+        ({"g": "s", "h": "s", "team-*": "s"}, False),
+        ({"g": "s", "h": "t"}, True),
+        ({"team-*": "{group}"}, True),
+        ({"team-*": "t-{rest}"}, True),
+        ({"g": "{group}"}, False),
+        ({"g": "{group}", "h": "{group}"}, True),
+    ],
+)
+def test_whether_somebody_may_have_several_shares(entries: dict[str, str], several: bool) -> None:
+    assert GroupShares(entries).several == several
+
+
 def test_a_group_whose_name_makes_no_share_is_passed_over_and_named() -> None:
     shares, problems = GroupShares({"*": "{group}"}).shares(["Mathematik", "Übung 1"])
     assert shares == ["Mathematik"]
