@@ -15,6 +15,8 @@ from jupyter_teleportal import crdt
 from jupyter_teleportal.codec import AwarenessEnvelope, encode_payload
 from jupyter_teleportal.errors import DocumentBroken, ForeignBytes
 from jupyter_teleportal.provider import RoomLink
+from jupyter_teleportal.shares import Shares
+from jupyter_teleportal.status import describe
 from rooms.test_links import ROOM, MakeSite, Site, make_site, together
 
 __all__ = ["make_site"]
@@ -43,6 +45,8 @@ async def test_a_forged_entry_is_quarantined_alone(
     assert await together(*sites, late) == "before after "
     for site in (*sites, late):
         assert list(site.link.replicator.quarantined) == [offset]
+        (room,) = describe(site.replica, Shares({}))["rooms"]
+        assert room["quarantined"] == [offset]
         assert site.replica.counters["quarantined"] >= 1
         assert not site.link.replicator.outdated
         assert not site.link.broken
