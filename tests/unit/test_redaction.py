@@ -118,12 +118,14 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> tuple[logging.Logger, io.StringIO
     logging.setLogRecordFactory(before)
 
 
-def test_a_log_shows_none(logged: tuple[logging.Logger, io.StringIO]) -> None:
+@pytest.mark.parametrize("section", ["TeleportalExtension", "GroupSharing"])
+def test_a_log_shows_none(logged: tuple[logging.Logger, io.StringIO], section: str) -> None:
     log, out = logged
     url = f"redis://user:{quote(PASSWORD, safe='')}@host"
     deferred = DeferredConfigString(str({"password": PASSWORD, "host": "h"}))
-    config = Config({"TeleportalExtension": {"redis_url": url, "redis_options": deferred}})
-    config.TeleportalExtension.key_prefix = "x"
+    config = Config({section: {"redis_url": url, "redis_options": deferred}})
+    config[section].server_redis_url = "redis://:ofservers@host"
+    config[section].key_prefix = "x"
     log.debug("Config changed: %r", config)
     log.debug("Config %s and %s", "this", config)
     log.warning("cannot log in with %s at %s", PASSWORD, url)
@@ -139,5 +141,11 @@ def test_a_log_shows_none(logged: tuple[logging.Logger, io.StringIO]) -> None:
     assert "key_prefix" in text
     assert "ValueError: bad" in text
     assert "host" in text
-    for form in (PASSWORD, repr(PASSWORD)[1:-1], quote(PASSWORD, safe=""), "fromenviron"):
+    for form in (
+        PASSWORD,
+        repr(PASSWORD)[1:-1],
+        quote(PASSWORD, safe=""),
+        "fromenviron",
+        "ofservers",
+    ):
         assert form not in text
