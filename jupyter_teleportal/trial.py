@@ -156,7 +156,7 @@ async def _said_of(all_of_it: Sequence[Tried], most_s: float) -> list[bytes]:
     assert process.stdout is not None
     said: list[bytes] = []
 
-    async def talk(into: asyncio.StreamWriter, out: asyncio.StreamReader) -> None:
+    async def give(into: asyncio.StreamWriter) -> None:
         shape = {"most": most_s, "of": [[len(update), parts] for update, parts in all_of_it]}
         # What ends early does not read all of it.
         with contextlib.suppress(ConnectionError):
@@ -164,12 +164,16 @@ async def _said_of(all_of_it: Sequence[Tried], most_s: float) -> list[bytes]:
             for one in all_of_it:
                 into.write(one.update)
                 await into.drain()
+
+    async def hear(out: asyncio.StreamReader) -> None:
         while line := await out.readline():
             said.append(line.strip())
 
     try:
+        # It does not read on if nobody hears what it says.
+        both = asyncio.gather(give(process.stdin), hear(process.stdout))
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(talk(process.stdin, process.stdout), TIMEOUT_S)
+            await asyncio.wait_for(both, TIMEOUT_S)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

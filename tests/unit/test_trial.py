@@ -70,6 +70,23 @@ async def test_what_the_document_holds_counts_too():
     assert (await Trials().run(there, [more], 0.05)).refused
 
 
+async def test_more_are_tried_than_answers_that_a_pipe_holds():
+    """Neither side waits for the other: it took a minute, and then all were refused."""
+    author: Doc = Doc(client_id=5)
+    author["source"] = text = Text()
+    sent: list[bytes] = []
+    subscription = author.observe(lambda event: sent.append(event.update))
+    for number in range(15_000):
+        text.insert(number // 2, "a")
+    author.unobserve(subscription)
+    began = time.monotonic()
+    verdict = await Trials().run(
+        tried(anchored(10)), [tried(update) for update in sent], FROM_LOG_MAX_S
+    )
+    assert time.monotonic() - began < trial.TIMEOUT_S / 2
+    assert not verdict.refused
+
+
 async def test_a_door_lets_in_what_was_tried():
     doc: Doc = Doc()
     door = Door(doc.get_state, limited=True)
