@@ -18,6 +18,7 @@ from .errors import SettingsError, TeleportalError
 from .handlers import HealthHandler, StatusHandler
 from .settings import (
     Timing,
+    check_drain_s,
     check_key_prefix,
     describe_options,
     effective_shares,
@@ -245,6 +246,7 @@ class TeleportalExtension(ExtensionApp):
     _registry: FileRegistry | None = None
     _seam: Seam | None = None
     _problem: str = ""
+    _drain_s: float = 0.0
     _embedded = False
     _keeper: asyncio.Task[None] | None = None
     _workers: asyncio.Task[None] | None = None
@@ -355,7 +357,7 @@ class TeleportalExtension(ExtensionApp):
 
     def _drain_before_stop(self, serverapp: Any) -> None:
         """Let `serverapp.stop`, which every way to stop a server goes through, say first that the
-        server stops, and wait for `drain_s`."""
+        server stops, and wait for `drain_s`, if it can be used."""
         stop = serverapp.stop
 
         def drain_and_stop(from_signal: bool = False) -> None:
@@ -363,15 +365,17 @@ class TeleportalExtension(ExtensionApp):
             if self._draining is not None:
                 self._draining.cancel()
                 self._draining = None
-            if again or self.drain_s <= 0:
+            if again or self._drain_s <= 0:
                 stop(from_signal=from_signal)
                 return
-            self.log.info("Stopping in %g s; the health endpoint says so from now on", self.drain_s)
+            self.log.info(
+                "Stopping in %g s; the health endpoint says so from now on", self._drain_s
+            )
             loop = serverapp.io_loop.asyncio_loop
             loop.call_soon_threadsafe(wait_and_stop)
 
         def wait_and_stop() -> None:
-            self._draining = asyncio.get_running_loop().call_later(self.drain_s, stop)
+            self._draining = asyncio.get_running_loop().call_later(self._drain_s, stop)
 
         serverapp.stop = drain_and_stop
 
@@ -417,6 +421,7 @@ class TeleportalExtension(ExtensionApp):
     # -- parts -----------------------------------------------------------------------------
 
     def _connect_parts(self) -> None:
+        self._drain_s = check_drain_s(self.drain_s)
         url = self.redis_url or os.environ.get("JUPYTER_TELEPORTAL_REDIS_URL", "")
         reachable = bool(url or "host" in self.redis_options) or self.transport != "redis"
         self._shares = effective_shares(

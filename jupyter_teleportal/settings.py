@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -35,8 +36,10 @@ class Timing:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value <= 0:
-                raise SettingsError(f"{name} is {value}, it has to be above 0")
+            if not is_above_zero(value):
+                raise SettingsError(
+                    f"{name} is {value}, it has to be a number above 0, and not infinite"
+                )
         if self.dead_after_s < 2 * self.heartbeat_interval_s:
             raise SettingsError(
                 f"dead_after_s ({self.dead_after_s}) has to be at least twice "
@@ -48,6 +51,30 @@ class Timing:
                 f"({self.heartbeat_interval_s}), which is how often it is renewed, plus "
                 f"{self.lease_margin_s}"
             )
+
+
+def is_above_zero(value: Any) -> bool:
+    """Whether `value` is a number above 0 that can be reckoned with: neither NaN, which compares
+    with nothing, nor infinite, which is no number of bytes or milliseconds."""
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and value > 0
+    )
+
+
+def check_drain_s(value: float) -> float:
+    """Return `value`.
+
+    Raises:
+        SettingsError: if nobody can wait for so many seconds.
+    """
+    if value != 0 and not is_above_zero(value):
+        raise SettingsError(
+            f"drain_s is {value}, it has to be a number of seconds, 0 to stop at once"
+        )
+    return value
 
 
 def parse_shares(text: str) -> dict[str, str]:

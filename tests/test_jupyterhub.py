@@ -266,6 +266,9 @@ async def test_three_users_in_two_teams(hub: Hub) -> None:
         ),
         ("redis_url = 'http://redis'", "GroupSharing.redis_url"),
         ("redis_options = {'nonsense': 1}", "nonsense"),
+        ("redis_options = {'log_max_bytes': float('nan')}", "log_max_bytes is nan"),
+        ("follow_groups_s = 0", "follow_groups_s is 0"),
+        ("follow_groups_s = float('nan')", "follow_groups_s is nan"),
     ],
 )
 async def test_a_wrong_setting_stops_the_hub_at_its_start(

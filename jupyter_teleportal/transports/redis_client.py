@@ -26,6 +26,7 @@ from redis.credentials import CredentialProvider
 from ..errors import SettingsError, TransportError, TransportRefused, TransportUnavailable
 from ..model import Scope
 from ..redaction import SECRETS, check_url, passwords_in_options, passwords_in_url
+from ..settings import is_above_zero
 from . import redis_scripts as scripts
 from .base import MISSED, Listener, TransportBase, TransportState, loop_time, passes_through
 from .channel_turns import ChannelTurns
@@ -99,15 +100,18 @@ class RedisOptions:
         """Split `options` into ours and redis-py's.
 
         Raises:
-            SettingsError: if one of ours is not a positive number.
+            SettingsError: if one of ours is not a positive, finite number.
         """
         client = dict(options)
         ours: dict[str, float] = {}
         for name in cls.__dataclass_fields__:
             if name != "client" and name in client:
                 value = client.pop(name)
-                if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-                    raise SettingsError(f"redis_options: {name} is {value!r}, not a number above 0")
+                if not is_above_zero(value):
+                    raise SettingsError(
+                        f"redis_options: {name} is {value!r}, not a number above 0; for no limit, "
+                        "set a very large one, such as 1e15"
+                    )
                 ours[name] = float(value)
         return cls(client, **ours)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
+import pytest
 from support.cluster import wait_connected
 from support.waiting import until
 
@@ -55,12 +57,22 @@ async def test_a_server_without_sharing_serves(make_server: MakeServer):
         assert await health(client, server) == (200, "ok")
 
 
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ({"shares": {"": "no name"}}, "no name"),
+        ({"drain_s": -5}, "drain_s is -5"),
+        ({"recheck_interval_s": math.inf}, "recheck_interval_s is inf"),
+        ({"redis_options": {"log_max_bytes": math.inf}}, "log_max_bytes is inf"),
+    ],
+)
 async def test_a_server_that_was_to_share_and_cannot_is_no_place_to_send_people(
-    make_server: MakeServer, redis_server: RedisServer
+    make_server: MakeServer, redis_server: RedisServer, setting: dict[str, Any], named: str
 ):
-    server = await make_server(redis_server=redis_server, shares={"": "no name"})
+    server = await make_server(redis_server=redis_server, config={"TeleportalExtension": setting})
     async with httpx.AsyncClient() as client:
         assert await health(client, server) == (503, "failed")
+    assert named in (await server.status())["problem"]
 
 
 async def test_from_sigterm_on_it_says_so_and_serves_on_while_it_drains(

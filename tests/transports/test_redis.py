@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import re
 import tempfile
 import time
 from collections.abc import AsyncIterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from jupyter_teleportal.errors import (
 from jupyter_teleportal.model import ZERO_OFFSET, LeaseView, LeaseWish, Scope
 from jupyter_teleportal.transports.base import TransportState
 from jupyter_teleportal.transports.redis import INLINE_MAX_BYTES, RedisSyncTransport
-from jupyter_teleportal.transports.redis_client import LARGE_BYTES
+from jupyter_teleportal.transports.redis_client import LARGE_BYTES, RedisOptions
 from jupyter_teleportal.transports.redis_scripts import READ
 
 from .backends import IMPATIENT, KEY_PREFIX, RedisBackend
@@ -38,6 +40,7 @@ from .backends import IMPATIENT, KEY_PREFIX, RedisBackend
 ROOM = Scope("team1", "json:notebook:one")
 OTHER_ROOM = Scope("team1", "json:notebook:two")
 KEEP_S = 1000.0
+OURS = [option.name for option in fields(RedisOptions) if option.name != "client"]
 CONNECTED, DEGRADED = TransportState.CONNECTED, TransportState.DEGRADED
 
 
@@ -477,6 +480,11 @@ async def test_a_quiet_connection_is_left_in_peace(redis_server: RedisServer) ->
         (None, {"command_timeout_s": "5"}, "command_timeout_s"),
         (None, {"connect_timeout_s": True}, "connect_timeout_s"),
         (None, {"ping_interval_s": -1}, "ping_interval_s"),
+        *[
+            (None, {option: value}, f"{option} is {value}, .*; for no limit")
+            for option in OURS
+            for value in (0, -1, math.nan, math.inf, -math.inf)
+        ],
     ],
 )
 async def test_what_cannot_be_used_is_named(

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 
 import pytest
 
 from jupyter_teleportal.errors import SettingsError
-from jupyter_teleportal.settings import Timing, describe_options, effective_shares, parse_shares
+from jupyter_teleportal.settings import (
+    Timing,
+    check_drain_s,
+    describe_options,
+    effective_shares,
+    parse_shares,
+)
 
 HUB = {"JUPYTERHUB_SERVICE_PREFIX": "/user/alice/"}
 NAMED = {"JUPYTER_TELEPORTAL_SHARES": '{"shared": "team1"}'}
@@ -19,10 +26,21 @@ def test_the_default_timing_is_valid() -> None:
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Timing)])
-@pytest.mark.parametrize("value", [0, -1])
-def test_a_timing_that_is_not_above_zero_is_named(name: str, value: float) -> None:
-    with pytest.raises(SettingsError, match=name):
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, -math.inf])
+def test_a_timing_that_is_no_number_above_zero_is_named(name: str, value: float) -> None:
+    with pytest.raises(SettingsError, match=f"^{name} is .* number above 0, and not infinite"):
         Timing(**{name: value})
+
+
+@pytest.mark.parametrize("value", [-5, math.nan, math.inf, -math.inf])
+def test_a_drain_that_nobody_can_wait_for_is_named(value: float) -> None:
+    with pytest.raises(SettingsError, match=r"^drain_s is .* 0 to stop at once"):
+        check_drain_s(value)
+
+
+@pytest.mark.parametrize("value", [0, 0.5, 3600])
+def test_a_drain_that_can_be_waited_for(value: float) -> None:
+    assert check_drain_s(value) == value
 
 
 def test_a_replica_is_not_dead_after_one_missed_heartbeat() -> None:
