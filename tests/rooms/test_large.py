@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import random
 import threading
+import zlib
 from collections import defaultdict
 from typing import Any
 
 import pytest
 from pycrdt import Doc, handle_sync_message
 from support.waiting import until
+from support.yjs_bytes import blocks, string
+from transports.backends import Backend
 
 from jupyter_teleportal import notes, protocol, provider, reconciling
 from jupyter_teleportal.content import make_document
@@ -20,7 +23,11 @@ from jupyter_teleportal.replica import Replica
 from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
 from jupyter_teleportal.update_walk import STEP2, SYNC, UPDATE
 from jupyter_teleportal.workers import LARGE_BYTES
+from rooms import test_links
 from rooms.sites import ROOM, TIMING, Disk, Start, same
+from rooms.test_links import MakeSite, make_site
+
+__all__ = ["make_site"]
 
 LARGE = base64.b64encode(random.Random(1).randbytes(2 * LARGE_BYTES)).decode()
 """What does not compress, so that it is large in the log too."""
@@ -175,3 +182,24 @@ async def test_what_was_passed_over_is_not_sent_to_a_client(hub: MemoryHub) -> N
     messages = link.answer(NOTHING)
     assert [message[1] for message in messages] == [UPDATE, STEP2]
     assert text_after(messages) == LARGE
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_what_inflates_to_much_does_so_in_a_thread(
+    backend: Backend,
+    make_site: MakeSite,
+    threads: dict[str, set[threading.Thread]],
+    announced: bool,
+) -> None:
+    """However small it is in the log, or on the channel."""
+    text = "a" * 50_000_000
+    entry = b"\x01" + zlib.compress(blocks(5, 0, string(text)), 9)
+    assert len(entry) < 60_000
+    first = await make_site()
+    assert first.link.replicator.log is not None
+    if not announced:
+        await first.link.aclose()
+    await first.transport.append_log(test_links.ROOM, first.link.replicator.log, "another", entry)
+    site = first if announced else await make_site()
+    await until(lambda: len(site.text) == len(text), timeout=10, what="the text")
+    assert off_loop(threads, "read_update")
