@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, NamedTuple
 from pycrdt import Doc
 
 from .conflicts import COMPARE_S, PASS_S
-from .crdt import EMPTY_UPDATE, Door, apply
+from .crdt import Door, apply
 from .errors import ForeignBytes
 from .update_walk import read_update
 from .workers import off_loop
@@ -64,9 +64,6 @@ def tried(update: bytes) -> Tried:
     """An update, which was checked, to try."""
     blocks = read_update(update)
     return Tried(update, len(blocks) + len(blocks.deleted))
-
-
-NOTHING_HELD = Tried(EMPTY_UPDATE, 0)
 
 
 class Verdict(NamedTuple):
