@@ -289,59 +289,109 @@ async def test_a_wrong_setting_stops_the_hub_at_its_start(
     assert "Bad config" in hub.log_tail()
 
 
+@pytest.mark.parametrize(
+    "groups",
+    [
+        "{'team1': 'team1', 'class-*': '{group}'}",
+        "lambda spawner: [one.name for one in spawner.user.groups if one.name != 'team2']",
+    ],
+    ids=["a pattern", "a function"],
+)
 async def test_groups_that_come_and_members_that_go_need_no_restart(
-    tmp_path: Path, redis_server: RedisServer
+    tmp_path: Path, redis_server: RedisServer, groups: str
 ) -> None:
-    """A pattern gives a new group its share; who is taken out of a group, or whose group is
-    deleted, loses the share within seconds, and gets it back."""
-    hub = Hub(
-        tmp_path / "hub",
-        redis_server.url,
-        "c.GroupSharing.groups = {'team1': 'team1', 'class-*': '{group}'}\n",
-    )
+    """A pattern or a function gives a new group its share; who is taken out of a group, or whose
+    group is deleted, loses the share within seconds, and gets it back."""
+    hub = Hub(tmp_path / "hub", redis_server.url, f"c.GroupSharing.groups = {groups}\n")
     try:
         await hub.wait_until_up()
         await hub.operate("POST", "class-5", {"users": ["alice"]})
         (hub.folder / "teams" / "class-5").mkdir()
         alice = await hub.log_in("alice")
         assert (await alice.status())["shares"] == {"class-5": "class-5", "team1": "team1"}
-        url = redis_url_of(alice)
-        assert url is not None
-
-        def may(share: str) -> bool:
-            with redis.Redis.from_url(url) as client:
-                try:
-                    client.hgetall(f"{PREFIX}{share}:about")
-                except NoPermissionError:
-                    return False
-                except redis.ConnectionError:  # it has just been ended, as all of the account's
-                    return may(share)
-            return True
-
-        async def rights_become(**wanted: bool) -> None:
-            def are() -> bool:
-                return {share: may(share.replace("_", "-")) for share in wanted} == wanted
-
-            await until(are, LOST_SECONDS, what=f"the rights {wanted}")
-
-        await rights_become(class_5=True, team1=True, team2=False)
+        await rights_become(alice, class_5=True, team1=True, team2=False)
         await hub.leave_group("alice", "team1")
-        await rights_become(class_5=True, team1=False)
+        await rights_become(alice, class_5=True, team1=False)
         await hub.operate("DELETE", "class-5")
-        await rights_become(class_5=False, team1=False)
+        await rights_become(alice, class_5=False, team1=False)
         with redis_server.cli() as client:
             granted = client.get(f"{PREFIX}:granted:{PREFIX}alice")
         assert granted == b"[]"
         await hub.operate("POST", "team1/users", {"users": ["alice"]})
         await hub.operate("POST", "team2/users", {"users": ["alice"]})
         # What she was not started with has no folder in her server.
-        await rights_become(class_5=False, team1=True, team2=False)
+        await rights_become(alice, class_5=False, team1=True, team2=False)
         await hub.stop()
     except BaseException:
         print(hub.log_tail())
         raise
     finally:
         await hub.kill()
+
+
+async def test_while_the_function_fails_a_running_server_keeps_what_it_had(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    """A server that starts meanwhile shares nothing."""
+    fails = tmp_path / "fails"
+    hub = Hub(
+        tmp_path / "hub",
+        redis_server.url,
+        f"""
+def groups(spawner):
+    import os
+    if os.path.exists({str(fails)!r}):
+        raise OSError("the directory of groups is away")
+    return [one.name for one in spawner.user.groups]
+
+c.GroupSharing.groups = groups
+""",
+    )
+    try:
+        await hub.wait_until_up()
+        alice = await hub.log_in("alice")
+        await rights_become(alice, team1=True, team2=False)
+        fails.touch()
+        await hub.leave_group("alice", "team1")
+
+        def failures() -> int:
+            log = hub.process.log_path.read_text(errors="replace")
+            return log.count("The function GroupSharing.groups has failed for alice")
+
+        await until(lambda: failures() >= 2, what="two looks at her groups")
+        await rights_become(alice, team1=True, team2=False)
+        bob = await hub.log_in("bob")
+        assert (await bob.status())["shares"] == {}
+        assert redis_url_of(bob) is None
+        fails.unlink()
+        await rights_become(alice, team1=False, team2=False)
+        await hub.stop()
+    except BaseException:
+        print(hub.log_tail())
+        raise
+    finally:
+        await hub.kill()
+
+
+async def rights_become(server: UserServer, **wanted: bool) -> None:
+    """Wait until the server's account may read just these shares; _ stands for - in a name."""
+    url = redis_url_of(server)
+    assert url is not None
+
+    def may(share: str) -> bool:
+        with redis.Redis.from_url(url) as client:
+            try:
+                client.hgetall(f"{PREFIX}{share}:about")
+            except NoPermissionError:
+                return False
+            except redis.ConnectionError:  # it has just been ended, as all of the account's
+                return may(share)
+        return True
+
+    def are() -> bool:
+        return {share: may(share.replace("_", "-")) for share in wanted} == wanted
+
+    await until(are, LOST_SECONDS, what=f"the rights {wanted}")
 
 
 async def test_a_member_who_is_taken_out_loses_the_share_at_once_and_no_words(
