@@ -1,4 +1,4 @@
-"""Rooms that are not shared: what clients send into them harms nobody either."""
+"""What clients send harms nobody in rooms that are not shared either."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from support.rtc_client import RtcClient
 from support.waiting import until
 from support.yjs_bytes import HOSTILE, apart, blocks, string
 
+from jupyter_teleportal.codec import decode_payload
+from jupyter_teleportal.update_walk import read_update
+
 if TYPE_CHECKING:
     from support.fixtures import MakeServer
     from support.jupyter_process import JupyterProcess, Session
@@ -23,9 +26,13 @@ ANSWERED_S = 2.0
 """Within this time a server answers while it is attacked; a standstill was 5 s and more."""
 LEVELS = 3000
 
+UPDATES = (
+    "a list of no blocks", "a clock that overflows", "20,000 nested arrays", "legacy JSON content",
+)  # fmt: skip
+FORGED = 5
+"""The client whose all of these say they are."""
 FRAMES = {
-    **{name: sync(2, HOSTILE[name]) for name in ("a list of no blocks", "a clock that overflows")},
-    "nested arrays": sync(2, HOSTILE["20,000 nested arrays"]),
+    **{name: sync(2, HOSTILE[name]) for name in UPDATES},
     "a state vector": sync(0, HOSTILE["a number without an end"]),
     "a cursor": b"\x01" + varint(160_000) + HOSTILE["a number without an end"],
     "a cursor that is a list": awareness([7], 1, "[1]"),
@@ -49,19 +56,31 @@ async def rooms_of(server: JupyterProcess, shared: Session) -> list[tuple[str, s
         "PUT", f"/api/collaboration/fork/{shared.room_id}", body={"synchronize": True}
     )
     return [
+        (shared.room_id, shared.session_id),
         (private.room_id, private.session_id),
         (fork["fork_roomid"], ""),
         ("some-extension", ""),
     ]
 
 
-async def complains_of(server: JupyterProcess, room_id: str) -> bool:
+def logged(redis_server: RedisServer) -> list[bytes]:
+    """All updates that stand in logs."""
+    with redis_server.cli() as client:
+        return [
+            decode_payload(fields[b"u"])
+            for key in client.scan_iter("*:log", _type="stream")
+            for _, fields in client.xrange(key)
+        ]
+
+
+async def complains_of(server: JupyterProcess, room_id: str) -> int:
+    """How often."""
     complaints = (await server.status())["complaints"]
-    return any(one["subject"] == f"client_messages {room_id}" for one in complaints)
+    return sum(one["count"] for one in complaints if one["subject"] == f"client_messages {room_id}")
 
 
-async def test_bytes_that_nobody_should_send_are_refused_in_rooms_that_are_not_shared(
-    server: JupyterProcess,
+async def test_bytes_that_nobody_should_send_are_refused_in_every_kind_of_room(
+    server: JupyterProcess, redis_server: RedisServer
 ) -> None:
     shared = await server.session("team/shared.ipynb")
     async with (
@@ -69,18 +88,31 @@ async def test_bytes_that_nobody_should_send_are_refused_in_rooms_that_are_not_s
         RtcClient(server, await server.session("private.ipynb"), name="bob") as bob,
     ):
         for room_id, session_id in await rooms_of(server, shared):
+            there = []
             for name, frame in FRAMES.items():
-                hostile = Hostile(server, room_id, session_id)
+                there.append(hostile := Hostile(server, room_id, session_id))
                 await asyncio.to_thread(hostile.connect)
                 assert hostile.status == 101, (room_id, name)
                 await asyncio.to_thread(hostile.send, frame)
                 health = await server.request("GET", "/api/teleportal/health", timeout=ANSWERED_S)
                 assert health.json() == {"status": "ok"}, (room_id, name)
+
+            async def all_refused(room_id: str = room_id) -> bool:
+                return await complains_of(server, room_id) >= len(FRAMES)
+
+            await until(all_refused, 10, what=f"a complaint of {room_id} about each")
+            # What somebody has sent who has left already is not looked at.
+            for hostile in there:
                 await asyncio.to_thread(hostile.close)
-            await until(lambda r=room_id: complains_of(server, r), what=f"a complaint of {room_id}")
         bob.write(" typed")
         async with RtcClient(server, await server.session("private.ipynb"), name="cem") as cem:
             await until(lambda: cem.sources == ["private typed"], what="bob's edit at cem")
+        ann.write(" typed")
+        await until(lambda: any(b" typed" in one for one in logged(redis_server)), what="an edit")
+        # It is refused on the way in, and not only by those who read the log.
+        for update in logged(redis_server):
+            assert not any(HOSTILE[name] in update for name in UPDATES)
+            assert FORGED not in {block.client for block in read_update(update)}
         for client in (ann, bob):
             client.assert_undisturbed()
     assert not server.grep("Panic")
