@@ -47,6 +47,8 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Balanced]:
         yield example
         assert example.process.terminate(30), example.output
         assert "Traceback" not in example.output
+        # The servers' last stop comes after all tests.
+        assert_no_errors(*example.servers(), allowed=(*NEVER_OPENED, *WORKSPACE))
     finally:
         example.process.kill()
         asyncio.run(kill_processes_in(example.folder))

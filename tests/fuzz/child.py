@@ -1,4 +1,7 @@
-"""One run of one target: ``python -m fuzz.child TARGET SECONDS SEED FOLDER guided|mutated``."""
+"""One run of one target: ``python -m fuzz.child TARGET SECONDS SEED FOLDER KIND``.
+
+KIND is ``guided``, ``mutated`` or ``again``.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ def main() -> None:
     found = Path(folder)
     if kind == "guided":
         guided(target, float(seconds), int(seed), found)
+    elif kind == "again":
+        again(target, found)
     else:
         mutated(target, float(seconds), int(seed), found)
 
@@ -35,6 +40,17 @@ def guided(target: str, seconds: float, seed: int, folder: Path) -> None:
     ]  # fmt: skip
     atheris.Setup([sys.argv[0], *options, str(corpus)], TARGETS[target])
     atheris.Fuzz()
+
+
+def again(target: str, folder: Path) -> None:
+    """The inputs in the folder; those that break no promise are removed from it."""
+    from fuzz.targets import TARGETS
+
+    for path in sorted(folder.glob("found-*")):
+        faulthandler.dump_traceback_later(HANGS_S, exit=True)
+        TARGETS[target](path.read_bytes())
+        path.unlink()
+    faulthandler.cancel_dump_traceback_later()
 
 
 def mutated(target: str, seconds: float, seed: int, folder: Path) -> None:

@@ -12,6 +12,7 @@ from support.yjs_bytes import HOSTILE, apart, as_one, edits, forged, mutated, nu
 
 from jupyter_teleportal import client_messages, crdt
 from jupyter_teleportal.codec import (
+    STATE_MAX_BYTES,
     AwarenessEnvelope,
     AwarenessQuery,
     EntryEnvelope,
@@ -22,15 +23,21 @@ from jupyter_teleportal.codec import (
     decode_envelope,
     decode_note,
     decode_payload,
+    decode_state,
     encode_crossing,
     encode_note,
     encode_payload,
+    encode_state,
 )
 from jupyter_teleportal.content import foreign_seeds
 from jupyter_teleportal.errors import CodecError, DocumentBroken, ForeignBytes
+from jupyter_teleportal.frames import binary_frame, take_messages
+from jupyter_teleportal.transports.redis_acl import format_granted, parse_granted
 from jupyter_teleportal.update_walk import UPDATE, read_message, read_save_request, read_state
 
 ROOTS: dict[str, Any] = {"source": Text, "cells": Array, "meta": Map, "xml": XmlFragment}
+
+FRAME_MAX_BYTES = 299
 
 
 def update(data: bytes) -> None:
@@ -155,6 +162,55 @@ def crossing(data: bytes) -> None:
         decode_crossing(data.decode("latin-1"))
 
 
+def saved_state(data: bytes) -> None:
+    """What a saver has noted of a file is a state vector or nothing."""
+    found = decode_state(data.decode("latin-1"))
+    if found is not None:
+        read_state(found)
+        assert decode_state(encode_state(found)) == (
+            found if len(found) <= STATE_MAX_BYTES else None
+        )
+
+
+def granted(data: bytes) -> None:
+    found = parse_granted(data)
+    if found is not None:
+        assert parse_granted(format_granted(found).encode()) == found
+
+
+def frames(data: bytes) -> None:
+    """The same messages come out, none of them too large, in whatever pieces the bytes arrive."""
+
+    def taken(piece: int) -> tuple[list[bytes], int, bool]:
+        buffer, messages, size = bytearray(), list[bytes](), 0
+        for start in range(0, len(data), piece):
+            buffer += data[start : start + piece]
+            more = True
+            while more:
+                found = take_messages(buffer, _unmask, FRAME_MAX_BYTES, 2)
+                messages += found.messages
+                size, more = size + found.size, found.more
+                del buffer[: found.size]
+            if found.other:
+                return messages, size, True
+        return messages, size, False
+
+    whole = taken(len(data) or 1)
+    assert taken(1) == taken(3) == whole
+    assert whole[1] <= len(data)
+    assert all(len(one) <= FRAME_MAX_BYTES for one in whole[0])
+
+
+def _unmask(mask: bytes, data: bytes) -> bytes:
+    return bytes(byte ^ mask[place % 4] for place, byte in enumerate(data))
+
+
+def _client_frame(message: bytes, mask: bytes) -> bytes:
+    head = bytearray(binary_frame(message)[: -len(message) or None])
+    head[1] |= 0x80
+    return bytes(head) + mask + _unmask(mask, message)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "update": update,
     "sequence": sequence,
@@ -165,6 +221,9 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "payload": payload,
     "note": note,
     "crossing": crossing,
+    "saved_state": saved_state,
+    "granted": granted,
+    "frames": frames,
 }
 
 
@@ -209,6 +268,17 @@ def seeds(target: str) -> list[bytes]:
             return [encode_note("l", {"cells": []}, one) for one in updates]
         case "crossing":
             return [encode_crossing(one, one).encode() for one in updates[:5]]
+        case "saved_state":
+            return [encode_state(one).encode() for one in states]
+        case "granted":
+            return [format_granted(one).encode() for one in ([], ["team1"], ["a", "b-2.x"])]
+        case "frames":
+            made = [
+                _client_frame(b"x" * size, mask)
+                for size in (0, 1, 125, 126, 300)
+                for mask in (b"\0\0\0\0", b"\1\xff\x80\x7f")
+            ]
+            return [*made, b"".join(made), b"\x81\x80" + made[0]]
     raise KeyError(target)
 
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from fuzz.runs import GUIDED, HERE, run
+from fuzz.runs import GUIDED, HERE, run, run_again
 from fuzz.targets import TARGETS
 
 SECONDS = 4.0
@@ -36,8 +36,23 @@ def test_what_is_found_by_coverage_breaks_no_promise(target: str) -> None:
     assert not outcome.problem, f"{outcome.said[-2000:]}\n{[one.hex() for one in outcome.inputs]}"
 
 
-@pytest.mark.parametrize("line", (HERE / "corpus" / "found.txt").read_text().splitlines())
-def test_what_was_found_before_breaks_no_promise(line: str) -> None:
-    if line and not line.startswith("#"):
-        target, data = line.split()
-        TARGETS[target](bytes.fromhex(data))
+def found_before() -> dict[str, list[bytes]]:
+    """The inputs of the corpus by their targets."""
+    found: dict[str, list[bytes]] = {}
+    for line in (HERE / "corpus" / "found.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            target, data = line.split()
+            found.setdefault(target, []).append(bytes.fromhex(data))
+    return found
+
+
+@pytest.mark.parametrize(("target", "inputs"), found_before().items())
+def test_what_was_found_before_breaks_no_promise(target: str, inputs: list[bytes]) -> None:
+    outcome = run_again(target, inputs)
+    assert not outcome.problem, f"{outcome.said[-2000:]}\n{[one.hex() for one in outcome.inputs]}"
+
+
+def test_what_ends_its_process_is_told() -> None:
+    outcome = run_again("nothing", [b"x"])
+    assert outcome.problem
+    assert outcome.inputs == [b"x"]
