@@ -156,6 +156,19 @@ local function append(log, replica, payload, channel, inline_max, size, counted,
   redis.call('PUBLISH', channel, envelope)
   return {previous, offset}
 end
+
+-- Before anything is written: where it is refused halfway, it is tried again and again.
+local function lacks_right(channel)
+  if not redis.acl_check_cmd then return end
+  for _, command in ipairs({
+    {'HSET', KEYS[2], 'log', ''}, {'XADD', KEYS[1], '*', 'u', ''}, {'PUBLISH', channel, ''},
+    {'UNLINK', KEYS[1]}, {'PERSIST', KEYS[3]},
+  }) do
+    if not redis.acl_check_cmd(unpack(command)) then
+      return redis.error_reply('NOPERM this account has no permission to run ' .. command[1])
+    end
+  end
+end
 """
 )
 
@@ -174,6 +187,8 @@ if there[1] ~= ARGV[1] or type(length) == 'table' then
   there = redis.call('HMGET', KEYS[2], unpack(fields))
   length = redis.call('XLEN', KEYS[1])
 end
+local lacks = lacks_right(ARGV[4])
+if lacks then return lacks end
 local log, size, counted, known = unpack(there)
 size = number(size) or 0
 if size + #ARGV[3] > tonumber(ARGV[6]) then return {'', log, size} end
@@ -201,6 +216,8 @@ SEED = Script(
     + """
 local log = log_there(KEYS[1], KEYS[2])
 if log then return {0, log, tail(KEYS[1], KEYS[2])} end
+local lacks = lacks_right(ARGV[4])
+if lacks then return lacks end
 if is_error(redis.pcall('HSET', KEYS[2], 'log', ARGV[1], 'offset', '0-0'), 'WRONGTYPE') then
   redis.call('UNLINK', KEYS[2])
 end

@@ -131,6 +131,19 @@ class RedisServer:
             for script in SCRIPTS:
                 client.script_load(script.source)
 
+    def take_right(self, command: str) -> None:
+        """Let the account not run `command` any more."""
+        with self.cli() as client:
+            client.execute_command("ACL", "SETUSER", self.ACCOUNT, f"-{command}")
+
+    def give_rights(self) -> None:
+        """Give the account the rights that a hub gives, whatever it had before."""
+        with self.cli() as client:
+            client.execute_command("ACL", "SETUSER", self.ACCOUNT, *self._rules())
+
+    def _rules(self) -> list[str]:
+        return account_rules(DEFAULT_KEY_PREFIX, self.shares, hash_password(self.PASSWORD))
+
     def _listen(self) -> list[str]:
         if not self.tls:
             return ["--port", str(self.port)]
@@ -150,13 +163,12 @@ class RedisServer:
     def _users(self) -> list[str]:
         if not self.shares:
             return []
-        rules = account_rules(DEFAULT_KEY_PREFIX, self.shares, hash_password(self.PASSWORD))
         everything = ("on", f"#{hash_password(self.ADMIN_PASSWORD)}", "~*", "&*", "+@all")
         return [
             # Redis 7.0 reads the append-only file with its rights.
             *("--user", "default", "off", "~*", "&*", "+@all"),
             *("--user", self.ADMIN, *everything),
-            *("--user", self.ACCOUNT, *rules),
+            *("--user", self.ACCOUNT, *self._rules()),
         ]
 
     def _answers(self) -> bool:

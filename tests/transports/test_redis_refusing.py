@@ -224,6 +224,27 @@ async def test_a_right_that_every_document_needs_is_named(
         assert word in transport.problem
 
 
+@pytest.mark.parametrize("right", ["hset", "publish", "xadd"])
+async def test_what_is_refused_for_a_right_is_not_in_the_log(
+    confined_redis: RedisServer, right: str
+) -> None:
+    """It is tried again with each heartbeat, for as long as the right is missing."""
+    async with connecting(confined_redis.url) as transport:
+        log = (await transport.seed_log(ROOM, "lineage", "a", b"x")).log
+        confined_redis.take_right(right)
+        other = Scope(ROOM.share, "json:notebook:two")
+        for _ in range(3):
+            with pytest.raises(TransportRefused):
+                await transport.append_log(ROOM, log, "a", b"y")
+            with pytest.raises(TransportRefused):
+                await transport.seed_log(other, "lineage", "a", b"y")
+        confined_redis.give_rights()
+        there = await transport.read_log(ROOM, log, ZERO_OFFSET)
+        assert [entry.payload for entry in there.entries] == [b"x"]
+        assert (await transport.seed_log(other, "lineage", "a", b"z")).won
+        await transport.append_log(ROOM, log, "a", b"z")
+
+
 async def test_a_wrong_password_is_named(confined_redis: RedisServer) -> None:
     wrong = confined_redis.admin_url.replace("admin:", "admin:not")
     async with connecting(wrong) as transport:
