@@ -45,6 +45,11 @@ STANDING = (
     "RedisClient._watch_commands",
 )
 POLL_SECONDS = 0.05
+# Numbers of the people in them, from the first on and below the last; browsers draw their own from
+# four billion.
+CROWD = 10_000
+CROWDS = range(5_000_000, 5_050_000, CROWD)
+DEAR_CROWDS = (CROWDS[1], CROWDS[-1] + CROWD)
 
 
 def tokens_wrong(
@@ -80,6 +85,20 @@ def tokens_wrong(
         f"{found[-1].server} at {clock(found[-1].at)})"
         for (document, replica, what, tab), found in wrong.items()
     ]
+
+
+def crowds_wrong(authors: Mapping[str, Iterable[int]]) -> list[str]:
+    """Where forged crowds were let in that the CRDT library takes long to merge.
+
+    Args:
+        authors: who has ever changed the document of each tab, as the library numbers them.
+    """
+    problems = []
+    for tab, numbers in authors.items():
+        some = sum(DEAR_CROWDS[0] <= number < DEAR_CROWDS[1] for number in numbers)
+        if some:
+            problems.append(f"{some} of a forged crowd were let into the document of {tab}")
+    return problems
 
 
 def clock(at: float) -> str:

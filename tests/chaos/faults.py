@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
 import json
 import os
 import random
 import subprocess
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import redis
+from support.conflicts import insertions
 from support.hostile import QUESTION, Hostile, awareness, deadly, frame, sync
+from support.waiting import until
 
+from .checks import CROWD, CROWDS
 from .tabs import END
 from .world import DOCUMENTS, FOREIGN, NOTEBOOKS, TEXT, at_least
 
 if TYPE_CHECKING:
+    from support.jupyter_process import JupyterProcess
+
     from .world import World
 
 LONGER_THAN_A_LEASE = (8.0, 10.0)
 PREFIX = b"teleportal:sync:"
 BIG_OUTPUT_BYTES = 20_000_000
+# More than the servers send to Redis in one piece, also compressed.
+PIECES_BYTES = 14_000_000
+# A lease, a heartbeat and the ceiling of saving, and as much again for what goes wrong besides.
+SEEN_SECONDS = 40.0
+# Redis does not say which command it is that a script may not run.
+IN_A_SCRIPT = "the user executing the script can't run this command"
+WELL_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -37,29 +51,46 @@ class Fault:
     run: Callable[[World], Awaitable[None]] = field(compare=False)
 
 
-Draw = Callable[[random.Random, int], Fault]
-KINDS: list[Draw] = []
+class Kind(NamedTuple):
+    """Draws faults of one name; with `confined`, only where the servers' account is confined."""
+
+    name: str
+    draw: Callable[[random.Random, int], Fault]
+    confined: bool
 
 
-def kind(*needs: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a maker: it draws from a generator and returns what is done, and how."""
+KINDS: list[Kind] = []
+
+
+def kind(*needs: str, confined: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a maker: it draws from a generator and returns what is done, and how.
+
+    New makers belong at the end of this file, new choices at the end of a maker's: most of what a
+    seed has drawn before, it draws then as well.
+    """
 
     def register(make: Callable[[random.Random, int], tuple[str, Any]]) -> Any:
         def draw(rng: random.Random, replicas: int) -> Fault:
             what, run = make(rng, replicas)
             return Fault(make.__name__, what, frozenset(needs), run)
 
-        KINDS.append(draw)
+        KINDS.append(Kind(make.__name__, draw, confined))
         return make
 
     return register
 
 
-def draw_round(rng: random.Random, replicas: int) -> list[Fault]:
+def possible(*, confined: bool) -> list[Kind]:
+    """What may go wrong in a run whose servers' account is confined, or is not."""
+    return [one for one in KINDS if confined or not one.confined]
+
+
+def draw_round(rng: random.Random, replicas: int, *, confined: bool) -> list[Fault]:
     """One fault, or two that do not need the same thing."""
-    chosen = [rng.choice(KINDS)(rng, replicas)]
+    kinds = possible(confined=confined)
+    chosen = [rng.choice(kinds).draw(rng, replicas)]
     if rng.random() < 0.4:
-        other = rng.choice(KINDS)(rng, replicas)
+        other = rng.choice(kinds).draw(rng, replicas)
         if not other.needs & chosen[0].needs:
             chosen.append(other)
     return chosen
@@ -215,7 +246,7 @@ def redis_read_only(rng: random.Random, replicas: int) -> tuple[str, Any]:
 @kind("redis")
 def forged_keys(rng: random.Random, replicas: int) -> tuple[str, Any]:
     pick, junk = rng.random(), b"\xff\xfe" + rng.randbytes(10)
-    where = rng.choice(["session", "replicas", "saver", "paths", "entry", "checkpoint"])
+    where = rng.choice(["session", "replicas", "saver", "paths", "entry", "checkpoint", "crowd"])
     what, update = deadly(rng)
 
     async def run(world: World) -> None:
@@ -234,11 +265,38 @@ def forged_keys(rng: random.Random, replicas: int) -> tuple[str, Any]:
                 client.hset(share + b"paths", junk, junk)
             elif where == "checkpoint":
                 client.hset(room + b":checkpoint", "update", junk)
+            elif where == "crowd":
+                client.xadd(log, {"u": b"\0" + crowd(0), "r": junk})
+                entry = client.xadd(log, {"u": b"\0" + crowd(1), "r": junk})
+                await until(
+                    lambda: _quarantined(world, entry.decode()),
+                    SEEN_SECONDS,
+                    what=f"the crowd in {log!r} quarantined",
+                    poll=0.2,
+                )
             else:
                 client.xadd(log, {"u": b"\0" + update, "r": junk})
 
-    forged = f"{what} in a log" if where == "entry" else f"{junk!r} in {where}"
-    return f"somebody writes {forged}", run
+    forged = {"entry": f"{what} in a log", "crowd": f"{CROWD} insertions at one place in a log"}
+    return f"somebody writes {forged.get(where, f'{junk!r} in {where}')}", run
+
+
+def crowd(number: int) -> bytes:
+    """An update of thousands of people, each of whom inserts something at one place, where nobody
+    sees it. The library merges number 0 quickly, and goes through all of it for each insertion of
+    the others."""
+    people = range(CROWDS[number], CROWDS[number] + CROWD)
+    return insertions(people, left=lambda _: None, parent=b"\x01\x05crowd")
+
+
+async def _quarantined(world: World, entry: str) -> bool:
+    """Whether a server names this entry of a log as one that was passed over."""
+    for server in world.servers:
+        with contextlib.suppress(Exception):
+            rooms = (await server.status())["rooms"]
+            if any(entry in room["quarantined"] for room in rooms):
+                return True
+    return False
 
 
 @kind("redis")
@@ -451,6 +509,7 @@ def hostile_client(rng: random.Random, replicas: int) -> tuple[str, Any]:
             (f"sends {deadly_what}", frame(sync(2, update))),
             ("sends half a frame", frame(rng.randbytes(100))[:50]),
             ("sends text", frame(b"hello", opcode=1) * 5000),
+            (f"sends {CROWD} insertions at one place", _crowds()),
         )
     )
 
@@ -469,6 +528,10 @@ def hostile_client(rng: random.Random, replicas: int) -> tuple[str, Any]:
     return f"a hostile client of server {at} {what} for {seconds:.1f} s", run
 
 
+def _crowds() -> bytes:
+    return b"".join(frame(sync(2, crowd(number))) for number in range(len(CROWDS)))
+
+
 def _moves() -> bytes:
     return b"".join(frame(awareness([7], clock)) for clock in range(1, 5000))
 
@@ -479,21 +542,137 @@ def big_output(rng: random.Random, replicas: int) -> tuple[str, Any]:
     text = "".join(rng.choices("0123456789abcdef", k=1000)) * (BIG_OUTPUT_BYTES // 1000)
 
     async def run(world: World) -> None:
-        tabs = [tab for tab in world.typists if tab.file in NOTEBOOKS]
-        tab = tabs[int(pick * len(tabs))]
+        put = _cell_of(world, pick)
         began = time.monotonic()
-        ids = [cell["id"] for cell in tab.notebook.ycells if cell["cell_type"] == "code"]
-
-        def put(output: str) -> None:
-            # Others add cells, before this one too.
-            cells = tab.notebook.ycells
-            tab.set_output(next(i for i, cell in enumerate(cells) if cell["id"] == ids[0]), output)
-
         put(text)
         await at_least(2, began)
         put("short again")
 
     return f"an output of {BIG_OUTPUT_BYTES // 10**6} MB, and cleared 2 s later", run
+
+
+def _cell_of(world: World, pick: float) -> Callable[[str], None]:
+    """The first cell in a typist's notebook: what is called with an output puts it there."""
+    tabs = [tab for tab in world.typists if tab.file in NOTEBOOKS]
+    tab = tabs[int(pick * len(tabs))]
+    ids = [cell["id"] for cell in tab.notebook.ycells if cell["cell_type"] == "code"]
+
+    def put(output: str) -> None:
+        # Others add cells, before this one too.
+        cells = tab.notebook.ycells
+        tab.set_output(next(i for i, cell in enumerate(cells) if cell["id"] == ids[0]), output)
+
+    return put
+
+
+# -- the servers' account, and the scripts -----------------------------------------------------
+
+
+@kind("redis", confined=True)
+def right_taken_away(rng: random.Random, replicas: int) -> tuple[str, Any]:
+    right = rng.choice(["evalsha", "xadd", "append", "publish", "hset", "zadd"])
+    pick, seconds = rng.random(), rng.uniform(2, 8)
+    text = base64.b64encode(rng.randbytes(PIECES_BYTES)).decode() if right == "append" else ""
+
+    async def run(world: World) -> None:
+        began = time.monotonic()
+        world.redis.take_right(right)
+        try:
+            if right == "append":
+                # What is large goes in pieces, and nothing else does: one document is refused.
+                put = _cell_of(world, pick)
+                put(text)
+                await _seen(world, right, by=any)
+                put("short again")
+            else:
+                await _seen(world, right, IN_A_SCRIPT)
+            await at_least(seconds, began)
+        finally:
+            world.redis.give_rights()
+        await _well(world)
+
+    return f"the account may not {right.upper()} for {seconds:.1f} s at least", run
+
+
+@kind("redis")
+def scripts_flushed(rng: random.Random, replicas: int) -> tuple[str, Any]:
+    times, at_once, seconds = rng.randint(1, 3), rng.random() < 0.3, rng.uniform(1, 8)
+
+    async def run(world: World) -> None:
+        for _ in range(times):
+            began = time.monotonic()
+            with world.redis.cli() as client:
+                client.script_flush()
+            if not world.redis.shares:
+                # Whoever may load them does.
+                await asyncio.sleep(seconds / times)
+                continue
+            if not at_once:
+                await _seen(world, "scripts are not loaded")
+                await at_least(seconds / times, began)
+            # As the hub does as soon as it sees it.
+            world.redis.load_scripts()
+            await _well(world)
+
+    return f"SCRIPT FLUSH, {times} times within {seconds:.1f} s at least", run
+
+
+async def _seen(world: World, *words: str, by: Callable[[list[bool]], bool] = all) -> None:
+    """Wait until servers say why nothing is shared, with one of these `words`, and what is typed
+    then on the server that saves is in the files."""
+
+    async def said() -> bool:
+        return by([await _says(server, words) for server in world.servers])
+
+    await until(said, SEEN_SECONDS, what=f"servers that say {words}", poll=0.2)
+    # Which server saves what, nobody has to know: somebody types on each of them.
+    began = time.time()
+    for tab in world.readers:
+        tab.type_token()
+    await until(
+        lambda: not _unsaved_since(world, began),
+        SEEN_SECONDS,
+        what=f"files with what was typed on the server that saves {words}",
+        poll=0.2,
+    )
+
+
+async def _says(server: JupyterProcess, words: Sequence[str]) -> bool:
+    """Whether health and status agree that not all is shared, and on the reason."""
+    with contextlib.suppress(Exception):
+        health = await server.call("GET", "/api/teleportal/health")
+        reason = (await server.status())["reason"].lower()
+        return health["status"] == "degraded" and any(word in reason for word in words)
+    return False
+
+
+def _unsaved_since(world: World, began: float) -> list[str]:
+    """The documents whose file holds nothing that was typed since then."""
+    found = []
+    for name in DOCUMENTS:
+        new = [one.token for tab in world.tabs_on(name) for one in tab.typed if one.at >= began]
+        try:
+            text = (world.shared / name).read_text()
+        except FileNotFoundError:
+            text = ""
+        if not any(token in text for token in new):
+            found.append(name)
+    return found
+
+
+async def _well(world: World) -> None:
+    """Wait until every server says that all is shared again."""
+
+    async def well(server: JupyterProcess) -> bool:
+        with contextlib.suppress(Exception):
+            health = await server.call("GET", "/api/teleportal/health")
+            return health["status"] == "ok" and not (await server.status())["reason"]
+        return False
+
+    for server in world.servers:
+        await until(
+            lambda server=server: well(server), WELL_SECONDS, what=f"{server.name} well", poll=0.2
+        )
 
 
 def heal_all(world: World) -> Awaitable[None]:
@@ -506,6 +685,10 @@ def heal_all(world: World) -> Awaitable[None]:
         try:
             with world.redis.cli(socket_connect_timeout=1) as client:
                 client.replicaof("NO", "ONE")
+                client.config_set("maxmemory", "0")
+            if world.redis.shares:
+                world.redis.give_rights()
+                world.redis.load_scripts()
         except redis.RedisError:
             world.redis.restart()
 

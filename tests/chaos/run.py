@@ -15,10 +15,10 @@ from support.jupyter_process import JupyterProcess
 from support.waiting import until
 
 from . import checks
-from .faults import Fault, draw_round, heal_all
+from .faults import Fault, draw_round, heal_all, possible
 from .tabs import Tab
 from .timeline import Timeline
-from .world import DOCUMENTS, FOREIGN, World
+from .world import DOCUMENTS, FOREIGN, World, is_confined
 
 CONVERGE_SECONDS = 5.0
 SAVED_SECONDS = 30.0
@@ -67,10 +67,17 @@ async def run(
     quiet: bool = False,
     only: str | None = None,
 ) -> Outcome:
-    """Run the chaos for so many minutes; stop at the first thing that is wrong."""
+    """Run the chaos for so many minutes; stop at the first thing that is wrong.
+
+    Raises:
+        ValueError: if no fault with `only` in its name happens in a run of this seed.
+    """
     timeline = Timeline(quiet=quiet)
     outcome = Outcome(seed)
     rng = random.Random(seed)
+    names = [one.name for one in possible(confined=is_confined(seed))]
+    if only is not None and not any(only in name for name in names):
+        raise ValueError(f"a run of seed {seed} has no fault {only!r}, but {', '.join(names)}")
     with tempfile.TemporaryDirectory(prefix="teleportal-chaos-") as folder:
         world = World(Path(folder), timeline, seed=seed, replicas=replicas, clients=clients)
         async with world:
@@ -97,9 +104,9 @@ async def run(
 
 async def _round(world: World, rng: random.Random, outcome: Outcome, only: str | None) -> None:
     await asyncio.sleep(rng.uniform(0.5, 3))
-    faults = draw_round(rng, world.replicas)
+    faults = draw_round(rng, world.replicas, confined=is_confined(world.seed))
     while only is not None and not any(only in fault.name for fault in faults):
-        faults = draw_round(rng, world.replicas)
+        faults = draw_round(rng, world.replicas, confined=is_confined(world.seed))
     outcome.rounds += 1
     lags = [0.0, *(rng.uniform(0, 3) for _ in faults[1:])]
     try:
@@ -166,9 +173,11 @@ def _unequal(world: World) -> list[str]:
 def _tokens_wrong(world: World) -> list[str]:
     copies = "".join(path.read_text() for path in world.copies())
     documents = checks.documents_of(world)
-    typed = [one for tab in world.typists for one in tab.typed]
-    deleted = {token for tab in world.typists for token in tab.deleted}
+    tabs = [*world.typists, *world.readers]
+    typed = [one for tab in tabs for one in tab.typed]
+    deleted = {token for tab in tabs for token in tab.deleted}
     problems = checks.tokens_wrong(typed, deleted, documents, copies, FOREIGN)
+    problems += checks.crowds_wrong({f"{tab.file} of {tab.name}": tab.clocks() for tab in tabs})
     for token, name in world.foreign_tokens.items():
         for replica, text in documents[name].items():
             if text.count(token) > 1:

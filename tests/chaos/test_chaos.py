@@ -6,15 +6,23 @@ import json
 import os
 import random
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from support.fixtures import CONFINED_TO
 from support.notebooks import notebook_json
+from support.redis_server import RedisServer
 
 from chaos import checks
-from chaos.faults import KINDS, draw_round
+from chaos.faults import KINDS, crowd, draw_round, heal_all, possible
 from chaos.run import run
 from chaos.tabs import END, Typed
 from chaos.timeline import log_events
+from jupyter_teleportal import create_redis_sync_transport
+from jupyter_teleportal.model import Scope
+from jupyter_teleportal.transports.base import TransportState
+from jupyter_teleportal.update_walk import read_update
 
 SEED = int(os.environ.get("JUPYTER_TELEPORTAL_CHAOS_SEED", "5"))
 MINUTES = float(os.environ.get("JUPYTER_TELEPORTAL_CHAOS_MINUTES", "0.5"))
@@ -35,7 +43,7 @@ async def test_nothing_is_lost(artefacts: Path) -> None:
 
 def test_the_same_seed_draws_the_same_faults() -> None:
     drawn = [
-        [fault.what for _ in range(50) for fault in draw_round(rng, 3)]
+        [fault.what for _ in range(50) for fault in draw_round(rng, 3, confined=True)]
         for rng in (random.Random(1), random.Random(1), random.Random(2))
     ]
     assert drawn[0] == drawn[1] != drawn[2]
@@ -44,7 +52,45 @@ def test_the_same_seed_draws_the_same_faults() -> None:
 
 def _faults(seed: int) -> list:
     rng = random.Random(seed)
-    return [fault for _ in range(50) for fault in draw_round(rng, 3)]
+    return [fault for _ in range(50) for fault in draw_round(rng, 3, confined=True)]
+
+
+def test_what_needs_a_confined_account_is_drawn_under_one_alone() -> None:
+    rng = random.Random(1)
+    drawn = {f.name for _ in range(500) for f in draw_round(rng, 3, confined=False)}
+    assert drawn == {kind.name for kind in possible(confined=False)}
+    assert {kind.name for kind in KINDS} - drawn == {"right_taken_away"}
+
+
+@pytest.mark.parametrize(("seed", "only"), [(2, "right_taken_away"), (1, "no such fault")])
+async def test_rounds_with_a_fault_that_never_happens_are_not_waited_for(
+    seed: int, only: str
+) -> None:
+    with pytest.raises(ValueError, match=only):
+        await run(seed=seed, minutes=1, replicas=3, clients=6, quiet=True, only=only)
+
+
+async def test_whatever_a_fault_leaves_behind_is_undone(confined_redis: RedisServer) -> None:
+    with confined_redis.cli() as client:
+        client.config_set("maxmemory", "1")
+        client.replicaof("127.0.0.1", "1")
+        client.script_flush()
+    confined_redis.take_right("evalsha")
+    world: Any = SimpleNamespace(proxies=[], redis=confined_redis)
+    await heal_all(world)
+    transport = await create_redis_sync_transport(confined_redis.url)
+    try:
+        assert transport.state is TransportState.CONNECTED
+        await transport.seed_log(Scope(CONFINED_TO[0], "room"), "lineage", "a", b"x")
+    finally:
+        await transport.aclose()
+
+
+def test_a_crowd_that_was_let_in_is_found() -> None:
+    first, second = ({block.client for block in read_update(crowd(n))} for n in (0, 1))
+    assert not checks.crowds_wrong({"one.ipynb of t1": [1, *first]})
+    (problem,) = checks.crowds_wrong({"one.ipynb of t1": [1, *second]})
+    assert "10000 of a forged crowd" in problem
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,11 @@ LETTERS = "abcdefgh"
 HZ = 3.0
 
 
+def is_confined(seed: int) -> bool:
+    """Half of the runs go under the rights that a hub gives."""
+    return bool(seed % 2)
+
+
 class World:
     """One run's servers, Redis, documents and tabs, on `folder`."""
 
@@ -45,8 +50,8 @@ class World:
         self.seed = seed
         self.replicas = replicas
         self.clients = clients
-        # Half of the runs go under the rights that a hub gives.
-        self.redis = RedisServer(folder / "redis", shares=("default",) if seed % 2 else ())
+        shares = ("default",) if is_confined(seed) else ()
+        self.redis = RedisServer(folder / "redis", shares=shares)
         self.proxies: list[TcpProxy] = []
         self.servers: list[JupyterProcess] = []
         self.typists: list[Tab] = []
