@@ -273,7 +273,6 @@ async def test_a_request_of_nobody_costs_nothing(
     assert after["rooms"] == before["rooms"] == 0
     assert cost < 2_000
     # Heartbeats go on meanwhile.
-    # Heartbeats go on meanwhile.
     assert asked_for_them < REQUESTS / 2
 
 
