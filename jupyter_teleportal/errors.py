@@ -92,6 +92,10 @@ class TransportRefused(TransportError):
     """The transport's other side answered with an error that a retry alone will not mend."""
 
 
+class MapTooLarge(TransportRefused):
+    """A map has more entries than are read at once; ask for some of its keys."""
+
+
 class LogFull(TransportRefused):
     """What was to be added would make a document larger than it may be."""
 

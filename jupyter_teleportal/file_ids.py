@@ -24,6 +24,7 @@ from .codec import FORMAT, FORMATS_BELOW, Notice, decode_envelope
 from .errors import (
     CodecError,
     LeavesShare,
+    MapTooLarge,
     SharePathMismatch,
     TransportError,
     TransportUnavailable,
@@ -34,6 +35,7 @@ from .path_claims import Claim, Claims, Look
 from .replica import Replica
 from .share_folders import ShareFolders
 from .shares import SharedPath, Shares, clean_path, is_within
+from .transports import base
 from .transports.base import MISSED, TransportState
 
 Changes = dict[str, str | None]
@@ -42,8 +44,6 @@ _FILE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _FORMAT = re.compile(r"([0-9]{1,2}) ([!-~]{1,64})", re.ASCII)
 ANSWER_S = 1.0
 MESSAGE_MAX_BYTES = 4 * 1024 * 1024
-ENTRIES_MAX = 100_000
-"""So many entries of a map from the transport are looked at."""
 
 
 class FileIds:
@@ -173,6 +173,8 @@ class FileRegistry:
         self._epochs: dict[str, str] = {}
         self._loaded: set[str] = set()
         """Shares whose maps were read since the transport came back."""
+        self._in_part: set[str] = set()
+        """Shares whose map ``files`` is too large to be read as a whole."""
         self._unheard: set[str] = set()
         """Shares whose channel was refused."""
         self._loading = asyncio.Lock()
@@ -320,11 +322,16 @@ class FileRegistry:
         """
         if self._claims is not None and self._claims.about(shared.share, shared.path):
             await self._claims.look_once()
-        file_id = self._ids[shared.share].id_at(shared.path)
+        ids = self._ids[shared.share]
+        file_id = ids.id_at(shared.path)
         if file_id in self._registered:
             return
         try:
             transport, scope = self._replica.transport, Scope(shared.share)
+            if shared.share in self._in_part:
+                known = await transport.read_map(scope, "files", [shared.path])
+                self._take(shared.share, known, {})
+                file_id = ids.id_at(shared.path)
             if exists:
                 said = {file_id: shared.path}
                 there = await transport.write_map(scope, "paths", said, keep=True)
@@ -465,7 +472,7 @@ class FileRegistry:
         transport, ids = self._replica.transport, self._ids[share]
         scope = Scope(share)
         emptied = await self._check_folder(share)
-        files = await transport.read_map(scope, "files")
+        files = await self._read_files(share)
         paths = await transport.read_map(scope, "paths", list(ids.paths))
         if emptied or (not files and not paths):
             # The transport knows nothing (any more), so it learns from here.
@@ -473,6 +480,20 @@ class FileRegistry:
             paths = await transport.write_map(scope, "paths", ids.paths, keep=True)
         ended = ids.ended(files, paths)
         self._take(share, files, {**paths, **dict.fromkeys(ended)}, replaced=True)
+
+    async def _read_files(self, share: str) -> dict[str, str]:
+        """Return the map ``files``; of one that is too large, what concerns the documents that are
+        known here. The rest is looked up when it is asked for."""
+        scope, ids = Scope(share), self._ids[share]
+        try:
+            files = await self._replica.transport.read_map(scope, "files")
+        except MapTooLarge as error:
+            self._in_part.add(share)
+            self._pass_over(share, f"{error}; what concerns this server's documents is read")
+            known = {*ids.paths.values(), *ids.exceptions}
+            return await self._replica.transport.read_map(scope, "files", known)
+        self._in_part.discard(share)
+        return files
 
     async def _check_folder(self, share: str) -> bool:
         """Compare the share's folder with the others'; return whether the transport has forgotten
@@ -600,7 +621,7 @@ class FileRegistry:
             if not isinstance(entries, Mapping):
                 self._pass_over(share, "it is no map")
                 continue
-            for key, value in islice(entries.items(), ENTRIES_MAX):
+            for key, value in islice(entries.items(), base.MAP_ENTRIES_MAX):
                 path, file_id = (key, value) if path_first else (value, key)
                 if path is not None and not self._shares.owns(share, path):
                     self._pass_over(share, f"{str(path)[:200]!r} is no path of this share")
@@ -608,8 +629,8 @@ class FileRegistry:
                     self._pass_over(share, f"{str(file_id)[:200]!r} is no id of this share")
                 else:
                     taken[key] = value
-            if len(entries) > ENTRIES_MAX:
-                self._pass_over(share, f"it has more than {ENTRIES_MAX} entries")
+            if len(entries) > base.MAP_ENTRIES_MAX:
+                self._pass_over(share, f"it has more than {base.MAP_ENTRIES_MAX} entries")
         return sound
 
     def _may_bear(self, share: str, file_id: Any) -> bool:
@@ -662,8 +683,15 @@ class FileRegistry:
     async def _send(self, told: _Told) -> None:
         transport, scope, ids = self._replica.transport, Scope(told.share), self._ids[told.share]
         # Documents that only other servers have opened go along.
-        _, there = self._sound(told.share, None, await transport.read_map(scope, "paths"))
-        ids.learn(there, told.old)
+        try:
+            _, there = self._sound(told.share, None, await transport.read_map(scope, "paths"))
+            ids.learn(there, told.old)
+        except MapTooLarge as error:
+            self._pass_over(
+                told.share,
+                f"{error}; documents that only other servers have opened do not go along with "
+                f"{told.old!r}",
+            )
         if told.new is None:
             files, paths = ids.deleted(told.old)
         else:

@@ -41,6 +41,9 @@ MISSED = bytes(bytearray(b"messages were dropped"))
 """What a listener is given in the place of messages that were dropped, because more came than can
 be handled. It is this very object, which nobody can send."""
 
+MAP_ENTRIES_MAX = 100_000
+"""Most entries of a map that are read at once: the other side does nothing else meanwhile."""
+
 
 class TransportState(str, Enum):
     """How a transport is doing; the values are those of the status endpoint."""
@@ -170,7 +173,9 @@ class SyncTransport(Protocol):
     async def read_map(
         self, scope: Scope, name: str, keys: Iterable[str] | None = None
     ) -> dict[str, str]:
-        """Return the map `name`, or those of its `keys` that are there."""
+        """Return the map `name`, or those of its `keys` that are there. `MapTooLarge`, and the
+        counter ``unreadable``, if all of it is asked for and it has more than `MAP_ENTRIES_MAX`
+        entries; how many there are is found out without reading them."""
         ...
 
     async def write_map(

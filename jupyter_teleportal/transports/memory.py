@@ -16,6 +16,7 @@ from ..codec import EntryEnvelope
 from ..errors import (
     LogChanged,
     LogFull,
+    MapTooLarge,
     ShareFull,
     TransportError,
     TransportRefused,
@@ -35,6 +36,7 @@ from ..model import (
     Seeded,
     offset_key,
 )
+from . import base
 from .base import Listener, TransportBase, TransportState, loop_time
 
 INLINE_MAX_BYTES = 64 * 1024
@@ -433,6 +435,11 @@ class MemorySyncTransport(TransportBase):
         self._has_type(scope, name)
         values = self.hub.maps[scope, name]
         if keys is None:
+            if len(values) > base.MAP_ENTRIES_MAX:
+                self.counters["unreadable"] += 1
+                raise MapTooLarge(
+                    f"the map {name} has {len(values)} entries, more than {base.MAP_ENTRIES_MAX}"
+                )
             return dict(values)
         return {key: values[key] for key in keys if key in values}
 

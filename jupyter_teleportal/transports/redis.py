@@ -16,6 +16,7 @@ from typing import Any
 from ..errors import (
     LogChanged,
     LogFull,
+    MapTooLarge,
     ShareFull,
     TransportError,
     TransportRefused,
@@ -34,6 +35,7 @@ from ..model import (
     Scope,
     Seeded,
 )
+from . import base
 from . import redis_scripts as scripts
 from .redis_acl import granted_key, parse_granted
 from .redis_bulk import KEEP_MS, PIECE_BYTES, WHOLE_BYTES, get, staging_key
@@ -473,26 +475,36 @@ class RedisSyncTransport(RedisClient):
     ) -> dict[str, str]:
         key = self._key(scope, name)
         if keys is None:
-            reply = await self._read_fields(key, "1", [])
+            reply = await self._read_fields(key, base.MAP_ENTRIES_MAX, [])
             return await self._readable(scope, key, reply)
         names = list(keys)
         values: dict[str, str] = {}
         for start in range(0, len(names), _FIELDS_AT_ONCE):
-            some = await self._read_fields(key, "0", names[start : start + _FIELDS_AT_ONCE])
+            some = await self._read_fields(key, 0, names[start : start + _FIELDS_AT_ONCE])
             values.update(await self._readable(scope, key, some))
         return values
 
-    async def _read_fields(self, key: str, all_of_them: str, fields: list[str]) -> list[Any]:
-        """Return names and values of the map in `key`; none, if it is no map."""
+    async def _read_fields(self, key: str, most: int, fields: list[str]) -> list[Any]:
+        """Return names and values of the map in `key`, all of them if `most` is not 0; none, if it
+        is no map.
+
+        Raises:
+            MapTooLarge: if there are more than `most`.
+        """
         try:
-            reply: list[Any] = await self.call(
-                scripts.READ_MAP, [key], all_of_them, SMALL_BYTES, *fields
+            reply: list[Any] | int = await self.call(
+                scripts.READ_MAP, [key], most, SMALL_BYTES, *fields
             )
         except TransportRefused as error:
             if "WRONGTYPE" not in str(error):
                 raise
             self._pass_over(f"The key {key} is of another kind, and is replaced")
             return []
+        if isinstance(reply, int):
+            self._pass_over(
+                f"The key {key} has more than {most} entries, and is not read as a whole"
+            )
+            raise MapTooLarge(f"the map {key} has {reply} entries, more than {most}")
         return reply
 
     async def _readable(self, scope: Scope, key: str, reply: list[Any]) -> dict[str, str]:

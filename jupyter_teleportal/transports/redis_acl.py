@@ -12,7 +12,8 @@ COMMANDS = (
     # The scripts; what they call is checked as if the account called it.
     "evalsha",
     # Logs, checkpoints, maps, leases.
-    *("del", "exists", "get", "hdel", "hget", "hgetall", "hincrby", "hmget", "hset", "hsetnx"),
+    *("del", "exists", "get", "hdel", "hget", "hgetall", "hincrby"),
+    *("hlen", "hmget", "hset", "hsetnx"),
     *("persist", "pexpire", "pttl", "set", "unlink"),
     *("xadd", "xlen", "xrange", "xrevrange", "xtrim"),
     # What is large, in pieces.

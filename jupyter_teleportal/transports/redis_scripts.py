@@ -572,12 +572,16 @@ return {#value, offset or ''}
 )
 
 # The values of some fields of a hash, or of all; those over `max_bytes` stand there as their size.
+# `most` is 0 for some; where all are asked for and these are more than that, the answer is how
+# many.
 READ_MAP = Script(
     "map",
-    "all max_bytes fields*",
+    "most max_bytes fields*",
     """
 local values = {}
-if ARGV[1] == '1' then
+if ARGV[1] ~= '0' then
+  local there = redis.call('HLEN', KEYS[1])
+  if there > tonumber(ARGV[1]) then return there end
   values = redis.call('HGETALL', KEYS[1])
   for number = 2, #values, 2 do
     if #values[number] > tonumber(ARGV[2]) then values[number] = #values[number] end

@@ -438,6 +438,49 @@ async def test_a_share_that_was_refused_at_the_start_is_followed_later(hub: Memo
     assert not replica.complaints
 
 
+async def test_a_map_that_is_too_large_loses_no_document(
+    hub: MemoryHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jupyter_teleportal.transports.base.MAP_ENTRIES_MAX", 20)
+    a = await join(hub)
+    file_id = a.ids.index(at("old"))
+    await a.ids.register(at("old"))
+    a.ids.move(at("old"), at("new"))
+    await a.ids.flush()
+    maps = {name: hub.maps[Scope("default"), name] for name in ("files", "paths")}
+    maps["files"].update({f"{n}.txt": f"forged-{n}" for n in range(30)})
+    maps["paths"].update({f"forged-{n}": f"{n}.txt" for n in range(30)})
+    await about(a, epoch="forged")
+
+    # Who comes now finds what was renamed, and nobody takes anything for ended.
+    b = await join(hub)
+    await a.ids.tick()
+    await b.ids.register(at("new"))
+    assert b.ids.index(at("new")) == file_id
+    assert (a.ids.api_path(file_id), a.ended, b.ended) == ("new", [], [])
+    for site in (a, b):
+        assert "32 entries, more than 20" in str(site.replica.complaints["forged_paths default"])
+        assert site.transport.counters["unreadable"]
+    # Renames and deletions go on.
+    a.ids.move(at("new"), at("newest"))
+    await until(lambda: b.ids.api_path(file_id) == "newest", what="the rename")
+    b.ids.delete(at("newest"))
+    await until(lambda: a.ended == [file_id], what="the end")
+    kept = a.ids.index(at("kept"))
+    await a.ids.register(at("kept"))
+    a.ids.move(at("kept"), at("kept as"))
+    await a.ids.flush()
+
+    # Somebody deletes the three maps, while all go on.
+    for name in ("files", "paths", "about"):
+        del hub.maps[Scope("default"), name]
+    for site in (a, b):
+        await site.ids.tick()
+    c = await join(hub)
+    assert c.ids.index(at("kept as")) == kept
+    assert len(hub.maps[Scope("default"), "files"]) < 20
+
+
 async def about(site: Site, **fields: str) -> dict[str, str]:
     """What is said of the share, after a member has said this."""
     if fields:

@@ -27,6 +27,7 @@ from jupyter_teleportal.codec import (
     Notice,
     SaveRequest,
 )
+from jupyter_teleportal.transports.base import MAP_ENTRIES_MAX
 from support.conflicts import insertions
 from support.hostile import deadly, fields, updates, varint
 from support.yjs_bytes import HOSTILE
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 PREFIX = "teleportal:sync:"
 SEED = 20_261_127
 MANY = 100_000
+TOO_MANY = 3 * MAP_ENTRIES_MAX
 LARGE = 50_000_000
 AT_ONCE = 500
 
@@ -198,10 +200,10 @@ def cursors(member: Member) -> Iterator[None]:
 
 
 def maps(member: Member) -> Iterator[None]:
-    """A hundred thousand forged documents, and a new epoch with which everybody reads them."""
+    """More forged documents than are read at once, and new epochs with which they are read."""
     for name in ("files", "paths"):
         with member.client.pipeline(transaction=False) as pipe:
-            for start in range(0, MANY, 1000):
+            for start in range(0, TOO_MANY, 1000):
                 ids = [f"{name}-{n}" for n in range(start, start + 1000)]
                 fields = {(f"{i}.txt" if name == "files" else i): f"{i}.txt" for i in ids}
                 pipe.hset(member.of_share + name, mapping=fields)

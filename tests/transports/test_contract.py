@@ -15,7 +15,12 @@ import pytest
 from support.waiting import holds, until
 
 from jupyter_teleportal.codec import EntryEnvelope, decode_envelope
-from jupyter_teleportal.errors import LogChanged, TransportError, TransportUnavailable
+from jupyter_teleportal.errors import (
+    LogChanged,
+    MapTooLarge,
+    TransportError,
+    TransportUnavailable,
+)
 from jupyter_teleportal.model import (
     ZERO_OFFSET,
     Appended,
@@ -562,6 +567,24 @@ async def test_a_map_is_read_whole_or_in_part(backend: Backend) -> None:
     assert await two.read_map(SHARE, "paths") == {}
     assert await two.read_map(ROOM, "files") == {}
     assert await two.read_map(Scope("team2"), "files") == {}
+
+
+async def test_a_map_that_is_too_large_is_read_in_part(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jupyter_teleportal.transports.base.MAP_ENTRIES_MAX", 3)
+    transport = await backend.make()
+    most = {"a": "1", "b": "2", "c": "3"}
+    assert await transport.write_map(SHARE, "files", most) == most
+    assert await transport.read_map(SHARE, "files") == most
+    assert transport.counters["unreadable"] == 0
+    await transport.write_map(SHARE, "files", {"d": "4"})
+    with pytest.raises(MapTooLarge, match="4 entries, more than 3"):
+        await transport.read_map(SHARE, "files")
+    assert transport.counters["unreadable"] == 1
+    assert await transport.read_map(SHARE, "files", [*"abcd"]) == {**most, "d": "4"}
+    assert await transport.write_map(SHARE, "files", {"d": None}) == {}
+    assert await transport.read_map(SHARE, "files") == most
 
 
 async def test_a_map_is_changed_and_its_keys_removed(backend: Backend) -> None:
