@@ -276,6 +276,14 @@ def api_path(share: str, here: str, there: str | None) -> Check:
     return ok(name, f"It is {here!r} on all servers.")
 
 
+def map_too_large(share: str, reason: str) -> Check:
+    return warning(
+        f"same folder: {share}",
+        f"It cannot be looked at: {_sentence(reason)}",
+        "delete the share's keys `paths`, `files` and `about`, if somebody has filled them",
+    )
+
+
 def same_folder(share: str, known: int, here: int) -> Check:
     """
     Args:

@@ -6,6 +6,7 @@ It reads the configuration that a server would read, and starts none.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -20,6 +21,7 @@ from urllib.parse import urlsplit
 from . import diagnosis
 from .diagnosis import Check, Result, failure, ok, skipped
 from .errors import (
+    MapTooLarge,
     SeamError,
     SettingsError,
     TeleportalError,
@@ -33,6 +35,7 @@ from .settings import check_key_prefix, effective_shares
 from .shares import Shares
 from .status_client import LOOPBACK, parse_url
 from .transports.base import TransportState
+from .transports.redis_bulk import staging_key
 from .transports.redis_scripts import HEARTBEAT, SESSION
 
 PINGS = 20
@@ -310,12 +313,24 @@ async def _share(transport: Any, share: str, path: str, folder: Path) -> list[Ch
     room = Scope(share, f"doctor:{uuid.uuid4().hex}")
     whole = Scope(share)
     ask = _asker(transport)
+    staged = staging_key(transport.channel(room))
     log = offset = ""
 
     async def seed() -> None:
         nonlocal log, offset
         seeded = await transport.seed_log(room, "doctor", "doctor", b"x")
         log, offset = seeded.log, seeded.offset
+
+    async def append_behind_anothers() -> None:
+        """Where the log's last entry is not the one that was noted, it is looked up."""
+        await ask("XADD", transport.log_keys(room)[0], "*", "u", "x", "r", "doctor")
+        await transport.append_log(room, log, "doctor", b"x")
+
+    async def in_pieces() -> None:
+        """As what is over 12 MiB is sent and read."""
+        await ask("SET", staged, "x", "PX", round(1000 * SCRATCH_S))
+        await ask("APPEND", staged, "x")
+        await ask("GETRANGE", staged, 0, 1)
 
     async def read_on() -> None:
         """As after a lost connection, and for what is too large for a channel."""
@@ -344,7 +359,14 @@ async def _share(transport: Any, share: str, path: str, folder: Path) -> list[Ch
 
     async def listen() -> None:
         await transport.subscribe(room, lambda message: None)
+        # What is refused on the subscription's own connection ends it.
+        with contextlib.suppress(asyncio.TimeoutError):  # RESP3 has no reply to it
+            await asyncio.wait_for(ask("UNSUBSCRIBE", transport.channel(room)), SCRATCH_S)
         await transport.unsubscribe(room)
+
+    async def read_files() -> None:
+        with contextlib.suppress(MapTooLarge):
+            await transport.read_map(whole, "files")
 
     problems = await _try({"begin a document": seed})
     if not problems:
@@ -353,9 +375,11 @@ async def _share(transport: Any, share: str, path: str, folder: Path) -> list[Ch
                 "listen": listen,
                 "publish": lambda: transport.publish(room, b"doctor"),
                 "append": lambda: transport.append_log(room, log, "doctor", b"x"),
+                "append behind another's entry": append_behind_anothers,
                 "append something large": lambda: transport.append_log(
                     room, log, "doctor", bytes(LARGE)
                 ),
+                "send something very large": in_pieces,
                 "read on": read_on,
                 "read a document": lambda: transport.read_log(room, None, ZERO_OFFSET),
                 "compact": lambda: transport.compact_log(room, log, ZERO_OFFSET, b"x"),
@@ -364,20 +388,25 @@ async def _share(transport: Any, share: str, path: str, folder: Path) -> list[Ch
                 "note a save": lambda: transport.mark_saved(
                     room, log, ZERO_OFFSET, {"hash": "x"}, SCRATCH_S
                 ),
+                "note what others may have noted": lambda: transport.write_map(
+                    room, "saved", {"hash": "y", "doctor": "x"}, keep=True
+                ),
                 "give a lease back": lambda: hold(False),
                 "say that a server lives": beat,
-                "read the files": lambda: transport.read_map(whole, "files"),
+                "read the files": read_files,
                 "clean up": lambda: transport.expire_room(room, log, SCRATCH_S),
             }
         )
     if problems:
         # What was to expire may not.
-        left = [*transport.log_keys(room), f"{transport.channel(room)}:replicas"]
+        left = [*transport.log_keys(room), f"{transport.channel(room)}:replicas", staged]
         await _try({"remove": lambda: ask("DEL", *left)})
     checks = [diagnosis.rights(share, problems)]
     try:
         about = await transport.read_map(whole, "about", ["folder"])
         paths = await transport.read_map(whole, "paths")
+    except MapTooLarge as error:
+        return [*checks, diagnosis.map_too_large(share, str(error))]
     except TransportRefused as error:
         return [*checks, diagnosis.refused(f"API path: {share}", str(error))]
     there = about.get("folder")

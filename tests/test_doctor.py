@@ -16,7 +16,8 @@ from support.rtc_client import RtcClient
 from support.tcp_proxy import TcpProxy
 from support.waiting import until
 
-from jupyter_teleportal.transports.redis_acl import account_rules, hash_password
+from jupyter_teleportal.transports.base import MAP_ENTRIES_MAX
+from jupyter_teleportal.transports.redis_acl import COMMANDS, account_rules, hash_password
 
 if TYPE_CHECKING:
     from support.fixtures import MakeServer
@@ -172,6 +173,41 @@ async def test_rights_of_an_account(doctor: Doctor, redis_server: RedisServer) -
     # Another team's share.
     code, checks = await doctor(url, server=('--TeleportalExtension.shares={"shared": "team2"}',))
     assert "rights: team2" in failures(checks)
+
+
+@pytest.mark.parametrize("right", COMMANDS)
+async def test_a_right_that_an_account_lacks_is_noticed(
+    doctor: Doctor, redis_server: RedisServer, right: str
+) -> None:
+    (doctor.root / "shared").mkdir()
+    rules = account_rules(PREFIX, ["team1"], hash_password("secret"))
+    redis_server.load_scripts()
+    with redis_server.cli() as client:
+        client.execute_command("ACL", "SETUSER", "alice", *rules, f"-{right}")
+    # SELECT is sent only for another database than the first.
+    database = 2 if right == "select" else 0
+    code, checks = await doctor(
+        f"redis://alice:secret@127.0.0.1:{redis_server.port}/{database}",
+        server=('--TeleportalExtension.shares={"shared": "team1"}',),
+    )
+    assert code == 1
+    lacking = failures(checks)
+    assert lacking
+    assert lacking <= {"reachable", "rights: the cluster", "rights: team1"}
+    assert all("docs/protocol.md" in checks[name]["mend"] for name in lacking)
+
+
+async def test_a_map_that_is_too_large_is_no_lack_of_rights(
+    doctor: Doctor, redis_server: RedisServer
+) -> None:
+    with redis_server.cli() as client:
+        for name in ("files", "paths"):
+            fields = {str(n): "x" for n in range(MAP_ENTRIES_MAX + 1)}
+            client.hset(f"{PREFIX}default:{name}", mapping=fields)
+    code, checks = await doctor(redis_server.url)
+    assert (code, failures(checks)) == (0, set())
+    assert checks["same folder: default"]["result"] == "warning"
+    assert "`about`" in checks["same folder: default"]["mend"]
 
 
 async def test_settings_and_folders(doctor: Doctor, redis_server: RedisServer) -> None:
