@@ -20,6 +20,7 @@
     └── TransportError
         ├── TransportUnavailable the other side cannot be reached: try again later
         ├── TransportRefused     it was reached and said no (rights, memory, key type)
+        │   ├── MapTooLarge      … because there is too much to read at once
         │   └── LogFull          … because a document may not be larger
         │       └── ShareFull    … nor all documents of a share together
         └── LogChanged           the room's log is not the one that was meant

@@ -198,7 +198,9 @@ def _is_share(scope: ast.expr, source: Source) -> bool:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == scope.id
         )
         scope = next(made, scope)
-    return isinstance(scope, ast.Call) and ast.unparse(scope.func) == "Scope"
+    return (
+        isinstance(scope, ast.Call) and ast.unparse(scope.func) == "Scope" and len(scope.args) == 1
+    )
 
 
 def _keys(call: ast.Call, name: ast.expr, source: Source) -> set[str]:
