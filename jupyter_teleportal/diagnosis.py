@@ -84,7 +84,7 @@ def unreachable(address: str, reason: str) -> Check:
             "see that the hub runs, with the same version of jupyter_teleportal, or let the "
             "account run scripts (+eval)"
         )
-    elif "lacks a right" in said:
+    elif any(sign in said for sign in ("lacks a right", "no permissions")):
         mend = "ACL SETUSER with the keys, channels and commands that docs/protocol.md names"
     elif "cluster" in said:
         mend = "name a Redis or Valkey that is no cluster in redis_url"

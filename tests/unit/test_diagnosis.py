@@ -30,6 +30,7 @@ MIB = 1024 * 1024
         (useless("MISCONF Redis is configured to save RDB snapshots"), "disk"),
         (useless("ERR max number of clients reached"), "maxclients"),
         (useless("NOPERM User x has no permissions to run the 'zrem' command"), "ACL SETUSER"),
+        ("User x has no permissions to run the 'ping' command", "ACL SETUSER"),
         (CLUSTER, "no cluster"),
         (SENTINEL, "not a Sentinel"),
         (SCRIPTS_MISSING, "hub"),
