@@ -27,6 +27,8 @@ class ShortCollections:
 
     def start(self) -> None:
         gc.callbacks.append(self._around)
+        # Nor at what the server has begun with: the first large document would wait for that.
+        gc.freeze()
 
     def stop(self) -> None:
         gc.callbacks.remove(self._around)

@@ -26,6 +26,10 @@ def collections() -> Iterator[ShortCollections]:
     collections.stop()
 
 
+def test_what_is_there_at_the_start_is_set_aside(collections: ShortCollections) -> None:
+    assert gc.get_freeze_count() > 10_000
+
+
 def test_survivors_are_set_aside(collections: ShortCollections) -> None:
     gc.collect()
     assert gc.get_freeze_count() > 10_000
