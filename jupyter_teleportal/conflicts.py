@@ -25,6 +25,8 @@ MOVE_S = 0.1e-9
 """The same, to move one block."""
 PASS_S = 2e-9
 """The same, to pass one character of the block that it cuts."""
+FEW_CUTS = 4
+"""To try an update takes longer than to pass a long text so many times, as for a click into it."""
 WAIT_S = 1e-9
 """The same, times the clients whose blocks may wait for each other's, for each of them."""
 MAX_WAITING = 20_000
@@ -52,7 +54,7 @@ class Work(NamedTuple):
             pieces: how many blocks the library has in the document.
             longest: how many items the longest of them has.
         """
-        of_cuts = self.cut * (MOVE_S * pieces + PASS_S * longest)
+        of_cuts = self.cut * MOVE_S * pieces + max(0, self.cut - FEW_CUTS) * PASS_S * longest
         return self.compared * COMPARE_S * pieces + of_cuts + self.waiting**2 * WAIT_S
 
 

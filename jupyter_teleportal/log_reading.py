@@ -19,6 +19,9 @@ BLOCKS_AT_ONCE = 50_000
 READ_HERE_BYTES = 64 * 1024
 """What inflates to more is read in a thread."""
 
+WEIGHED_HERE = 1000
+"""So many blocks are weighed on the event loop."""
+
 _Result = TypeVar("_Result")
 
 
@@ -60,7 +63,12 @@ async def read_entries(
             new.tried((), full=verdict.full)
         return found, new
     entries = await _off_loop(read, decode)
-    if door.is_dear(_blocks_of(entries)) and not door.broken:
+    blocks = _blocks_of(entries)
+    if len(blocks) < WEIGHED_HERE:
+        dear = door.is_dear(blocks)
+    else:
+        dear = await asyncio.to_thread(door.is_dear, blocks)
+    if dear and not door.broken:
         state = doc.get_state()
         found, _ = await asyncio.to_thread(admit, entries)
         verdict = await _try(entries, found, doc, trials)

@@ -621,7 +621,8 @@ class Replicator:
         error, update, lacks = entry.error, entry.update, entry.lacks
         if error is None and not checked:
             try:
-                update, lacks = self.door.sift(entry.update, entry.blocks)
+                # Whoever has read it has weighed it.
+                update, lacks = self.door.sift(entry.update, entry.blocks, weighed=True)
             except ForeignBytes as refused:
                 error = refused
         if error is not None:

@@ -198,7 +198,8 @@ async def test_a_right_that_is_missing_for_one_share(backend: Backend) -> None:
                 *("ACL", "SETUSER", "team", "reset", "on", ">secret", "+@all"),
                 *("~teleportal:sync:mine:*", "~teleportal:sync:replicas", "&teleportal:sync:*"),
             )
-        backend.server.url_at = lambda port: f"redis://team:secret@127.0.0.1:{port}/0"  # type: ignore[method-assign]
+        scheme = backend.server.url.partition(":")[0]
+        backend.server.url_at = lambda port: f"{scheme}://team:secret@127.0.0.1:{port}/0"  # type: ignore[method-assign]
         transport = await backend.make()
     for scope, expected in ((mine, "taken"), (theirs, "NOPERM")):
         for ask in (

@@ -39,7 +39,14 @@ def test_a_hub_imports_nothing_but_what_everybody_gets() -> None:
     allowed = names(project(ROOT)["dependencies"])
     assert allowed == {"anyio", "hiredis", "redis", "traitlets"}
     # What anyio and redis bring along themselves.
-    assert foreign <= allowed | {"jupyter_teleportal", "jupyterhub", "sniffio", "idna", "packaging"}
+    assert foreign <= allowed | {
+        "jupyter_teleportal",
+        "jupyterhub",
+        "sniffio",
+        "idna",
+        "packaging",
+        "async_timeout",
+    }
 
 
 def test_all_extras_but_the_hubs_bring_along_what_servers_need() -> None:

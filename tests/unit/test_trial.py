@@ -55,7 +55,7 @@ async def test_many_small_ones_are_refused_together():
     # The later they come, the longer they take.
     first = min(verdict.refused)
     assert first > 3
-    assert len(updates) - 1 in verdict.refused
+    assert len(verdict.refused) > 10
     assert verdict.full
 
 
