@@ -173,8 +173,6 @@ class FileRegistry:
         self._epochs: dict[str, str] = {}
         self._loaded: set[str] = set()
         """Shares whose maps were read since the transport came back."""
-        self._in_part: set[str] = set()
-        """Shares whose map ``files`` is too large to be read as a whole."""
         self._unheard: set[str] = set()
         """Shares whose channel was refused."""
         self._loading = asyncio.Lock()
@@ -320,18 +318,22 @@ class FileRegistry:
             exists: whether its file is there. For what is not there nothing is written: whoever
                 asks for such would fill the transport.
         """
-        if self._claims is not None and self._claims.about(shared.share, shared.path):
-            await self._claims.look_once()
+        await self._look_at_claims(shared)
         ids = self._ids[shared.share]
         file_id = ids.id_at(shared.path)
         if file_id in self._registered:
             return
         try:
             transport, scope = self._replica.transport, Scope(shared.share)
-            if shared.share in self._in_part:
-                known = await transport.read_map(scope, "files", [shared.path])
-                self._take(shared.share, known, {})
-                file_id = ids.id_at(shared.path)
+            if ids.path_of(file_id) is None:
+                # Another document may have been renamed to there, of which this server has not
+                # heard yet.
+                files = await transport.read_map(scope, "files", [shared.path])
+                named = files.get(shared.path, file_id)
+                if named != file_id:
+                    self._take(shared.share, files, {named: shared.path})
+                    await self._look_at_claims(shared)
+                    file_id = ids.id_at(shared.path)
             if exists:
                 said = {file_id: shared.path}
                 there = await transport.write_map(scope, "paths", said, keep=True)
@@ -349,6 +351,11 @@ class FileRegistry:
                 f"files {shared.share}",
                 f"Share {shared.share}: the id of a document is known here only: {error}",
             )
+
+    async def _look_at_claims(self, shared: SharedPath) -> None:
+        """Where another document is said to be at this path by now, see whether it is."""
+        if self._claims is not None and self._claims.about(shared.share, shared.path):
+            await self._claims.look_once()
 
     async def resolve(self, file_id: str) -> None:
         """Ask the others for the path of an id that another server has handed out."""
@@ -486,14 +493,11 @@ class FileRegistry:
         known here. The rest is looked up when it is asked for."""
         scope, ids = Scope(share), self._ids[share]
         try:
-            files = await self._replica.transport.read_map(scope, "files")
+            return await self._replica.transport.read_map(scope, "files")
         except MapTooLarge as error:
-            self._in_part.add(share)
             self._pass_over(share, f"{error}; what concerns this server's documents is read")
             known = {*ids.paths.values(), *ids.exceptions}
             return await self._replica.transport.read_map(scope, "files", known)
-        self._in_part.discard(share)
-        return files
 
     async def _check_folder(self, share: str) -> bool:
         """Compare the share's folder with the others'; return whether the transport has forgotten

@@ -211,6 +211,24 @@ async def test_what_was_renamed_a_moment_ago_is_opened_as_the_same_document(hub:
     assert two.ids.index(at("b")) == file_id
 
 
+async def test_what_this_server_has_not_heard_of_is_opened_as_the_same_document(
+    hub: MemoryHub,
+) -> None:
+    """The map in the transport comes before the message that it has changed."""
+    there = {"a": Look.THERE}
+    one, two = await join(hub, there), await join(hub, there)
+    file_id = one.ids.index(at("a"))
+    await one.ids.register(at("a"))
+    assert two.ids.index(at("a")) == file_id
+    await two.ids.register(at("a"))
+    await two.transport.unsubscribe(Scope("default"))
+    there["b"] = there.pop("a")
+    one.ids.move(at("a"), at("b"))
+    await one.ids.flush()
+    await two.ids.register(at("b"))
+    assert two.ids.index(at("b")) == file_id
+
+
 async def test_a_deletion_is_believed_once_the_folder_shows_it(hub: MemoryHub) -> None:
     there = {"a": Look.THERE}
     site = await join(hub, there)
