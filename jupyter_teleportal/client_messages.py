@@ -11,7 +11,7 @@ from pycrdt import write_var_uint
 
 from .crdt import merge
 from .errors import ForeignBytes
-from .update_walk import SYNC, UPDATE, Block, Blocks, Deleted, Message, read_message, read_update
+from .update_walk import SYNC, UPDATE, Block, Blocks, Message, read_message, read_update
 
 _UPDATE_PREFIX = bytes((SYNC, UPDATE))
 
@@ -69,14 +69,8 @@ def _received_as_one(run: list[Received]) -> list[Received]:
     if len(run) < 2:
         return run
     updates = [one.read.payload for one in run if one.read is not None]
-    blocks = Blocks()
-    deleted: list[Deleted] = []
     try:
-        for update in updates:
-            of_one = read_update(update)
-            blocks += of_one
-            deleted += of_one.deleted
-        blocks.deleted = deleted
+        blocks = Blocks.together(map(read_update, updates))
         merged = merge(updates)
     except ForeignBytes:
         return run

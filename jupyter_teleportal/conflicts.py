@@ -25,10 +25,10 @@ MOVE_S = 0.1e-9
 """The same, to move one block."""
 PASS_S = 2e-9
 """The same, to pass one character of the block that it cuts."""
-FEW_CUTS = 4
-"""To try an update takes longer than to pass a long text so many times, as for a click into it."""
 WAIT_S = 1e-9
 """The same, times the clients whose blocks may wait for each other's, for each of them."""
+FEW_CUTS = 4
+"""To try an update takes longer than to pass a long text so many times, as for a click into it."""
 MAX_WAITING = 20_000
 """Clients whose blocks wait for each other's in one update. At 90,000 the library overruns its
 stack."""

@@ -13,12 +13,11 @@ from .crdt import NOTHING, UNTRIED_MAX_S, Door, refuse
 from .model import LogRead
 from .protocol import Decoded, admitted, decoded_log
 from .trial import FROM_LOG_MAX_S, TOO_LONG, Trials, Verdict, tried
-from .update_walk import Blocks, Deleted, read_state
+from .update_walk import Blocks, read_state
 
 BLOCKS_AT_ONCE = 50_000
 READ_HERE_BYTES = 64 * 1024
 """What inflates to more is read in a thread."""
-
 WEIGHED_HERE = 1000
 """So many blocks are weighed on the event loop."""
 
@@ -63,7 +62,7 @@ async def read_entries(
             new.tried((), full=verdict.full)
         return found, new
     entries = await _off_loop(read, decode)
-    blocks = _blocks_of(entries)
+    blocks = Blocks.together(entry.blocks for entry in entries)
     if len(blocks) < WEIGHED_HERE:
         dear = door.is_dear(blocks)
     else:
@@ -80,17 +79,6 @@ async def _off_loop(read: LogRead, work: Callable[[], _Result]) -> _Result:
     if inflated_within(read.payloads, READ_HERE_BYTES) is not None:
         return work()
     return await asyncio.to_thread(work)
-
-
-def _blocks_of(entries: Sequence[Decoded]) -> Blocks:
-    blocks = Blocks()
-    deleted: list[Deleted] = []
-    for entry in entries:
-        blocks += entry.blocks
-        if isinstance(entry.blocks, Blocks):
-            deleted += entry.blocks.deleted
-    blocks.deleted = deleted
-    return blocks
 
 
 async def _try(

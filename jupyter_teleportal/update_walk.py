@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -90,6 +90,17 @@ class Blocks(list[Block]):
     """
 
     deleted: Sequence[Deleted] = ()
+
+    @classmethod
+    def together(cls, updates: Iterable[Sequence[Block]]) -> Blocks:
+        """The blocks of several updates, one after the other."""
+        found, deleted = cls(), list[Deleted]()
+        for blocks in updates:
+            found += blocks
+            if isinstance(blocks, Blocks):
+                deleted += blocks.deleted
+        found.deleted = deleted
+        return found
 
 
 class Message(NamedTuple):
