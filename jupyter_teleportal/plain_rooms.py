@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 from .completeness import Known
 from .crdt import EMPTY_UPDATE, Door
-from .errors import ForeignBytes, Untried
+from .errors import ForeignBytes
 from .provider import WALK_ALONE_BYTES
 from .trial import Trials
 from .update_walk import (
@@ -95,11 +95,12 @@ class PlainRooms:
         elif message.kind == SYNC and message.payload != EMPTY_UPDATE:
             door = await self._door(room)
             blocks = await _walk(message.payload)
-            try:
-                door.check(message.payload, blocks)
-            except Untried:
-                await self._trials.let_in(door, room.ydoc, message.payload)
-                door.check(message.payload, blocks)
+            await self._trials.through(
+                lambda: door,
+                room.ydoc,
+                message.payload,
+                lambda: door.check(message.payload, blocks),
+            )
 
     async def _door(self, room: Any) -> Door:
         """The room's door, which is made for the first update that a client sends."""

@@ -51,7 +51,7 @@ from .contents_files import take_over_files
 from .crdt import EMPTY_UPDATE, Door, apply_awareness
 from .document_file import FileState
 from .documents import DocumentLink
-from .errors import DocumentBroken, ForeignBytes, SaveFailed, SeamError, Untried
+from .errors import DocumentBroken, ForeignBytes, SaveFailed, SeamError
 from .fanout import Fanout
 from .file_ids import FileRegistry
 from .model import Scope
@@ -763,11 +763,9 @@ def take_over(
             else:
                 blocks = await asyncio.to_thread(read_update, update)
         if update != EMPTY_UPDATE:
-            try:
-                lacks = door().take(room.ydoc, update, blocks)
-            except Untried:
-                await trials.let_in(door(), room.ydoc, update)
-                lacks = door().take(room.ydoc, update, blocks)
+            lacks = await trials.through(
+                door, room.ydoc, update, lambda: door().take(room.ydoc, update, blocks)
+            )
         if lacks is None and read.step != STEP2:
             return
         asked = resyncs.get(channel) or Resync(time.monotonic())

@@ -15,14 +15,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from pycrdt import Doc
 
 from .conflicts import COMPARE_S, PASS_S
 from .crdt import Door, apply
-from .errors import ForeignBytes
+from .errors import ForeignBytes, Untried
 from .update_walk import read_update
 from .workers import off_loop
 
@@ -42,10 +42,13 @@ LITTLE_S = 0.001
 TIMEOUT_S = 60.0
 TOO_LONG = "to merge it takes the CRDT library too long: it puts too many items at one place"
 _NICENESS = 5
+_REFUSED, _NO_COPY = b"-", b"!"
 _START = (
     "import sys; sys.path[:] = {path!r}; from jupyter_teleportal.trial import main; "
     "main(sys.stdin.buffer)"
 )
+
+_Result = TypeVar("_Result")
 
 
 class Tried(NamedTuple):
@@ -90,6 +93,33 @@ class Trials:
     def __init__(self) -> None:
         self._turn = asyncio.Semaphore()
 
+    async def through(
+        self,
+        door: Callable[[], Door],
+        doc: Doc[Any],
+        update: bytes,
+        enter: Callable[[], _Result],
+    ) -> _Result:
+        """Bring an update through a door, and try it if it has to be tried first.
+
+        Args:
+            door: returns the document's door, which may be another one after a trial.
+            doc: the document.
+            update: the update.
+            enter: brings it to the door.
+
+        Returns:
+            What `enter` returns.
+
+        Raises:
+            ForeignBytes: if it should not come in.
+        """
+        while True:
+            try:
+                return enter()
+            except Untried:
+                await self.let_in(door(), doc, update)
+
     async def let_in(self, door: Door, doc: Doc[Any], update: bytes) -> None:
         """Try an update that the door takes to be dear, so that it lets it in.
 
@@ -127,7 +157,9 @@ class Trials:
         """
         async with self._turn:
             said = await _said_of([held, *updates], most_s)
-        took = [None if word == b"-" else float(word) for word in said]
+        if _NO_COPY in said:
+            raise OSError("the process that tries updates cannot be copied")
+        took = [None if word == _REFUSED else float(word) for word in said]
         refused = {number for number, spent in enumerate(took[1:]) if spent is None}
         parts = held.parts + sum(one.parts for one in updates)
         size = len(held.update) + sum(len(one.update) for one in updates)
@@ -141,7 +173,7 @@ class Trials:
 async def _said_of(all_of_it: Sequence[Tried], most_s: float) -> list[bytes]:
     """What the other process says of each: how long it took, or that it should not come in."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
+        sys.executable or "",
         "-c",
         _START.format(path=sys.path),
         stdin=asyncio.subprocess.PIPE,
@@ -181,7 +213,7 @@ async def _said_of(all_of_it: Sequence[Tried], most_s: float) -> list[bytes]:
 
 def main(given: BinaryIO) -> None:
     """Take updates, and say of each in a line how much longer it took than others of its size do,
-    in seconds, or `-` if it should not come in."""
+    in seconds, or `-` if it should not come in; `!` at the end if that cannot be found out."""
     os.nice(_NICENESS)
     shape = json.loads(given.readline())
     doc: Doc[Any] = Doc()
@@ -194,8 +226,13 @@ def main(given: BinaryIO) -> None:
         parts_so_far += parts
         size_so_far += size
         dear = _worst_s(parts, parts_so_far, size_so_far) > COPY_S
-        if number and dear and not _copy_takes(doc, update, usual + most):
-            print("-", flush=True)
+        try:
+            comes_in = not number or not dear or _copy_takes(doc, update, usual + most)
+        except OSError:
+            print(_NO_COPY.decode(), flush=True)
+            return
+        if not comes_in:
+            print(_REFUSED.decode(), flush=True)
             continue
         took = max(0.0, _seconds(doc, update) - usual)
         spent += took

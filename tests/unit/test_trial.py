@@ -117,6 +117,49 @@ async def test_where_no_process_can_be_started_people_work_on(monkeypatch: pytes
     door.take(doc, update)
 
 
+async def test_where_no_copy_can_be_made_people_work_on(monkeypatch: pytest.MonkeyPatch):
+    """The other process may be the last one that the system allows."""
+    fails = "def fork(): raise BlockingIOError('no more processes')"
+    monkeypatch.setattr(trial, "_START", f"import os\n{fails}\nos.fork = fork\n{trial._START}")
+    doc: Doc = Doc()
+    door = Door(doc.get_state, limited=True)
+    door.take(doc, anchored())
+    update = insertions(range(FIRST, FIRST + 1_500))
+    await Trials().let_in(door, doc, update)
+    door.take(doc, update)
+
+
+async def test_where_nobody_knows_the_interpreter_people_work_on(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "executable", None)  # as in a program that Python is built into
+    doc: Doc = Doc()
+    door = Door(doc.get_state, limited=True)
+    door.take(doc, anchored())
+    await Trials().let_in(door, doc, insertions(range(FIRST, FIRST + 1_500)))
+
+
+async def test_a_document_may_get_another_door_during_a_trial(monkeypatch: pytest.MonkeyPatch):
+    """As it does when its log is read anew."""
+    doc: Doc = Doc()
+    doors = [Door(doc.get_state, limited=True) for _ in range(2)]
+    for door in doors:
+        door.take(doc, anchored())
+    update, run, tried_with = insertions(range(FIRST, FIRST + 1_500)), Trials.run, []
+
+    async def and_another_door(*arguments: Any) -> Any:
+        tried_with.append(doors[0])
+        if len(doors) > 1:
+            doors.pop(0)
+        return await run(*arguments)
+
+    monkeypatch.setattr(Trials, "run", and_another_door)
+    lacks = await Trials().through(
+        lambda: doors[0], doc, update, lambda: doors[0].take(doc, update)
+    )
+    assert lacks is None
+    assert len(read_state(doc.get_state())) == 1_501
+    assert len(tried_with) == 2
+
+
 async def test_what_cannot_be_tried_in_time_is_refused_if_it_might_take_long(
     monkeypatch: pytest.MonkeyPatch,
 ):
