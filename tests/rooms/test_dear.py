@@ -22,8 +22,8 @@ from jupyter_teleportal.errors import ForeignBytes
 from jupyter_teleportal.plain_rooms import PlainRooms
 from jupyter_teleportal.trial import Trials
 from jupyter_teleportal.update_walk import read_message, read_state
-from rooms.test_links import ROOM, MakeSite, Site, make_site, together
-from rooms.test_websocket_server import Client, Pipe, two_servers
+from rooms.test_links import MakeSite, Site, make_site, together
+from rooms.test_websocket_server import Client, Pipe, pipe, two_servers
 
 __all__ = ["make_site"]
 
@@ -39,12 +39,7 @@ def nothing_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def forge(site: Site, *updates: bytes) -> list[str]:
-    log = site.link.replicator.log
-    assert log is not None
-    return [
-        (await site.transport.append_log(ROOM, log, "evil", encode_payload(update))).offset
-        for update in updates
-    ]
+    return [await site.forge(encode_payload(update)) for update in updates]
 
 
 class LongestTurn:
@@ -183,10 +178,8 @@ class mallory:  # noqa: N801 (a context, such as those of contextlib)
     """A connection of somebody who means harm."""
 
     def __init__(self, server: WebsocketServer) -> None:
-        ends = [Pipe("room", asyncio.Queue()) for _ in range(2)]
-        ends[0].other, ends[1].other = ends[1], ends[0]
-        self._end = ends[0]
-        self._serving = asyncio.ensure_future(server.serve(ends[0]))
+        self._end, _ = pipe("room")
+        self._serving = asyncio.ensure_future(server.serve(self._end))
 
     async def __aenter__(self) -> Pipe:
         return self._end

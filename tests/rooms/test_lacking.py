@@ -128,17 +128,11 @@ def test_who_does_not_answer_is_asked_again_a_few_times() -> None:
 # -- from the log --------------------------------------------------------------------------
 
 
-async def forge(site: Site, update: bytes) -> str:
-    log = site.link.replicator.log
-    assert log is not None
-    return (await site.transport.append_log(ROOM, log, "evil", encode_payload(update))).offset
-
-
 async def test_no_checkpoint_forgets_what_waits(backend: Backend, make_site: MakeSite) -> None:
     sites = [await make_site(dead_after_s=60.0) for _ in range(2)]
     sites[0].text += "words "
     await together(*sites)
-    await forge(sites[0], NEXT)
+    await sites[0].forge(encode_payload(NEXT))
     sites[0].text += "go on "
     assert await together(*sites) == "words go on "
     await until(lambda: all(site.link.replicator.held for site in sites), what="that it waits")
@@ -147,7 +141,7 @@ async def test_no_checkpoint_forgets_what_waits(backend: Backend, make_site: Mak
     late = await make_site(dead_after_s=60.0)
     assert await together(*sites, late) == "words go on "
     assert late.link.replicator.held
-    await forge(sites[0], FIRST)
+    await sites[0].forge(encode_payload(FIRST))
     await until(lambda: "abcd" in str(late), what="what it has waited for")
     assert "abcd" in await together(*sites, late)
     assert not any(site.link.replicator.held for site in (*sites, late))
@@ -162,7 +156,7 @@ async def test_what_waits_in_vain_is_told_of_and_hinders_nobody(
     site = await make_site()
     site.text += "words"
     await site.flush()
-    await forge(site, NEXT)
+    await site.forge(encode_payload(NEXT))
     replicator = site.link.replicator
     await until(lambda: replicator.given_up and not replicator.held, 10, "that it is given up")
     assert site.replica.counters["quarantined"] == 1
@@ -171,7 +165,7 @@ async def test_what_waits_in_vain_is_told_of_and_hinders_nobody(
     assert await together(site, late) == "words"
     assert not late.link.replicator.held
     # Should it come after all, whoever has it puts it back.
-    await forge(site, FIRST)
+    await site.forge(encode_payload(FIRST))
     await until(lambda: "abcd" in str(late), what="what was given up")
     assert "abcd" in await together(site, late)
 

@@ -16,7 +16,7 @@ from jupyter_teleportal import log_reading
 from jupyter_teleportal.awareness_entries import AwarenessEntry, awareness_update
 from jupyter_teleportal.codec import AwarenessEnvelope, decode_payload
 from jupyter_teleportal.errors import TransportError
-from jupyter_teleportal.model import ZERO_OFFSET, Scope
+from jupyter_teleportal.model import ZERO_OFFSET, Appended, Scope
 from jupyter_teleportal.provider import RoomLink
 from jupyter_teleportal.replica import Replica
 from jupyter_teleportal.settings import Timing
@@ -69,6 +69,13 @@ class Site:
 
     async def flush(self) -> None:
         assert await self.link.flush(5)
+
+    async def forge(self, payload: bytes) -> str:
+        """Put into the log what no server would, as whoever has an account may; return where."""
+        log = self.link.replicator.log
+        assert log is not None
+        appended: Appended = await self.transport.append_log(self.link.scope, log, "evil", payload)
+        return appended.offset
 
     async def die(self) -> None:
         """As `kill -9`: no goodbye, and nothing of it goes on."""

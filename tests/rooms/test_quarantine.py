@@ -17,17 +17,11 @@ from jupyter_teleportal.errors import DocumentBroken, ForeignBytes
 from jupyter_teleportal.provider import RoomLink
 from jupyter_teleportal.shares import Shares
 from jupyter_teleportal.status import describe
-from rooms.test_links import ROOM, MakeSite, Site, make_site, together
+from rooms.test_links import ROOM, MakeSite, make_site, together
 
 __all__ = ["make_site"]
 
 CRASHES = ["a list of no blocks", "a clock that overflows", "20,000 nested arrays"]
-
-
-async def forge(site: Site, update: bytes) -> str:
-    log = site.link.replicator.log
-    assert log is not None
-    return (await site.transport.append_log(ROOM, log, "evil", encode_payload(update))).offset
 
 
 @pytest.mark.parametrize("name", CRASHES)
@@ -37,7 +31,7 @@ async def test_a_forged_entry_is_quarantined_alone(
     sites = [await make_site() for _ in range(2)]
     sites[0].text += "before "
     await together(*sites)
-    offset = await forge(sites[0], HOSTILE[name])
+    offset = await sites[0].forge(encode_payload(HOSTILE[name]))
     sites[0].text += "after "
     await sites[0].flush()
     assert await together(*sites) == "before after "
@@ -61,8 +55,8 @@ async def test_the_rest_of_a_batch_is_applied(backend: Backend, make_site: MakeS
     site.text += "a"
     await site.flush()
     for client, word in enumerate(("b", "c", "d"), 40):
-        await forge(site, HOSTILE["a list of no blocks"])
-        await forge(site, blocks(client, 0, string(word)))
+        await site.forge(encode_payload(HOSTILE["a list of no blocks"]))
+        await site.forge(encode_payload(blocks(client, 0, string(word))))
     other = await make_site()
     await until(lambda: set(str(other)) == set("abcd"), what="all that can be read")
     assert len(other.link.replicator.quarantined) == 3
@@ -83,8 +77,8 @@ async def test_the_library_may_refuse_one_of_a_batch(
         apply(door, doc, update)
 
     monkeypatch.setattr(crdt.Door, "apply", picky)
-    offset = await forge(site, refused)
-    await forge(site, blocks(41, 0, string("c")))
+    offset = await site.forge(encode_payload(refused))
+    await site.forge(encode_payload(blocks(41, 0, string("c"))))
     other = await make_site()
     await until(lambda: set(str(other)) == set(str(site)) == set("ac"), what="the rest")
     assert list(other.link.replicator.quarantined) == [offset]
@@ -113,9 +107,9 @@ async def test_what_builds_on_a_quarantined_entry_waits_and_nothing_else_does(
     site.text += "words"
     await site.flush()
     lost = string("lost")
-    await forge(site, blocks(40, 0, lost, b"\x0d"))
-    await forge(site, blocks(40, 4, string("x", beside=(40, 3))))
-    await forge(site, blocks(41, 0, string("here")))
+    await site.forge(encode_payload(blocks(40, 0, lost, b"\x0d")))
+    await site.forge(encode_payload(blocks(40, 4, string("x", beside=(40, 3)))))
+    await site.forge(encode_payload(blocks(41, 0, string("here"))))
     await until(lambda: "here" in str(site), what="what does not build on it")
     late = await make_site()
     await until(lambda: str(late) == str(site), what="the same on both")
@@ -149,7 +143,7 @@ async def test_a_document_in_which_the_library_has_panicked_is_left_and_opened_a
     site.link.on_broken = lambda: broken.append(site.link)
     site.doc.apply_update(Doc({"source": Text("known ")}, client_id=5).get_update())
     await site.flush()
-    offset = await forge(site, PANICS)
+    offset = await site.forge(encode_payload(PANICS))
     await until(lambda: broken == [site.link], what="that the document is given up")
     touched: list[Any] = []
     site.doc.observe(touched.append)
@@ -211,17 +205,11 @@ async def test_what_a_server_nests_itself_is_told_of(backend: Backend, make_site
 LATER = bytes((9,)) + b"what a later version has written"
 
 
-async def forge_later(site: Site) -> str:
-    log = site.link.replicator.log
-    assert log is not None
-    return (await site.transport.append_log(ROOM, log, "evil", LATER)).offset
-
-
 async def test_a_later_format_that_no_server_writes_is_quarantined(
     backend: Backend, make_site: MakeSite
 ) -> None:
     sites = [await make_site() for _ in range(2)]
-    offset = await forge_later(sites[0])
+    offset = await sites[0].forge(LATER)
     for site in sites:
         await until(
             lambda site=site: list(site.link.replicator.quarantined) == [offset], what="its place"
@@ -230,7 +218,7 @@ async def test_a_later_format_that_no_server_writes_is_quarantined(
         assert f"quarantined {ROOM.room}" in site.replica.complaints
     await until(lambda: any(site.link.wants_lease for site in sites), what="who saves it")
     # And whoever repeats it stops nothing any more.
-    await forge_later(sites[0])
+    await sites[0].forge(LATER)
     await until(lambda: len(sites[1].link.replicator.quarantined) == 2, what="its place")
     assert not any(site.link.replicator.outdated for site in sites)
     late = await make_site()
@@ -246,7 +234,7 @@ async def test_what_a_server_that_lives_says_it_writes_stops_the_saving(
 ) -> None:
     site = await make_site()
     site.replica.formats[ROOM.share] = 9
-    offset = await forge_later(site)
+    offset = await site.forge(LATER)
     await until(lambda: site.link.replicator.outdated, what="the entry")
     # Also when that one has left: what it has written is there.
     site.replica.formats[ROOM.share] = 1
@@ -260,7 +248,7 @@ async def test_a_server_that_says_late_what_it_writes_is_believed(
     backend: Backend, make_site: MakeSite
 ) -> None:
     site = await make_site()
-    await forge_later(site)
+    await site.forge(LATER)
     await until(lambda: site.link.replicator.quarantined, what="the quarantine")
     site.replica.formats[ROOM.share] = 9
     await until(lambda: site.link.replicator.outdated, what="that it is believed")

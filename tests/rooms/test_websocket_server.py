@@ -45,6 +45,13 @@ class Pipe(Channel):
             raise StopAsyncIteration from None
 
 
+def pipe(path: str) -> list[Pipe]:
+    """Both ends of a channel."""
+    ends = [Pipe(path, asyncio.Queue()) for _ in range(2)]
+    ends[0].other, ends[1].other = ends[1], ends[0]
+    return ends
+
+
 class Client:
     def __init__(self) -> None:
         self.doc: Doc[Any] = Doc()
@@ -56,8 +63,7 @@ class Client:
     @contextlib.asynccontextmanager
     async def at(self, server: WebsocketServer, path: str = "room") -> AsyncIterator[None]:
         """Connect; at the end the server is told and not waited for."""
-        ends = [Pipe(path, asyncio.Queue()) for _ in range(2)]
-        ends[0].other, ends[1].other = ends[1], ends[0]
+        ends = pipe(path)
         serving = asyncio.ensure_future(server.serve(ends[0]))
         server_tasks.append(serving)
         async with Provider(self.doc, ends[1]):
