@@ -11,7 +11,7 @@ from pycrdt import write_var_uint
 
 from .crdt import merge
 from .errors import ForeignBytes
-from .update_walk import SYNC, UPDATE, Block, Blocks, Message, read_message, read_update
+from .update_walk import SYNC, UPDATE, Block, Blocks, Message, read_message, read_typed, read_update
 
 _UPDATE_PREFIX = bytes((SYNC, UPDATE))
 
@@ -69,14 +69,19 @@ def _received_as_one(run: list[Received]) -> list[Received]:
     if len(run) < 2:
         return run
     updates = [one.read.payload for one in run if one.read is not None]
+    if (typed := read_typed(updates)) is not None:
+        return [_one_update(*typed)]
     try:
         blocks = Blocks.together(map(read_update, updates))
         merged = merge(updates)
     except ForeignBytes:
         return run
     # Otherwise they stand in another order in the one update, or twice.
-    known = blocks if _follow_on_each_other(blocks) else None
-    return [Received(sync_message(UPDATE, merged), Message(SYNC, UPDATE, merged), known)]
+    return [_one_update(merged, blocks if _follow_on_each_other(blocks) else None)]
+
+
+def _one_update(update: bytes, blocks: Sequence[Block] | None) -> Received:
+    return Received(sync_message(UPDATE, update), Message(SYNC, UPDATE, update), blocks)
 
 
 def _follow_on_each_other(blocks: Sequence[Block]) -> bool:

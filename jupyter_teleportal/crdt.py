@@ -158,13 +158,13 @@ class Door:
         process first, or be refused."""
         followers = self._followers
         deleted = _deleted(blocks)
+        if not deleted and followers.only_typed(blocks):
+            return False
         count = len(blocks) + len(deleted)
         length = sum([block.length for block in blocks])
         most = Work(len(blocks), 2 * count, len(blocks))
         most_s = most.seconds(followers.pieces + 3 * count, followers.longest + length)
         if self.untried_s + most_s <= UNTRIED_MAX_S:
-            return False
-        if not deleted and followers.only_typed(blocks):
             return False
         followers = followers.copy_for(blocks, deleted)
         try:

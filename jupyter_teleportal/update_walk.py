@@ -123,15 +123,9 @@ def read_update(data: bytes) -> Blocks:
     Raises:
         ForeignBytes: saying what is wrong with it, and where.
     """
-    typed = _TYPED.fullmatch(data)
-    if typed is not None:
-        own, clock, left, size, text = typed.groups()
-        length = len(text)
-        if size[0] == length:
-            client = _client(own)
-            at = client, _number(left, 0)[0]
-            block = Block(client, _number(clock, 0)[0], length, False, at, None, None, b"")
-            return Blocks((block,))
+    if (typed := _read_typed(data)) is not None:
+        client, clock, text = typed
+        return Blocks((_typed_block(client, clock, len(text)),))
     try:
         blocks, position = _read_blocks(data)
         position, blocks.deleted = _read_deletions(data, position)
@@ -140,6 +134,28 @@ def read_update(data: bytes) -> Blocks:
     if position != len(data):
         raise ForeignBytes(f"an update of {len(data)} bytes ends at byte {position}")
     return blocks
+
+
+def read_typed(updates: Iterable[bytes]) -> tuple[bytes, Blocks] | None:
+    """Return one update for several of a client who types on, and its block; None if they are
+    others, or are in another order."""
+    texts: list[bytes] = []
+    whose = begin = end = -1
+    for data in updates:
+        if (typed := _read_typed(data)) is None:
+            return None
+        client, clock, text = typed
+        if not texts:
+            whose, begin, end = client, clock, clock
+        if client != whose or clock != end:
+            return None
+        end += len(text)
+        texts.append(text)
+    if not texts:
+        return None
+    ids = _encoded(whose), _encoded(begin), b"\x84", _encoded(whose), _encoded(begin - 1)
+    update = b"".join((b"\x01\x01", *ids, _encoded(end - begin), *texts, b"\0"))
+    return update, Blocks((_typed_block(whose, begin, end - begin),))
 
 
 def cut(data: bytes, ends: Mapping[int, int]) -> bytes:
@@ -324,6 +340,23 @@ def _number(data: bytes, position: int) -> tuple[int, int]:
     if position + 10 > len(data):
         raise IndexError
     raise ForeignBytes(f"the number at byte {position} has more than ten bytes")
+
+
+def _read_typed(data: bytes) -> tuple[int, int, bytes] | None:
+    """Whose text it is that an update consists of, its number and itself, if it follows on the
+    client's item before."""
+    typed = _TYPED.fullmatch(data)
+    if typed is None:
+        return None
+    own, at, left, size, text = typed.groups()
+    clock = _number(at, 0)[0]
+    if size[0] != len(text) or _number(left, 0)[0] != clock - 1:
+        return None
+    return _client(own), clock, text
+
+
+def _typed_block(client: int, clock: int, length: int) -> Block:
+    return Block(client, clock, length, False, (client, clock - 1), None, None, b"")
 
 
 @lru_cache(1024)

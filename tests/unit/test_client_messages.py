@@ -4,8 +4,11 @@ be read. What it may send is tested with the door (`test_crdt.py`)."""
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pycrdt import (
     Doc,
     Text,
@@ -18,7 +21,14 @@ from support.yjs_bytes import HOSTILE, edits
 
 from jupyter_teleportal.client_messages import received, sync_message, update_in
 from jupyter_teleportal.crdt import document
-from jupyter_teleportal.update_walk import STEP2, UPDATE, read_message, read_state, read_update
+from jupyter_teleportal.update_walk import (
+    STEP2,
+    UPDATE,
+    read_message,
+    read_state,
+    read_typed,
+    read_update,
+)
 
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 20_000])
@@ -75,6 +85,41 @@ def test_what_is_known_of_updates_that_became_one_is_what_the_one_holds() -> Non
             known += 1
             assert list(one.blocks) == read_update(one.read.payload)
     assert 50 < known < 300
+
+
+@given(
+    client=st.integers(1, 2**32 - 1),
+    before=st.integers(1, 70_000),
+    texts=st.lists(st.text(st.characters(max_codepoint=127), min_size=1), min_size=1, max_size=80),
+)
+def test_what_is_typed_on_is_one_update(client: int, before: int, texts: list[str]) -> None:
+    there, *updates = typed(client, ["." * before, *texts])
+    one = read_typed(updates)
+    assert one is not None or any(len(text) > 127 for text in texts)
+    if one is not None:
+        assert document(there, one[0]).get_update() == document(there, *updates).get_update()
+        assert one[1] == read_update(one[0])
+
+
+@pytest.mark.parametrize(
+    "order", [[1, 0], [0, 0], [0, 2], [0, 1, 1], [0, 3], []], ids=lambda order: f"order {order}"
+)
+def test_what_is_not_typed_on_is_left_to_the_library(order: list[int]) -> None:
+    updates = [*typed(5, ["123", "a", "bc", "d"]), *typed(6, ["12345", "x"])]
+    del updates[0], updates[3]
+    assert read_typed([updates[number] for number in order]) is None
+
+
+def typed(client: int, texts: list[str]) -> Iterator[bytes]:
+    """What typing these texts makes, one after the other."""
+    doc: Doc = Doc(client_id=client)
+    source = doc.get("source", type=Text)
+    made: list[bytes] = []
+    subscription = doc.observe(lambda event: made.append(event.update))
+    for text in texts:
+        source += text
+        yield made.pop()
+    doc.unobserve(subscription)
 
 
 def test_a_clients_messages_are_read_once() -> None:
