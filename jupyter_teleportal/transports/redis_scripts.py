@@ -159,14 +159,15 @@ end
 
 -- Before anything is written: where it is refused halfway, it is tried again and again.
 local function lacks_right(channel)
-  if not redis.acl_check_cmd then return end
-  for _, command in ipairs({
-    {'HSET', KEYS[2], 'log', ''}, {'XADD', KEYS[1], '*', 'u', ''}, {'PUBLISH', channel, ''},
-    {'UNLINK', KEYS[1]}, {'PERSIST', KEYS[3]},
-  }) do
-    if not redis.acl_check_cmd(unpack(command)) then
-      return redis.error_reply('NOPERM this account has no permission to run ' .. command[1])
-    end
+  local may = redis.acl_check_cmd
+  if not may then return end
+  local lacks = not may('HSET', KEYS[2], 'log', '') and 'HSET'
+    or not may('XADD', KEYS[1], '*', 'u', '') and 'XADD'
+    or not may('PUBLISH', channel, '') and 'PUBLISH'
+    or not may('UNLINK', KEYS[1]) and 'UNLINK'
+    or not may('PERSIST', KEYS[3]) and 'PERSIST'
+  if lacks then
+    return redis.error_reply('NOPERM this account has no permission to run ' .. lacks)
   end
 end
 """
