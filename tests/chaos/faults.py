@@ -105,6 +105,7 @@ def server_killed(rng: random.Random, replicas: int) -> tuple[str, Any]:
 
     async def run(world: World) -> None:
         server = world.servers[at]
+        world.stopped_at = time.time()
         server.kill()
         await asyncio.sleep(seconds)
         await world.start(server)
@@ -119,6 +120,7 @@ def server_stopped(rng: random.Random, replicas: int) -> tuple[str, Any]:
     async def run(world: World) -> None:
         server = world.servers[at]
         began = time.monotonic()
+        world.stopped_at = time.time()
         if not await asyncio.to_thread(server.terminate, 15):
             raise AssertionError(f"{server.name} was not gone 15 s after SIGTERM")
         world.timeline.note("fault", f"{server.name} took {time.monotonic() - began:.1f} s to stop")
@@ -629,8 +631,10 @@ async def _seen(world: World, *words: str, by: Callable[[list[bool]], bool] = al
     began = time.time()
     for tab in world.readers:
         tab.type_token()
+    # One that stops while Redis refuses has no successor before it is back.
+    leases_end = began - LONGER_THAN_A_LEASE[0]
     await until(
-        lambda: not _unsaved_since(world, began),
+        lambda: world.stopped_at > leases_end or not _unsaved_since(world, began),
         SEEN_SECONDS,
         what=f"files with what was typed on the server that saves {words}",
         poll=0.2,

@@ -59,6 +59,7 @@ class World:
         self.guests: list[Tab] = []
         self.foreign_tokens: dict[str, str] = {}
         self.starts: dict[str, int] = {}
+        self.stopped_at = float("-inf")
         self.baseline: dict[str, Any] = {}
         self.save_log = folder / "saves.jsonl"
         self._typing: list[asyncio.Task[None]] = []
