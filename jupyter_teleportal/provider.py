@@ -1028,25 +1028,33 @@ class RoomLink:
         self, effect: protocol.Append | protocol.AppendState, log: str, update: bytes
     ) -> None:
         sender, transport = self.replicator.sender, self.replica.transport
+        size = 0
 
         async def append_large() -> Appended:
+            nonlocal size
             payload = await asyncio.to_thread(encode_payload, update)
-            appended = await transport.append_log(self.scope, log, sender, payload)
-            # The announcement of a large one does not say how large it is.
-            self.compactor.appended(appended.offset, len(payload))
-            return appended
+            size = len(payload)
+            return await transport.append_log(self.scope, log, sender, payload)
+
+        def done(appending: asyncio.Future[Appended]) -> None:
+            self._appended(effect, size, appending)
 
         if len(update) < LARGE_BYTES:
             # Sent here and now; only the answer is waited for.
-            appended = transport.append_log(self.scope, log, sender, encode_payload(update))
+            payload = encode_payload(update)
+            size = len(payload)
+            appended = transport.append_log(self.scope, log, sender, payload)
         else:
             appended = append_large()
         appending = asyncio.ensure_future(appended)
         self._appending.add(appending)
-        appending.add_done_callback(partial(self._appended, effect))
+        appending.add_done_callback(done)
 
     def _appended(
-        self, effect: protocol.Append | protocol.AppendState, appending: asyncio.Future[Appended]
+        self,
+        effect: protocol.Append | protocol.AppendState,
+        size: int,
+        appending: asyncio.Future[Appended],
     ) -> None:
         self._appending.discard(appending)
         if appending.cancelled():
@@ -1056,7 +1064,10 @@ class RoomLink:
             self._attempt_began = None
             # Nobody else has done that.
             self._tail_then = None
-            self._perform(self.replicator.append_done(effect, appending.result()))
+            appended = appending.result()
+            # The announcement of a large one does not say how large it is.
+            self.compactor.appended(appended.offset, size)
+            self._perform(self.replicator.append_done(effect, appended))
         elif isinstance(error, TransportError):
             self._failed(effect, error)
         else:

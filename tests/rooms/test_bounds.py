@@ -114,6 +114,36 @@ async def test_a_client_that_was_away_reads_on_from_a_checkpoint_without_what_wa
     assert behind.get()["cells"][0]["source"].endswith("from the tab")
 
 
+@pytest.mark.parametrize("size", [150_000, 750_000, 1_500_000])
+async def test_what_is_large_makes_a_checkpoint_due_by_its_size(
+    redis_server: RedisServer, size: int
+) -> None:
+    timing = Timing(heartbeat_interval_s=0.1, dead_after_s=1, lease_ttl_s=1.5)
+    transport = RedisSyncTransport(url=redis_server.url)
+    replica = Replica(transport, timing=timing)
+    document = document_of("notebook", seed("notebook", NOTEBOOK).update)
+    await replica.start()
+    link = RoomLink(replica, ROOM, document.ydoc)
+    await link.open()
+    try:
+        written = 0
+        while written < timing.checkpoint_bytes:
+            assert not link.compactor.due
+            before = await transport.log_size(ROOM, link.replicator.log or "")
+            run(document, plot(size, written))
+            await until(lambda: link.replicator.settled, what="the log")
+            after = await transport.log_size(ROOM, link.replicator.log or "")
+            written += after.payload_bytes - before.payload_bytes
+
+        async def is_there() -> bool:
+            return (await transport.log_size(ROOM, link.replicator.log or "")).other_bytes > 0
+
+        await until(is_there, what="a checkpoint")
+    finally:
+        await link.aclose()
+        await replica.aclose()
+
+
 async def test_a_plot_that_is_run_again_and_again_does_not_fill_redis(
     redis_server: RedisServer,
 ) -> None:
