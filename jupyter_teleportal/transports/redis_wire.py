@@ -22,9 +22,9 @@ class ErrorReply(Exception):
 
 
 class Wire(asyncio.Protocol):
-    """Sends a command at once if none was sent in the last turn of the event loop: it need not wait
-    for all else that is done in this one. Where command follows on command, those of one turn go
-    together.
+    """Sends a command at once if all before it were answered: it need not wait for what else is
+    done in this turn of the event loop. Otherwise it waits for those that come in this turn and the
+    next one, and goes with them: to write takes longer than to make most commands.
 
     Replies are read with `read` one after the other, until somebody begins to `listen`.
 
@@ -47,7 +47,7 @@ class Wire(asyncio.Protocol):
         self._parser = hiredis.Reader(replyError=ErrorReply)
         self._loop = asyncio.get_running_loop()
         self._out: list[bytes] = []
-        self._gathers = False
+        self._unanswered = 0
         self._replies: list[Any] = []
         self._take: Callable[[list[Any]], None] | None = None
         self._error: Exception | None = None
@@ -59,20 +59,18 @@ class Wire(asyncio.Protocol):
         """Send a command of bytes, text and numbers, none of which is large. The replies come in
         the order of the commands."""
         command = hiredis.pack_command(arguments)
-        if self._gathers:
-            self._out.append(command)
-        else:
-            self._gathers = True
-            self._loop.call_soon(self._flush)
+        self._unanswered += 1
+        if self._unanswered == 1 and not self._out:
             self._write(command)
+            return
+        if not self._out:
+            self._loop.call_soon(self._loop.call_soon, self._flush)
+        self._out.append(command)
 
     def _flush(self) -> None:
-        self._gathers = bool(self._out)
-        if self._gathers:
-            data = b"".join(self._out)
-            self._out.clear()
-            self._write(data)
-            self._loop.call_soon(self._flush)
+        data = b"".join(self._out)
+        self._out.clear()
+        self._write(data)
 
     def _write(self, data: bytes) -> None:
         # Where the connection is lost, whoever reads finds out.
@@ -132,6 +130,8 @@ class Wire(asyncio.Protocol):
             replies = self._replies
             while (reply := self._parser.gets()) is not False:
                 replies.append(reply)
+            # What is pushed answers nothing.
+            self._unanswered = max(0, self._unanswered - len(replies))
             if self._take is not None and replies:
                 self._replies = []
                 self._take(replies)

@@ -53,22 +53,38 @@ def arrived(peer: Peer) -> bytes:
 
 
 async def test_a_command_is_sent_at_once_and_what_follows_on_it_together(peer: Peer) -> None:
-    commands: list[tuple[Any, ...]] = [("SET", name, name * 10) for name in "abcdef"]
-    first, *others = commands
-    packed = [hiredis.pack_command(command) for command in commands]
-    peer.wire.send(first)
+    packed = [hiredis.pack_command(("SET", name, name * 10)) for name in "abcde"]
+    for name in "abc":
+        peer.wire.send(("SET", name, name * 10))
     assert arrived(peer) == packed[0]
-    # As long as there are some in each turn, those of a turn gather.
-    for number in range(0, 4, 2):
-        peer.wire.send(others[number])
-        peer.wire.send(others[number + 1])
-        assert packed[number + 1] not in arrived(peer)
-        await asyncio.sleep(0)
-    sent = b"".join(packed[:5])
+    await asyncio.sleep(0)
+    for name in "de":
+        peer.wire.send(("SET", name, name * 10))
+    assert arrived(peer) == packed[0]
+    sent = b"".join(packed)
     assert await peer.reader.readexactly(len(sent)) == sent
-    peer.wire.send(others[-1])
-    assert arrived(peer) == packed[-1]
-    assert await peer.reader.readexactly(len(packed[-1])) == packed[-1]
+    # Not all of them are answered yet, then they are.
+    peer.writer.write(b"+OK\r\n" * 4)
+    assert await peer.wire.read() == [b"OK"] * 4
+    peer.wire.send(("PING",))
+    assert arrived(peer) == b""
+    ping = hiredis.pack_command(("PING",))
+    assert await peer.reader.readexactly(len(ping)) == ping
+    peer.writer.write(b"+OK\r\n" * 2)
+    assert await peer.wire.read() == [b"OK"] * 2
+    peer.wire.send(("PING",))
+    assert arrived(peer) == ping
+
+
+async def test_what_is_pushed_brings_no_command_before_another(peer: Peer) -> None:
+    packed = [hiredis.pack_command((name, "channel")) for name in ("SUBSCRIBE", "UNSUBSCRIBE")]
+    peer.wire.send(("PING",))
+    await asyncio.sleep(0)
+    peer.wire.send(("SUBSCRIBE", "channel"))
+    peer.wire.data_received(b"+PONG\r\n" * 3)
+    peer.wire.send(("UNSUBSCRIBE", "channel"))
+    sent = hiredis.pack_command(("PING",)) + b"".join(packed)
+    assert await peer.reader.readexactly(len(sent)) == sent
 
 
 async def test_replies_are_read_and_then_listened_to(peer: Peer) -> None:
