@@ -26,14 +26,13 @@ from .connections import in_bulk
 from .errors import ForeignBytes
 from .occupancy import Occupancy
 from .plain_rooms import PlainRooms
+from .serving import TAKE
 from .update_walk import AWARENESS, SYNC, read_message, read_save_request
 
 # A module of names that are replaced here, so no type checker can vouch for it.
 upstream_handlers: Any = importlib.import_module("jupyter_server_ydoc.handlers")
 
 SETTINGS_KEY = "jupyter_teleportal"
-TAKE = "_teleportal_take"
-"""The attribute of a client's handler that takes its messages, once it is served."""
 
 TAKEN_S = 0.001
 

@@ -18,7 +18,7 @@ from .fanout import Fanout
 from .model import Scope
 from .provider import RoomLink
 from .replica import Replica
-from .rooms import take_over
+from .serving import take_over
 from .transports.base import SyncTransport
 
 

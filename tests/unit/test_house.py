@@ -41,6 +41,7 @@ FLOORS: dict[int, set[str]] = {
         "save_requests",
         "reconciling",
         "saving",
+        "serving",
         "status",
         "store",
         "turns",
