@@ -12,7 +12,7 @@ PACKAGE = "jupyter_teleportal/"
 CONFIG = "jupyter_server_config.d/jupyter_teleportal.json"
 WHEEL = {
     f"{PACKAGE}py.typed",
-    f"{PACKAGE}sample.ipynb",
+    f"{PACKAGE}tools/sample.ipynb",
     f"etc/jupyter/{CONFIG}",
     "licenses/LICENSE",
     "entry_points.txt",

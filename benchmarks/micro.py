@@ -15,16 +15,16 @@ from pycrdt import merge_updates
 
 from benchmarks.load.edits import Counter, Pen, appended, varint
 from benchmarks.load.notebooks import as_update
-from jupyter_teleportal.client_turns import ClientTurns
-from jupyter_teleportal.codec import (
+from jupyter_teleportal.clients.fanout import Fanout
+from jupyter_teleportal.clients.turns import ClientTurns
+from jupyter_teleportal.core.envelopes import (
     EntryEnvelope,
     decode_envelope,
     decode_payload,
     encode_payload,
 )
-from jupyter_teleportal.fanout import Fanout
-from jupyter_teleportal.model import Appended, LogRead, Seeded
-from jupyter_teleportal.protocol import Append, AppendState, Apply, Read, Replicator, Seed
+from jupyter_teleportal.core.replicator import Append, AppendState, Apply, Read, Replicator, Seed
+from jupyter_teleportal.core.values import Appended, LogRead, Seeded
 
 pytest.importorskip("pytest_benchmark")
 

@@ -29,10 +29,10 @@ from pathlib import Path
 
 import redis
 
-from jupyter_teleportal.model import LeaseWish, Scope
-from jupyter_teleportal.settings import Timing
+from jupyter_teleportal.core.settings import Timing
+from jupyter_teleportal.core.values import LeaseWish, Scope
 from jupyter_teleportal.transports.base import SyncTransport
-from jupyter_teleportal.transports.redis import create_redis_sync_transport
+from jupyter_teleportal.transports.redis.transport import create_redis_sync_transport
 
 from .results import read
 from .targets.redis_process import Redis

@@ -10,8 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .client_limits import ClientLimits
-    from .errors import (
+    from .clients.asgi import WebsocketServer
+    from .core.client_limits import ClientLimits
+    from .core.errors import (
         CodecError,
         LogChanged,
         SaveFailed,
@@ -23,38 +24,37 @@ if TYPE_CHECKING:
         TransportRefused,
         TransportUnavailable,
     )
-    from .extension import TeleportalExtension
-    from .store import RedisYStore
+    from .jupyter.extension import TeleportalExtension
+    from .sync.history import RedisYStore
     from .transports.base import SyncTransport, TransportState
     from .transports.memory import MemoryHub, MemorySyncTransport
     from .transports.noop import NoopSyncTransport
-    from .transports.redis import RedisSyncTransport, create_redis_sync_transport
-    from .websocket_server import WebsocketServer
+    from .transports.redis.transport import RedisSyncTransport, create_redis_sync_transport
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "ClientLimits": "client_limits",
-    "CodecError": "errors",
-    "LogChanged": "errors",
-    "SaveFailed": "errors",
-    "SeamError": "errors",
-    "SettingsError": "errors",
-    "SharePathMismatch": "errors",
-    "TeleportalError": "errors",
-    "TransportError": "errors",
-    "TransportRefused": "errors",
-    "TransportUnavailable": "errors",
-    "TeleportalExtension": "extension",
-    "RedisYStore": "store",
+    "ClientLimits": "core.client_limits",
+    "CodecError": "core.errors",
+    "LogChanged": "core.errors",
+    "SaveFailed": "core.errors",
+    "SeamError": "core.errors",
+    "SettingsError": "core.errors",
+    "SharePathMismatch": "core.errors",
+    "TeleportalError": "core.errors",
+    "TransportError": "core.errors",
+    "TransportRefused": "core.errors",
+    "TransportUnavailable": "core.errors",
+    "TeleportalExtension": "jupyter.extension",
+    "RedisYStore": "sync.history",
     "SyncTransport": "transports.base",
     "TransportState": "transports.base",
     "MemoryHub": "transports.memory",
     "MemorySyncTransport": "transports.memory",
     "NoopSyncTransport": "transports.noop",
-    "RedisSyncTransport": "transports.redis",
-    "create_redis_sync_transport": "transports.redis",
-    "WebsocketServer": "websocket_server",
+    "RedisSyncTransport": "transports.redis.transport",
+    "create_redis_sync_transport": "transports.redis.transport",
+    "WebsocketServer": "clients.asgi",
 }
 
 __all__ = [
@@ -91,6 +91,6 @@ def __getattr__(name: str) -> Any:
 
 def _jupyter_server_extension_points() -> list[dict[str, Any]]:
     """Tell Jupyter server about the extension."""
-    from .extension import TeleportalExtension
+    from .jupyter.extension import TeleportalExtension
 
     return [{"module": "jupyter_teleportal", "app": TeleportalExtension}]

@@ -40,13 +40,13 @@ from traitlets import Bool, Callable, Dict, Float, TraitError, Unicode, Union, d
 from traitlets.config import Config, LoggingConfigurable
 from traitlets.utils.importstring import import_item
 
-from . import redaction
-from .errors import SettingsError, TransportError, TransportUnavailable
-from .hub_groups import GroupShares, usable_shares
-from .settings import check_key_prefix
-from .shares import Shares
+from .core.errors import SettingsError, TransportError, TransportUnavailable
+from .core.hub_groups import GroupShares, usable_shares
+from .core.settings import check_key_prefix
+from .core.shares import Shares
+from .transports import redaction
 from .transports.base import TransportState
-from .transports.redis_acl import (
+from .transports.redis.accounts import (
     account_rules,
     format_granted,
     granted_key,
@@ -54,8 +54,8 @@ from .transports.redis_acl import (
     hash_password,
     listed_categories,
 )
-from .transports.redis_client import DEFAULT_KEY_PREFIX, RedisClient
-from .transports.redis_scripts import SCRIPTS
+from .transports.redis.client import DEFAULT_KEY_PREFIX, RedisClient
+from .transports.redis.scripts import SCRIPTS
 
 URL_VARIABLE = "JUPYTER_TELEPORTAL_HUB_REDIS_URL"
 # The hub logs its whole configuration with --debug.

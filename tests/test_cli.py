@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 from support.processes import free_port
 
-from jupyter_teleportal import cli
-from jupyter_teleportal.cli import main
-from jupyter_teleportal.status_client import Server, StatusError, fetch_status, parse_url
+from jupyter_teleportal.tools import cli
+from jupyter_teleportal.tools.cli import main
+from jupyter_teleportal.tools.status_client import Server, StatusError, fetch_status, parse_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -194,7 +194,7 @@ def test_wrong_arguments_end_with_2(arguments: list[str]) -> None:
 def test_version_and_help_import_nothing_heavy() -> None:
     code = (
         "import sys\n"
-        "from jupyter_teleportal.cli import main\n"
+        "from jupyter_teleportal.tools.cli import main\n"
         "try: main([sys.argv[1]])\n"
         "except SystemExit as end: assert end.code == 0\n"
         "heavy = {'redis', 'jupyter_server', 'jupyterlab', 'pycrdt'} & set(sys.modules)\n"

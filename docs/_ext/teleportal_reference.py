@@ -21,9 +21,9 @@ from typing import Any
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from jupyter_teleportal.cli import make_parser
-from jupyter_teleportal.extension import TeleportalExtension
-from jupyter_teleportal.transports.redis_client import RedisOptions
+from jupyter_teleportal.jupyter.extension import TeleportalExtension
+from jupyter_teleportal.tools.cli import make_parser
+from jupyter_teleportal.transports.redis.client import RedisOptions
 
 
 def own_traits() -> dict[str, Any]:

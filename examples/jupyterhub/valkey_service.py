@@ -10,9 +10,8 @@ import signal
 import sys
 from pathlib import Path
 
-from jupyter_teleportal.processes import PR_SET_PDEATHSIG
-from jupyter_teleportal.transports.redis_acl import hash_password
-from jupyter_teleportal.valkey import (
+from jupyter_teleportal.transports.embedded import (
+    PR_SET_PDEATHSIG,
     SERVER_OPTIONS,
     find_server_binary,
     lock_file,
@@ -20,6 +19,7 @@ from jupyter_teleportal.valkey import (
     socket_path_for,
     url_of,
 )
+from jupyter_teleportal.transports.redis import hash_password
 
 PASSWORD_VARIABLE = "TELEPORTAL_HUB_VALKEY_PASSWORD"
 

@@ -1,1 +1,5 @@
-"""The transports: the only modules that talk to anything outside the process."""
+"""What carries updates between servers: the interface, and each mechanism behind it.
+
+Whoever writes another transport needs `base`.
+May import: core.
+"""

@@ -22,8 +22,8 @@ from enum import Enum
 from logging import Logger
 from typing import Protocol
 
-from ..errors import TransportError
-from ..model import (
+from ..core.errors import TransportError
+from ..core.values import (
     Appended,
     ClusterView,
     History,

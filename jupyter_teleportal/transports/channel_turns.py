@@ -8,8 +8,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from ..client_limits import Usage
-from ..loop_turns import LoopTurns
+from ..core.client_limits import Usage
+from ..core.loop_turns import LoopTurns
 
 TURN_S = 0.01
 """All channels together have so long in each turn of the event loop."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from logging import Logger, getLogger
 from typing import Any, ClassVar
 
-from ..codec import EntryEnvelope
-from ..errors import (
+from ..core.envelopes import EntryEnvelope
+from ..core.errors import (
     LogChanged,
     LogFull,
     MapTooLarge,
@@ -22,7 +22,7 @@ from ..errors import (
     TransportRefused,
     TransportUnavailable,
 )
-from ..model import (
+from ..core.values import (
     ZERO_OFFSET,
     Appended,
     ClusterView,

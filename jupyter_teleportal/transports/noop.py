@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from logging import Logger, getLogger
 from typing import Any
 
-from ..errors import TransportError, TransportUnavailable
-from ..model import (
+from ..core.errors import TransportError, TransportUnavailable
+from ..core.values import (
     Appended,
     ClusterView,
     History,

@@ -20,9 +20,9 @@ from chaos.run import run
 from chaos.tabs import END, Typed
 from chaos.timeline import log_events
 from jupyter_teleportal import create_redis_sync_transport
-from jupyter_teleportal.model import Scope
+from jupyter_teleportal.core.update_walk import read_update
+from jupyter_teleportal.core.values import Scope
 from jupyter_teleportal.transports.base import TransportState
-from jupyter_teleportal.update_walk import read_update
 
 SEED = int(os.environ.get("JUPYTER_TELEPORTAL_CHAOS_SEED", "5"))
 MINUTES = float(os.environ.get("JUPYTER_TELEPORTAL_CHAOS_MINUTES", "0.5"))

@@ -10,8 +10,11 @@ from typing import Any
 from pycrdt import Array, Awareness, Doc, Map, Text, XmlFragment
 from support.yjs_bytes import HOSTILE, apart, as_one, edits, forged, mutated, number
 
-from jupyter_teleportal import client_messages, crdt
-from jupyter_teleportal.codec import (
+from jupyter_teleportal.clients.frames import binary_frame, take_messages
+from jupyter_teleportal.core import crdt
+from jupyter_teleportal.core import messages as client_messages
+from jupyter_teleportal.core.content import foreign_seeds
+from jupyter_teleportal.core.envelopes import (
     STATE_MAX_BYTES,
     AwarenessEnvelope,
     AwarenessQuery,
@@ -29,11 +32,9 @@ from jupyter_teleportal.codec import (
     encode_payload,
     encode_state,
 )
-from jupyter_teleportal.content import foreign_seeds
-from jupyter_teleportal.errors import CodecError, DocumentBroken, ForeignBytes
-from jupyter_teleportal.frames import binary_frame, take_messages
-from jupyter_teleportal.transports.redis_acl import format_granted, parse_granted
-from jupyter_teleportal.update_walk import UPDATE, read_message, read_save_request, read_state
+from jupyter_teleportal.core.errors import CodecError, DocumentBroken, ForeignBytes
+from jupyter_teleportal.core.update_walk import UPDATE, read_message, read_save_request, read_state
+from jupyter_teleportal.transports.redis.accounts import format_granted, parse_granted
 
 ROOTS: dict[str, Any] = {"source": Text, "cells": Array, "meta": Map, "xml": XmlFragment}
 

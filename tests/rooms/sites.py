@@ -12,13 +12,13 @@ from typing import Any
 
 from pycrdt import Awareness
 
-from jupyter_teleportal.content import make_document
-from jupyter_teleportal.document_file import FileState
-from jupyter_teleportal.documents import DocumentLink
-from jupyter_teleportal.errors import SaveFailed
-from jupyter_teleportal.model import Scope
-from jupyter_teleportal.replica import Replica
-from jupyter_teleportal.settings import Timing
+from jupyter_teleportal.core.content import make_document
+from jupyter_teleportal.core.document_file import FileState
+from jupyter_teleportal.core.errors import SaveFailed
+from jupyter_teleportal.core.settings import Timing
+from jupyter_teleportal.core.values import Scope
+from jupyter_teleportal.files.document_link import DocumentLink
+from jupyter_teleportal.sync.cluster import Replica
 from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
 
 TIMING = Timing(

@@ -13,15 +13,15 @@ from pycrdt import Doc
 from support.redis_server import RedisServer
 from support.waiting import holds, until
 
-from jupyter_teleportal.codec import Notice, decode_payload
-from jupyter_teleportal.content import document_of, seed, without_undo
-from jupyter_teleportal.errors import LogFull
-from jupyter_teleportal.model import Scope
-from jupyter_teleportal.provider import RoomLink
-from jupyter_teleportal.replica import Replica
-from jupyter_teleportal.settings import Timing
+from jupyter_teleportal.core.content import document_of, seed, without_undo
+from jupyter_teleportal.core.envelopes import Notice, decode_payload
+from jupyter_teleportal.core.errors import LogFull
+from jupyter_teleportal.core.settings import Timing
+from jupyter_teleportal.core.values import Scope
+from jupyter_teleportal.sync.cluster import Replica
+from jupyter_teleportal.sync.room_link import RoomLink
 from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
-from jupyter_teleportal.transports.redis import RedisSyncTransport
+from jupyter_teleportal.transports.redis.transport import RedisSyncTransport
 from rooms.sites import ROOM, Disk, Server, Start, same
 
 NOTEBOOK: dict[str, Any] = {

@@ -10,13 +10,13 @@ import pytest
 from jupyter_server.auth.identity import User
 from pycrdt import Doc, Text
 
-from jupyter_teleportal import provider
-from jupyter_teleportal.client_guard import ClientGuard
-from jupyter_teleportal.client_limits import ClientLimits
-from jupyter_teleportal.errors import OverLimits
-from jupyter_teleportal.occupancy import Occupancy
-from jupyter_teleportal.provider import RoomLink
-from jupyter_teleportal.replica import Replica
+from jupyter_teleportal.clients.guard import ClientGuard
+from jupyter_teleportal.clients.occupancy import Occupancy
+from jupyter_teleportal.core.client_limits import ClientLimits
+from jupyter_teleportal.core.errors import OverLimits
+from jupyter_teleportal.sync import room_link
+from jupyter_teleportal.sync.cluster import Replica
+from jupyter_teleportal.sync.room_link import RoomLink
 from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
 from rooms.sites import ROOM
 
@@ -106,8 +106,8 @@ async def test_a_question_that_is_too_long_is_refused(hub: MemoryHub) -> None:
 async def test_a_document_grows_to_its_limit(
     hub: MemoryHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(provider, "GROWS_BYTES", 1000)
-    monkeypatch.setattr(provider, "MEASURE_S", 0)
+    monkeypatch.setattr(room_link, "GROWS_BYTES", 1000)
+    monkeypatch.setattr(room_link, "MEASURE_S", 0)
     transport = MemorySyncTransport(hub)
     await transport.start()
     doc: Doc[Any] = Doc({"source": Text("")})

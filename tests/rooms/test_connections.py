@@ -11,10 +11,10 @@ from tornado.testing import bind_unused_port
 from tornado.web import Application
 from tornado.websocket import WebSocketHandler, websocket_connect
 
-from jupyter_teleportal.client_guard import ClientGuard
-from jupyter_teleportal.client_limits import ClientLimits
-from jupyter_teleportal.connections import in_bulk
-from jupyter_teleportal.replica import Replica
+from jupyter_teleportal.clients.guard import ClientGuard
+from jupyter_teleportal.clients.tornado_sockets import in_bulk
+from jupyter_teleportal.core.client_limits import ClientLimits
+from jupyter_teleportal.sync.cluster import Replica
 from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
 
 

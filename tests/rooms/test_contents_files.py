@@ -19,10 +19,10 @@ from jupyter_server.services.contents.largefilemanager import AsyncLargeFileMana
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from tornado.web import HTTPError
 
-from jupyter_teleportal import contents_files
-from jupyter_teleportal.contents_files import take_over_files
-from jupyter_teleportal.share_folders import folders_of
-from jupyter_teleportal.shares import Shares
+from jupyter_teleportal.core.shares import Shares
+from jupyter_teleportal.files.share_folders import folders_of
+from jupyter_teleportal.jupyter import contents_files
+from jupyter_teleportal.jupyter.contents_files import take_over_files
 
 LOG = logging.getLogger("test")
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from support.waiting import until
 
-from jupyter_teleportal.content import document_of, seed
-from jupyter_teleportal.crossing import Known, cross
-from jupyter_teleportal.model import ZERO_OFFSET, offset_key
+from jupyter_teleportal.core.content import document_of, seed
+from jupyter_teleportal.core.values import ZERO_OFFSET, offset_key
+from jupyter_teleportal.files.crossing import Known, cross
 from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
 from rooms.sites import ROOM, Disk, Start, same
 

@@ -8,8 +8,8 @@ from pycrdt import Awareness, Doc, read_message
 from support.hostile import awareness
 from support.waiting import until
 
-from jupyter_teleportal.awareness import AwarenessBridge, Sink
-from jupyter_teleportal.codec import AwarenessEnvelope, Envelope
+from jupyter_teleportal.core.envelopes import AwarenessEnvelope, Envelope
+from jupyter_teleportal.sync.awareness import AwarenessBridge, Sink
 
 MOVES = 500
 

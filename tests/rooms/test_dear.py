@@ -16,12 +16,13 @@ from support.latency import MOST_WORK_S
 from support.waiting import until
 from transports.backends import Backend
 
-from jupyter_teleportal import WebsocketServer, crdt
-from jupyter_teleportal.codec import encode_payload
-from jupyter_teleportal.errors import ForeignBytes
-from jupyter_teleportal.plain_rooms import PlainRooms
-from jupyter_teleportal.trial import Trials
-from jupyter_teleportal.update_walk import read_message, read_state
+from jupyter_teleportal import WebsocketServer
+from jupyter_teleportal.core import crdt
+from jupyter_teleportal.core.envelopes import encode_payload
+from jupyter_teleportal.core.errors import ForeignBytes
+from jupyter_teleportal.core.update_walk import read_message, read_state
+from jupyter_teleportal.jupyter.plain_rooms import PlainRooms
+from jupyter_teleportal.sync.trial import Trials
 from rooms.test_links import MakeSite, Site, make_site, together
 from rooms.test_websocket_server import Client, Pipe, pipe, two_servers
 

@@ -10,18 +10,18 @@ import pytest
 from pycrdt import Awareness, Doc, Text, handle_sync_message
 from support.waiting import holds, until
 
-from jupyter_teleportal import provider
-from jupyter_teleportal.authors import current_channel
-from jupyter_teleportal.client_turns import ClientTurns
-from jupyter_teleportal.content import make_document
-from jupyter_teleportal.document_file import FileState
-from jupyter_teleportal.documents import DocumentLink
-from jupyter_teleportal.errors import TransportRefused
-from jupyter_teleportal.fanout import Fanout
-from jupyter_teleportal.model import Scope
-from jupyter_teleportal.protocol import Phase
+from jupyter_teleportal.clients.fanout import Fanout
+from jupyter_teleportal.clients.turns import ClientTurns
+from jupyter_teleportal.core.authors import current_channel
+from jupyter_teleportal.core.content import make_document
+from jupyter_teleportal.core.document_file import FileState
+from jupyter_teleportal.core.errors import TransportRefused
+from jupyter_teleportal.core.replicator import Phase
+from jupyter_teleportal.core.values import Scope
+from jupyter_teleportal.files.document_link import DocumentLink
+from jupyter_teleportal.sync import room_link
+from jupyter_teleportal.sync.threads import LARGE_BYTES
 from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
-from jupyter_teleportal.workers import LARGE_BYTES
 from rooms.sites import ROOM, Disk, File, Start, same
 
 
@@ -502,7 +502,7 @@ async def test_whoever_opens_it_at_the_same_moment_has_not_to_be_waited_for(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of them says that it has nothing to put back."""
-    monkeypatch.setattr(provider, "ANSWER_S", 60)
+    monkeypatch.setattr(room_link, "ANSWER_S", 60)
     servers = await asyncio.gather(*(start(name) for name in "abc"))
     assert all(server.link.replicator.phase is Phase.LIVE for server in servers)
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from support.waiting import holds, until
 
-from jupyter_teleportal.content import digest
-from jupyter_teleportal.document_file import FileState
-from jupyter_teleportal.errors import SaveFailed
+from jupyter_teleportal.core.content import digest
+from jupyter_teleportal.core.document_file import FileState
+from jupyter_teleportal.core.errors import SaveFailed
 from jupyter_teleportal.transports.memory import MemoryHub
 from rooms.sites import ROOM, TIMING, Disk, File, Start, same
 

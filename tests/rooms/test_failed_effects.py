@@ -8,8 +8,8 @@ import pytest
 from support.waiting import holds, until
 from transports.backends import Backend
 
-from jupyter_teleportal import documents
-from jupyter_teleportal.provider import RoomLink
+from jupyter_teleportal.files import document_link
+from jupyter_teleportal.sync.room_link import RoomLink
 from rooms.sites import Disk, Server, Start, same
 from rooms.test_links import MakeSite, make_site, together
 
@@ -79,7 +79,7 @@ async def test_what_was_typed_meanwhile_and_cannot_be_merged_is_not_lost(
 
     monkeypatch.setattr(c.link, "before_convert", typed_meanwhile)
     failed: list[str] = []
-    real = documents.merge
+    real = document_link.merge
 
     def fails_first(*args: Any) -> Any:
         if not failed:
@@ -87,7 +87,7 @@ async def test_what_was_typed_meanwhile_and_cannot_be_merged_is_not_lost(
             raise RuntimeError("a failure for the test")
         return real(*args)
 
-    monkeypatch.setattr(documents, "merge", fails_first)
+    monkeypatch.setattr(document_link, "merge", fails_first)
     c.transport.reconnect()
     await until(lambda: failed, what="the failure")
     await until(lambda: c.link.replicator.settled, what="the log")
@@ -104,7 +104,7 @@ async def test_a_document_whose_conversion_fails_midway_is_left(
     def fails(*args: Any) -> None:
         raise RuntimeError("a failure for the test")
 
-    monkeypatch.setattr(documents, "apply_content", fails)
+    monkeypatch.setattr(document_link, "apply_content", fails)
     c.transport.reconnect()
     await until(lambda: c.link.broken, what="that the document is left")
     assert a.text == "text one"

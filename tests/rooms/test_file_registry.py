@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from support.waiting import holds, until
 
-from jupyter_teleportal.codec import FORMAT, Notice
-from jupyter_teleportal.errors import SharePathMismatch
-from jupyter_teleportal.file_ids import FileRegistry
-from jupyter_teleportal.model import Scope
-from jupyter_teleportal.path_claims import Look
-from jupyter_teleportal.replica import Replica
-from jupyter_teleportal.shares import SharedPath, Shares
+from jupyter_teleportal.core.envelopes import FORMAT, Notice
+from jupyter_teleportal.core.errors import SharePathMismatch
+from jupyter_teleportal.core.shares import SharedPath, Shares
+from jupyter_teleportal.core.values import Scope
+from jupyter_teleportal.files.path_claims import Look
+from jupyter_teleportal.jupyter.file_ids import FileRegistry
+from jupyter_teleportal.sync.cluster import Replica
 from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
 
 
@@ -243,7 +243,7 @@ async def test_a_deletion_is_believed_once_the_folder_shows_it(hub: MemoryHub) -
 async def test_what_the_folder_never_shows_is_said_and_counted(
     hub: MemoryHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jupyter_teleportal.path_claims.DOUBTED_AFTER_S", 0.2)
+    monkeypatch.setattr("jupyter_teleportal.files.path_claims.DOUBTED_AFTER_S", 0.2)
     site = await join(hub, {"a": Look.THERE, "b": Look.THERE})
     file_id = site.ids.index(at("a"))
     await tell(hub, {"b": file_id}, {file_id: "b"})
@@ -512,7 +512,7 @@ async def test_which_format_is_written_counts_for_as_long_as_its_server_lives(
     old = await join(hub)
     await old.replica.beat()
     assert old.replica.formats == {"default": FORMAT}
-    monkeypatch.setattr("jupyter_teleportal.file_ids.FORMAT", 9)
+    monkeypatch.setattr("jupyter_teleportal.jupyter.file_ids.FORMAT", 9)
     new = await join(hub)
     await new.replica.beat()
     monkeypatch.undo()

@@ -9,8 +9,8 @@ import pytest
 from pycrdt import Array, Doc, Map
 from support.waiting import until
 
-from jupyter_teleportal.codec import encode_note
-from jupyter_teleportal.content import seed
+from jupyter_teleportal.core.content import seed
+from jupyter_teleportal.core.envelopes import encode_note
 from rooms.sites import Disk, File, Server, Start
 
 NOTEBOOK: dict[str, Any] = {

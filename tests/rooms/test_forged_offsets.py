@@ -9,9 +9,9 @@ from itertools import count
 import pytest
 from support.waiting import until
 
-from jupyter_teleportal.codec import EntryEnvelope, encode_payload
-from jupyter_teleportal.crdt import EMPTY_UPDATE
-from jupyter_teleportal.model import ZERO_OFFSET, LogRead, Scope
+from jupyter_teleportal.core.crdt import EMPTY_UPDATE
+from jupyter_teleportal.core.envelopes import EntryEnvelope, encode_payload
+from jupyter_teleportal.core.values import ZERO_OFFSET, LogRead, Scope
 from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
 from rooms.sites import ROOM, Disk, Server, Start
 

@@ -12,8 +12,8 @@ import pytest
 from tornado.iostream import IOStream
 from tornado.websocket import WebSocketClosedError
 
-from jupyter_teleportal.connections import FrameWriter
-from jupyter_teleportal.frames import binary_frame
+from jupyter_teleportal.clients.frames import binary_frame
+from jupyter_teleportal.clients.tornado_sockets import FrameWriter
 
 MESSAGES = [bytes([number]) * size for number, size in enumerate([5, 90_000, 7, 1_500_000, 0, 3])]
 

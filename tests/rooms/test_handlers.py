@@ -20,10 +20,14 @@ from tornado.testing import bind_unused_port
 from tornado.web import Application
 from unit.test_authorization import MESSAGES
 
-from jupyter_teleportal.admission import Admission, Admissions
-from jupyter_teleportal.authorization import Rights
-from jupyter_teleportal.handlers import HealthHandler, StatusHandler
-from jupyter_teleportal.room_handlers import SETTINGS_KEY, install_handlers, upstream_handlers
+from jupyter_teleportal.core.authorization import Rights
+from jupyter_teleportal.jupyter.admission import Admission, Admissions
+from jupyter_teleportal.jupyter.endpoints import HealthHandler, StatusHandler
+from jupyter_teleportal.jupyter.room_handlers import (
+    SETTINGS_KEY,
+    install_handlers,
+    upstream_handlers,
+)
 
 MAY = {("ann", "read"), ("ann", "write"), ("bob", "read")}
 """What is allowed; eve has an account, and may nothing."""

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from support.waiting import until
 
-from jupyter_teleportal import extension
-from jupyter_teleportal.extension import TeleportalExtension
-from jupyter_teleportal.file_ids import FileRegistry
-from jupyter_teleportal.model import Scope
-from jupyter_teleportal.replica import Replica
-from jupyter_teleportal.shares import Shares
-from jupyter_teleportal.status import describe, reason
+from jupyter_teleportal.core.shares import Shares
+from jupyter_teleportal.core.values import Scope
+from jupyter_teleportal.jupyter import extension
+from jupyter_teleportal.jupyter.extension import TeleportalExtension
+from jupyter_teleportal.jupyter.file_ids import FileRegistry
+from jupyter_teleportal.jupyter.status import describe, reason
+from jupyter_teleportal.sync.cluster import Replica
 from jupyter_teleportal.transports.base import TransportState
 from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
 from rooms.sites import ROOM, TIMING, Server, Start
@@ -135,7 +135,8 @@ async def test_a_start_that_fails_is_tried_again(
     hub: MemoryHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(extension, "START_AGAIN_S", 0.05)
-    monkeypatch.setattr("jupyter_teleportal.processes.stop_at_interrupt", lambda **_: None)
+    processes = "jupyter_teleportal.transports.embedded.processes"
+    monkeypatch.setattr(f"{processes}.stop_at_interrupt", lambda **_: None)
     transport = MemorySyncTransport(hub)
     heartbeat, damaged = transport.heartbeat, True
 

@@ -13,12 +13,13 @@ from support.waiting import until
 from support.yjs_bytes import blocks, string
 from transports.backends import Backend, RedisBackend
 
-from jupyter_teleportal import WebsocketServer, resync
-from jupyter_teleportal.client_messages import sync_message
-from jupyter_teleportal.codec import encode_payload
-from jupyter_teleportal.completeness import Waiting
-from jupyter_teleportal.resync import ANSWER_S, QUESTIONS_MAX, Resync
-from jupyter_teleportal.update_walk import STEP1, STEP2, SYNC, UPDATE, read_message
+from jupyter_teleportal import WebsocketServer
+from jupyter_teleportal.core import resync
+from jupyter_teleportal.core.completeness import Waiting
+from jupyter_teleportal.core.envelopes import encode_payload
+from jupyter_teleportal.core.messages import sync_message
+from jupyter_teleportal.core.resync import ANSWER_S, QUESTIONS_MAX, Resync
+from jupyter_teleportal.core.update_walk import STEP1, STEP2, SYNC, UPDATE, read_message
 from rooms.test_links import ROOM, MakeSite, Site, log_text, make_site, together
 from rooms.test_websocket_server import Pipe
 

@@ -15,14 +15,16 @@ from support.waiting import until
 from support.yjs_bytes import blocks, string
 from transports.backends import Backend
 
-from jupyter_teleportal import notes, protocol, provider, reconciling
-from jupyter_teleportal.content import make_document
-from jupyter_teleportal.crdt import NOTHING
-from jupyter_teleportal.provider import RoomLink
-from jupyter_teleportal.replica import Replica
+from jupyter_teleportal.core import replicator
+from jupyter_teleportal.core.content import make_document
+from jupyter_teleportal.core.crdt import NOTHING
+from jupyter_teleportal.core.update_walk import STEP2, SYNC, UPDATE
+from jupyter_teleportal.files import notes, reconciling
+from jupyter_teleportal.sync import room_link
+from jupyter_teleportal.sync.cluster import Replica
+from jupyter_teleportal.sync.room_link import RoomLink
+from jupyter_teleportal.sync.threads import LARGE_BYTES
 from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
-from jupyter_teleportal.update_walk import STEP2, SYNC, UPDATE
-from jupyter_teleportal.workers import LARGE_BYTES
 from rooms import test_links
 from rooms.sites import ROOM, TIMING, Disk, Start, same
 from rooms.test_links import MakeSite, make_site
@@ -52,8 +54,8 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[threading.Thread]]
 
         monkeypatch.setattr(module, name, noted)
 
-    note(provider, "encode_payload")
-    note(protocol, "read_update")
+    note(room_link, "encode_payload")
+    note(replicator, "read_update")
     note(reconciling, "seed")
     note(reconciling, "digest")
     note(notes, "encode_note")

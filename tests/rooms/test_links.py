@@ -12,14 +12,14 @@ from pycrdt import Awareness, Decoder, Doc, Text
 from support.waiting import holds, until
 from transports.backends import Backend, MemoryBackend, RedisBackend
 
-from jupyter_teleportal import log_reading
-from jupyter_teleportal.awareness_entries import AwarenessEntry, awareness_update
-from jupyter_teleportal.codec import AwarenessEnvelope, decode_payload
-from jupyter_teleportal.errors import TransportError
-from jupyter_teleportal.model import ZERO_OFFSET, Appended, Scope
-from jupyter_teleportal.provider import RoomLink
-from jupyter_teleportal.replica import Replica
-from jupyter_teleportal.settings import Timing
+from jupyter_teleportal.core.awareness_updates import AwarenessEntry, awareness_update
+from jupyter_teleportal.core.envelopes import AwarenessEnvelope, decode_payload
+from jupyter_teleportal.core.errors import TransportError
+from jupyter_teleportal.core.settings import Timing
+from jupyter_teleportal.core.values import ZERO_OFFSET, Appended, Scope
+from jupyter_teleportal.sync import log_reading
+from jupyter_teleportal.sync.cluster import Replica
+from jupyter_teleportal.sync.room_link import RoomLink
 from jupyter_teleportal.transports.base import TransportState, loop_time
 
 ROOM = Scope("team1", "text:file:one")
@@ -720,8 +720,8 @@ async def test_a_client_that_moves_before_its_server_notices_is_back(make_site: 
 async def test_cursors_of_others_have_a_bound(
     make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jupyter_teleportal.awareness.REPLICA_CLIENTS_MAX", 3)
-    monkeypatch.setattr("jupyter_teleportal.awareness.CLIENTS_MAX", 5)
+    monkeypatch.setattr("jupyter_teleportal.sync.awareness.REPLICA_CLIENTS_MAX", 3)
+    monkeypatch.setattr("jupyter_teleportal.sync.awareness.CLIENTS_MAX", 5)
     site = await make_site()
     for number, name in enumerate("xyz"):
         entries = [AwarenessEntry(10 * number + n + 1, 1, {"n": n}) for n in range(9)]

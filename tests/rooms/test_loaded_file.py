@@ -11,12 +11,12 @@ import pytest
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 from jupyter_server_ydoc.loaders import FileLoader
 
-from jupyter_teleportal.errors import LeavesShare, SaveFailed
-from jupyter_teleportal.file_ids import FileRegistry
-from jupyter_teleportal.replica import Replica
-from jupyter_teleportal.rooms import LoadedFile
-from jupyter_teleportal.share_folders import folders_of
-from jupyter_teleportal.shares import Shares
+from jupyter_teleportal.core.errors import LeavesShare, SaveFailed
+from jupyter_teleportal.core.shares import Shares
+from jupyter_teleportal.files.share_folders import folders_of
+from jupyter_teleportal.jupyter.file_ids import FileRegistry
+from jupyter_teleportal.jupyter.rooms import LoadedFile
+from jupyter_teleportal.sync.cluster import Replica
 from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
 
 SHARES = Shares({"": "share"})

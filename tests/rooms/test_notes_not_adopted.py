@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from support.waiting import holds, until
 
-from jupyter_teleportal.codec import encode_note
-from jupyter_teleportal.content import seed
+from jupyter_teleportal.core.content import seed
+from jupyter_teleportal.core.envelopes import encode_note
 from jupyter_teleportal.transports.memory import MemorySyncTransport
 from rooms.sites import ROOM, Disk, File, Server, Start
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from support.waiting import holds, until
 
-from jupyter_teleportal.codec import EntryEnvelope, decode_envelope
-from jupyter_teleportal.model import Scope
+from jupyter_teleportal.core.envelopes import EntryEnvelope, decode_envelope
+from jupyter_teleportal.core.values import Scope
 from jupyter_teleportal.transports.base import Listener
 from jupyter_teleportal.transports.memory import MemoryHub
 from rooms.sites import ROOM, Disk, File, Server, Start, same

@@ -11,12 +11,12 @@ from support.waiting import until
 from support.yjs_bytes import HOSTILE, blocks, string
 from transports.backends import Backend
 
-from jupyter_teleportal import crdt
-from jupyter_teleportal.codec import AwarenessEnvelope, encode_payload
-from jupyter_teleportal.errors import DocumentBroken, ForeignBytes
-from jupyter_teleportal.provider import RoomLink
-from jupyter_teleportal.shares import Shares
-from jupyter_teleportal.status import describe
+from jupyter_teleportal.core import crdt
+from jupyter_teleportal.core.envelopes import AwarenessEnvelope, encode_payload
+from jupyter_teleportal.core.errors import DocumentBroken, ForeignBytes
+from jupyter_teleportal.core.shares import Shares
+from jupyter_teleportal.jupyter.status import describe
+from jupyter_teleportal.sync.room_link import RoomLink
 from rooms.test_links import ROOM, MakeSite, make_site, together
 
 __all__ = ["make_site"]
@@ -127,7 +127,7 @@ def unwary(monkeypatch: pytest.MonkeyPatch) -> None:
         return [] if update == PANICS else read(update)
 
     monkeypatch.setattr(crdt, "_refused", type(crdt._refused)())
-    monkeypatch.setattr("jupyter_teleportal.protocol.read_update", unwary)
+    monkeypatch.setattr("jupyter_teleportal.core.replicator.read_update", unwary)
     monkeypatch.setattr(crdt, "read_update", unwary)
 
 

@@ -13,11 +13,11 @@ from pycrdt import Awareness, Doc
 from support.hostile import awareness
 from support.waiting import until
 
-from jupyter_teleportal.client_guard import Cursors
-from jupyter_teleportal.client_limits import ClientLimits
-from jupyter_teleportal.client_turns import ClientTurns
-from jupyter_teleportal.errors import OverLimits
-from jupyter_teleportal.fanout import Fanout
+from jupyter_teleportal.clients.fanout import Fanout
+from jupyter_teleportal.clients.guard import Cursors
+from jupyter_teleportal.clients.turns import ClientTurns
+from jupyter_teleportal.core.client_limits import ClientLimits
+from jupyter_teleportal.core.errors import OverLimits
 
 QUESTIONS = 400
 LARGE = b"L" * 1_000_000

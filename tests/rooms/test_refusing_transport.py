@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from support.waiting import holds, until
 
-from jupyter_teleportal.errors import SaveFailed
-from jupyter_teleportal.model import LogRead
+from jupyter_teleportal.core.errors import SaveFailed
+from jupyter_teleportal.core.values import LogRead
 from jupyter_teleportal.transports.memory import MemoryHub
 from rooms.sites import ROOM, Disk, File, Server, Start, same
 

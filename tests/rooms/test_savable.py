@@ -14,9 +14,9 @@ from jupyter_ydoc import YNotebook
 from pycrdt import Array, Doc, Map, Text
 from support.waiting import until
 
-from jupyter_teleportal import saving
-from jupyter_teleportal.content import apply_content, seed
-from jupyter_teleportal.reading import read
+from jupyter_teleportal.core.content import apply_content, seed
+from jupyter_teleportal.core.reading import read
+from jupyter_teleportal.files import saver
 from rooms.sites import Disk, Server, Start
 
 NOTEBOOK = {
@@ -251,7 +251,7 @@ async def test_a_cell_that_is_being_made_is_left_as_it_is(start: Start, disk: Di
 async def test_a_cell_that_nobody_completes_is_completed(
     start: Start, disk: Disk, monkeypatch: pytest.MonkeyPatch, cell: Callable[[], Any]
 ) -> None:
-    monkeypatch.setattr(saving, "COMPLETE_S", 0.5)
+    monkeypatch.setattr(saver, "COMPLETE_S", 0.5)
     disk.content = NOTEBOOK
     a, b = await start("a", file_type="notebook"), await start("b", file_type="notebook")
     document(b).ycells.append(cell())

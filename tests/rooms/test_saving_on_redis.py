@@ -10,10 +10,10 @@ from pycrdt import Awareness
 from support.waiting import until
 
 from jupyter_teleportal import create_redis_sync_transport
-from jupyter_teleportal.content import make_document
-from jupyter_teleportal.documents import DocumentLink
-from jupyter_teleportal.model import Scope
-from jupyter_teleportal.replica import Replica
+from jupyter_teleportal.core.content import make_document
+from jupyter_teleportal.core.values import Scope
+from jupyter_teleportal.files.document_link import DocumentLink
+from jupyter_teleportal.sync.cluster import Replica
 from rooms.sites import TIMING, Disk, File
 
 if TYPE_CHECKING:

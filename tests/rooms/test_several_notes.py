@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.waiting import until
 
-from jupyter_teleportal.errors import SaveFailed
+from jupyter_teleportal.core.errors import SaveFailed
 from rooms.sites import Disk, File, Server, Start, same
 
 

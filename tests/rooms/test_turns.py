@@ -7,9 +7,9 @@ import asyncio
 import pytest
 from simulation.virtual import run_virtually
 
-from jupyter_teleportal.scheduling import SavePace
+from jupyter_teleportal.core.schedule import SavePace
+from jupyter_teleportal.sync.save_turns import SaveTurns
 from jupyter_teleportal.transports.base import loop_time
-from jupyter_teleportal.turns import SaveTurns
 
 
 async def _times(turns: SaveTurns, count: int) -> list[float]:

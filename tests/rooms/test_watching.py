@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.waiting import holds, until
 
-from jupyter_teleportal.watching import FileWatch
+from jupyter_teleportal.files.watching import FileWatch
 
 
 class Watcher:

@@ -8,7 +8,7 @@ import threading
 from anyio import to_thread
 from support.waiting import until
 
-from jupyter_teleportal.workers import hold_workers
+from jupyter_teleportal.sync.threads import hold_workers
 
 
 def _workers() -> list[threading.Thread]:

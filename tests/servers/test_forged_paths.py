@@ -12,7 +12,7 @@ from support.fixtures import start_pair
 from support.rtc_client import RtcClient, equal
 from support.waiting import holds, until
 
-from jupyter_teleportal.codec import Notice
+from jupyter_teleportal.core.envelopes import Notice
 
 if TYPE_CHECKING:
     from pathlib import Path

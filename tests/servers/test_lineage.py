@@ -15,7 +15,7 @@ from support.notebooks import write_notebook
 from support.rtc_client import RtcClient
 from support.waiting import holds, until
 
-from jupyter_teleportal.content import seed
+from jupyter_teleportal.core.content import seed
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ from support.rtc_client import RtcClient
 from support.ruled_access import Rules
 from support.waiting import holds, until
 
-from jupyter_teleportal.awareness_entries import AwarenessEntry, awareness_update
+from jupyter_teleportal.core.awareness_updates import AwarenessEntry, awareness_update
 
 if TYPE_CHECKING:
     from support.fixtures import MakeServer

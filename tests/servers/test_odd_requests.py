@@ -14,7 +14,7 @@ from support.notebooks import write_notebook
 from support.rtc_client import RtcClient
 from support.waiting import until
 
-from jupyter_teleportal.codec import AwarenessEnvelope
+from jupyter_teleportal.core.envelopes import AwarenessEnvelope
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,7 +20,7 @@ from support.leftovers import kill_processes_in
 from support.processes import ChildProcess, free_port
 from support.waiting import until
 
-from jupyter_teleportal.embedded import ensure_embedded
+from jupyter_teleportal.transports.embedded.server import ensure_embedded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -179,10 +179,10 @@ async def test_the_commands_do_not_show_the_password(
 
 BALANCER = Path(__file__).parents[2] / "examples/balancer/run.py"
 LAUNCHERS = {
-    "doctor": (["-m", "jupyter_teleportal.cli", "doctor"], None),
-    "status": (["-m", "jupyter_teleportal.cli", "status"], None),
-    "status as JSON": (["-m", "jupyter_teleportal.cli", "status", "--json"], None),
-    "demo": (["-m", "jupyter_teleportal.cli", "demo", "--no-browser"], "Ctrl-C stops them"),
+    "doctor": (["-m", "jupyter_teleportal.tools.cli", "doctor"], None),
+    "status": (["-m", "jupyter_teleportal.tools.cli", "status"], None),
+    "status as JSON": (["-m", "jupyter_teleportal.tools.cli", "status", "--json"], None),
+    "demo": (["-m", "jupyter_teleportal.tools.cli", "demo", "--no-browser"], "Ctrl-C stops them"),
     "the example with a balancer": ([str(BALANCER), "haproxy"], "Ctrl-C stops all"),
 }
 """How each is started, and what it says when all is up, if it does not end by itself."""

@@ -14,8 +14,8 @@ from support.rtc_client import RtcClient
 from support.waiting import until
 from support.yjs_bytes import HOSTILE, apart, blocks, string
 
-from jupyter_teleportal.codec import decode_payload
-from jupyter_teleportal.update_walk import read_update
+from jupyter_teleportal.core.envelopes import decode_payload
+from jupyter_teleportal.core.update_walk import read_update
 
 if TYPE_CHECKING:
     from support.fixtures import MakeServer

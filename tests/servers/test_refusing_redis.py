@@ -17,8 +17,8 @@ from support.redis_server import RedisServer
 from support.rtc_client import RtcClient, equal
 from support.waiting import until
 
-from jupyter_teleportal.transports.redis_acl import account_rules, hash_password
-from jupyter_teleportal.transports.redis_client import DEFAULT_KEY_PREFIX
+from jupyter_teleportal.transports.redis.accounts import account_rules, hash_password
+from jupyter_teleportal.transports.redis.client import DEFAULT_KEY_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -11,13 +11,13 @@ from support.notebooks import file_sources, write_notebook
 from support.rtc_client import RtcClient
 from support.waiting import holds, until
 
-from jupyter_teleportal.transports.redis_acl import (
+from jupyter_teleportal.transports.redis.accounts import (
     account_rules,
     format_granted,
     granted_key,
     hash_password,
 )
-from jupyter_teleportal.transports.redis_client import DEFAULT_KEY_PREFIX
+from jupyter_teleportal.transports.redis.client import DEFAULT_KEY_PREFIX
 
 if TYPE_CHECKING:
     from support.fixtures import MakeServer

@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 from rooms.sites import ROOM, Disk
 
-from jupyter_teleportal.model import offset_key
+from jupyter_teleportal.core.values import offset_key
 from jupyter_teleportal.transports.memory import MemoryHub
 
 from .virtual import run_virtually

@@ -11,7 +11,7 @@ from support.hostile import varint
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from jupyter_teleportal.update_walk import Id
+    from jupyter_teleportal.core.update_walk import Id
 
 FIRST = 1000
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 from pycrdt import Doc, Text
 
-from jupyter_teleportal.codec import (
+from jupyter_teleportal.core.envelopes import (
     AwarenessEnvelope,
     AwarenessQuery,
     EntryEnvelope,

@@ -12,11 +12,11 @@ from functools import cache
 from pathlib import Path
 
 import jupyter_teleportal
-from jupyter_teleportal import status
-from jupyter_teleportal.cli import make_parser
-from jupyter_teleportal.extension import TeleportalExtension
+from jupyter_teleportal.jupyter import status
+from jupyter_teleportal.jupyter.extension import TeleportalExtension
 from jupyter_teleportal.jupyterhub import GroupSharing
-from jupyter_teleportal.transports.redis_client import RedisOptions
+from jupyter_teleportal.tools.cli import make_parser
+from jupyter_teleportal.transports.redis.client import RedisOptions
 
 PACKAGE = Path(jupyter_teleportal.__file__).parent
 GAP = "…"
@@ -154,7 +154,7 @@ def redis_names() -> set[str]:
     """The patterns of all keys and channels, as `docs/protocol.md` writes them."""
     names = {"<prefix><share>:{room}"}
     for source in SOURCES:
-        in_transport = source.path.name.startswith("redis") and source.path.parent != PACKAGE
+        in_transport = source.path.parent.name == "redis"
         for node in ast.walk(source.tree):
             match node:
                 case ast.Call(func=ast.Attribute(attr="_key"), args=[scope, name]) if in_transport:

@@ -25,22 +25,22 @@ def _load_jupyter_server_extension(serverapp: Any) -> None:
 
 
 def _kinds() -> None:
-    from jupyter_teleportal import codec
-    from jupyter_teleportal.provider import RoomLink
+    from jupyter_teleportal.core import envelopes
+    from jupyter_teleportal.sync.room_link import RoomLink
 
     on_update = RoomLink._on_update
 
-    class Later(codec.Envelope):
+    class Later(envelopes.Envelope):
         kind = b"Z"
 
     def also_send(self: RoomLink, event: Any) -> None:
         on_update(self, event)
         self.publish(Later(self.replica.id))
-        known = codec.Notice(self.replica.id, "later", {"what": "a notice nobody knows"})
+        known = envelopes.Notice(self.replica.id, "later", {"what": "a notice nobody knows"})
         self.publish(known)
         self.spawn(
             self.replica.transport.publish(
-                self.scope, bytes((codec.VERSION + 1,)) + known.encode()[1:]
+                self.scope, bytes((envelopes.VERSION + 1,)) + known.encode()[1:]
             )
         )
 
@@ -48,34 +48,37 @@ def _kinds() -> None:
 
 
 def _announcements() -> None:
-    from jupyter_teleportal import codec
-    from jupyter_teleportal.transports import redis, redis_scripts
+    from jupyter_teleportal.core import envelopes
+    from jupyter_teleportal.transports.redis import scripts, transport
 
-    decode = codec.decode_envelope
+    decode = envelopes.decode_envelope
 
-    def decode_both(data: bytes) -> codec.Envelope:
-        return decode(bytes((codec.VERSION,)) + data[1:] if data[:1] == b"\x02" else data)
+    def decode_both(data: bytes) -> envelopes.Envelope:
+        return decode(bytes((envelopes.VERSION,)) + data[1:] if data[:1] == b"\x02" else data)
 
-    from jupyter_teleportal import file_ids, presence, provider
+    from jupyter_teleportal.jupyter import file_ids, presence
+    from jupyter_teleportal.sync import room_link
 
-    for module in (provider, file_ids, presence):
+    for module in (room_link, file_ids, presence):
         module.decode_envelope = decode_both  # type: ignore[attr-defined]
     for name in ("APPEND", "SEED"):
-        now = getattr(redis_scripts, name)
+        now = getattr(scripts, name)
         assert "'\\1E'" in now.source
-        later = redis_scripts.Script(
+        later = scripts.Script(
             " ".join(now.keys), " ".join(now.arguments), now.source.replace("'\\1E'", "'\\2E'")
         )
-        setattr(redis_scripts, name, later)
-        assert getattr(redis.scripts, name) is later
+        setattr(scripts, name, later)
+        assert getattr(transport.scripts, name) is later
 
 
 def _payloads() -> None:
-    from jupyter_teleportal import codec, compaction, file_ids, protocol, provider, store
+    from jupyter_teleportal.core import envelopes, replicator
+    from jupyter_teleportal.jupyter import file_ids
+    from jupyter_teleportal.sync import compaction, history, room_link
 
     file_ids.FORMAT = LATER_FORMAT[0]  # type: ignore[misc]
 
-    decode = codec.decode_payload
+    decode = envelopes.decode_payload
 
     def decode_both(payload: bytes, *limits: int) -> bytes:
         return payload[1:] if payload[:1] == LATER_FORMAT else decode(payload, *limits)
@@ -83,7 +86,7 @@ def _payloads() -> None:
     def encode_later(update: bytes) -> bytes:
         return LATER_FORMAT + update
 
-    for module in (compaction, protocol, provider, store):
+    for module in (compaction, replicator, room_link, history):
         if hasattr(module, "decode_payload"):
             module.decode_payload = decode_both  # type: ignore[attr-defined]
         if hasattr(module, "encode_payload"):

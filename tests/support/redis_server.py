@@ -15,9 +15,9 @@ import hiredis
 import redis
 import trustme
 
-from jupyter_teleportal.transports.redis_acl import account_rules, hash_password
-from jupyter_teleportal.transports.redis_client import DEFAULT_KEY_PREFIX
-from jupyter_teleportal.transports.redis_scripts import SCRIPTS
+from jupyter_teleportal.transports.redis.accounts import account_rules, hash_password
+from jupyter_teleportal.transports.redis.client import DEFAULT_KEY_PREFIX
+from jupyter_teleportal.transports.redis.scripts import SCRIPTS
 from support.missing import missing
 from support.processes import ChildProcess, free_port
 from support.programs import require_binary

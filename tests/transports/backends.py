@@ -9,7 +9,7 @@ from support.tcp_proxy import TcpProxy
 
 from jupyter_teleportal.transports.base import SyncTransport, TransportState
 from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
-from jupyter_teleportal.transports.redis import RedisSyncTransport
+from jupyter_teleportal.transports.redis.transport import RedisSyncTransport
 
 if TYPE_CHECKING:
     from support.redis_server import RedisServer

@@ -10,9 +10,9 @@ import pytest
 from support.redis_server import RedisServer
 from support.waiting import until
 
-from jupyter_teleportal.model import ZERO_OFFSET, Scope
+from jupyter_teleportal.core.values import ZERO_OFFSET, Scope
 from jupyter_teleportal.transports.base import TransportState, loop_time
-from jupyter_teleportal.transports.redis import RedisSyncTransport
+from jupyter_teleportal.transports.redis.transport import RedisSyncTransport
 
 from .backends import RedisBackend
 

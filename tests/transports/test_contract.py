@@ -14,14 +14,14 @@ from collections.abc import Awaitable, Callable
 import pytest
 from support.waiting import holds, until
 
-from jupyter_teleportal.codec import EntryEnvelope, decode_envelope
-from jupyter_teleportal.errors import (
+from jupyter_teleportal.core.envelopes import EntryEnvelope, decode_envelope
+from jupyter_teleportal.core.errors import (
     LogChanged,
     MapTooLarge,
     TransportError,
     TransportUnavailable,
 )
-from jupyter_teleportal.model import (
+from jupyter_teleportal.core.values import (
     ZERO_OFFSET,
     Appended,
     LeaseView,

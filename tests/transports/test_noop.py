@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jupyter_teleportal import NoopSyncTransport
-from jupyter_teleportal.errors import TransportUnavailable
+from jupyter_teleportal.core.errors import TransportUnavailable
 from jupyter_teleportal.transports.base import TransportState
 
 from .test_contract import CALLS, ROOM

@@ -23,17 +23,13 @@ from support.redis_server import RedisServer
 from support.waiting import until
 
 from jupyter_teleportal import create_redis_sync_transport
-from jupyter_teleportal.codec import EntryEnvelope, decode_envelope
-from jupyter_teleportal.errors import (
-    SettingsError,
-    TransportRefused,
-    TransportUnavailable,
-)
-from jupyter_teleportal.model import ZERO_OFFSET, LeaseView, LeaseWish, Scope
+from jupyter_teleportal.core.envelopes import EntryEnvelope, decode_envelope
+from jupyter_teleportal.core.errors import SettingsError, TransportRefused, TransportUnavailable
+from jupyter_teleportal.core.values import ZERO_OFFSET, LeaseView, LeaseWish, Scope
 from jupyter_teleportal.transports.base import TransportState
-from jupyter_teleportal.transports.redis import INLINE_MAX_BYTES, RedisSyncTransport
-from jupyter_teleportal.transports.redis_client import LARGE_BYTES, RedisOptions
-from jupyter_teleportal.transports.redis_scripts import READ
+from jupyter_teleportal.transports.redis.client import LARGE_BYTES, RedisOptions
+from jupyter_teleportal.transports.redis.scripts import READ
+from jupyter_teleportal.transports.redis.transport import INLINE_MAX_BYTES, RedisSyncTransport
 
 from .backends import IMPATIENT, KEY_PREFIX, RedisBackend
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from support.redis_server import RedisServer
 
-from jupyter_teleportal.errors import LogChanged
-from jupyter_teleportal.model import ZERO_OFFSET, LeaseView, LeaseWish, Scope
-from jupyter_teleportal.transports.redis import RedisSyncTransport
+from jupyter_teleportal.core.errors import LogChanged
+from jupyter_teleportal.core.values import ZERO_OFFSET, LeaseView, LeaseWish, Scope
+from jupyter_teleportal.transports.redis.transport import RedisSyncTransport
 
 from .backends import KEY_PREFIX, RedisBackend
 

@@ -17,12 +17,12 @@ from support.redis_server import RedisServer, require_binary
 from support.waiting import until
 
 from jupyter_teleportal import create_redis_sync_transport
-from jupyter_teleportal.errors import TransportError, TransportRefused, TransportUnavailable
-from jupyter_teleportal.model import ZERO_OFFSET, LeaseWish, Scope
+from jupyter_teleportal.core.errors import TransportError, TransportRefused, TransportUnavailable
+from jupyter_teleportal.core.values import ZERO_OFFSET, LeaseWish, Scope
 from jupyter_teleportal.transports.base import TransportState
-from jupyter_teleportal.transports.redis import RedisSyncTransport
-from jupyter_teleportal.transports.redis_scripts import SCRIPTS
-from jupyter_teleportal.valkey import find_server_binary
+from jupyter_teleportal.transports.embedded.valkey import find_server_binary
+from jupyter_teleportal.transports.redis.scripts import SCRIPTS
+from jupyter_teleportal.transports.redis.transport import RedisSyncTransport
 
 from .backends import IMPATIENT, KEY_PREFIX, RedisBackend
 

@@ -11,10 +11,10 @@ import pytest
 from support.redis_server import RedisServer, certificates
 from support.waiting import until
 
-from jupyter_teleportal.errors import TransportUnavailable
-from jupyter_teleportal.model import ZERO_OFFSET, Scope
+from jupyter_teleportal.core.errors import TransportUnavailable
+from jupyter_teleportal.core.values import ZERO_OFFSET, Scope
 from jupyter_teleportal.transports.base import TransportState
-from jupyter_teleportal.transports.redis import RedisSyncTransport
+from jupyter_teleportal.transports.redis.transport import RedisSyncTransport
 
 from .backends import IMPATIENT, RedisBackend
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from support.waiting import until
 
-from jupyter_teleportal.codec import EntryEnvelope, decode_envelope
-from jupyter_teleportal.errors import TransportError, TransportRefused
-from jupyter_teleportal.model import LeaseWish, Scope
+from jupyter_teleportal.core.envelopes import EntryEnvelope, decode_envelope
+from jupyter_teleportal.core.errors import TransportError, TransportRefused
+from jupyter_teleportal.core.values import LeaseWish, Scope
 from jupyter_teleportal.transports.base import SyncTransport
 
 from .backends import Backend, MemoryBackend

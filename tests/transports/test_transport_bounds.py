@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from support.redis_server import RedisServer
 
-from jupyter_teleportal.errors import LogFull, ShareFull
-from jupyter_teleportal.model import Scope
+from jupyter_teleportal.core.errors import LogFull, ShareFull
+from jupyter_teleportal.core.values import Scope
 from jupyter_teleportal.transports.base import SyncTransport
-from jupyter_teleportal.transports.redis import RedisSyncTransport
+from jupyter_teleportal.transports.redis.transport import RedisSyncTransport
 
 from .backends import KEY_PREFIX, Backend, RedisBackend
 
@@ -23,9 +23,9 @@ USAGE = f"{KEY_PREFIX}team1:usage"
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each heartbeat says and learns how large the share is."""
-    monkeypatch.setattr("jupyter_teleportal.transports.redis_usage.INTERVAL_S", 0.0)
-    monkeypatch.setattr("jupyter_teleportal.transports.redis_usage.CALM_S", 0.0)
-    monkeypatch.setattr("jupyter_teleportal.transports.redis_usage.ROOMS_PER_S", 1e9)
+    monkeypatch.setattr("jupyter_teleportal.transports.redis.usage.INTERVAL_S", 0.0)
+    monkeypatch.setattr("jupyter_teleportal.transports.redis.usage.CALM_S", 0.0)
+    monkeypatch.setattr("jupyter_teleportal.transports.redis.usage.ROOMS_PER_S", 1e9)
 
 
 async def seeded(transport: SyncTransport, scope: Scope = ROOM) -> str:

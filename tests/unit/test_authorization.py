@@ -17,7 +17,7 @@ from pycrdt import (
     create_update_message,
 )
 
-from jupyter_teleportal.authorization import (
+from jupyter_teleportal.core.authorization import (
     NONE,
     READ,
     WRITE,

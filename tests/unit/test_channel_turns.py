@@ -8,7 +8,7 @@ import time
 import pytest
 from support.waiting import until
 
-from jupyter_teleportal.loop_turns import PUT_OFF_MAX
+from jupyter_teleportal.core.loop_turns import PUT_OFF_MAX
 from jupyter_teleportal.transports import channel_turns
 from jupyter_teleportal.transports.channel_turns import ChannelTurns
 

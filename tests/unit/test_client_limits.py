@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jupyter_teleportal.client_limits import (
+from jupyter_teleportal.clients.turns import ClientTurns
+from jupyter_teleportal.core.client_limits import (
     BURST_S,
     LIGHT_S,
     Allowance,
@@ -18,8 +19,7 @@ from jupyter_teleportal.client_limits import (
     TokenBucket,
     Usage,
 )
-from jupyter_teleportal.client_turns import ClientTurns
-from jupyter_teleportal.errors import SettingsError
+from jupyter_teleportal.core.errors import SettingsError
 
 LIMITS = ClientLimits(
     client_messages_per_s=10,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from jupyter_teleportal.collecting import ShortCollections
+from jupyter_teleportal.jupyter.collecting import ShortCollections
 
 
 class Ring:

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycrdt import Doc, Text
 
-from jupyter_teleportal.codec import encode_payload
-from jupyter_teleportal.compaction import Compactor, Surplus, fold
-from jupyter_teleportal.model import ZERO_OFFSET, Entry, LogRead, LogSize, Scope
-from jupyter_teleportal.settings import Timing
+from jupyter_teleportal.core.envelopes import encode_payload
+from jupyter_teleportal.core.settings import Timing
+from jupyter_teleportal.core.values import ZERO_OFFSET, Entry, LogRead, LogSize, Scope
+from jupyter_teleportal.sync.compaction import Compactor, Surplus, fold
 
 TIMING = Timing(history_max_entries=20, history_max_bytes=1000, history_keep_s=100)
 

@@ -20,11 +20,11 @@ from support.conflicts import (
 from support.histories import edited_together
 from support.yjs_bytes import edits
 
-from jupyter_teleportal import crdt
-from jupyter_teleportal.conflicts import Followers, Work, in_order
-from jupyter_teleportal.crdt import UNTRIED_MAX_S, Door
-from jupyter_teleportal.errors import ForeignBytes, Untried
-from jupyter_teleportal.update_walk import read_state, read_update
+from jupyter_teleportal.core import crdt
+from jupyter_teleportal.core.conflicts import Followers, Work, in_order
+from jupyter_teleportal.core.crdt import UNTRIED_MAX_S, Door
+from jupyter_teleportal.core.errors import ForeignBytes, Untried
+from jupyter_teleportal.core.update_walk import read_state, read_update
 
 
 @pytest.fixture(autouse=True)

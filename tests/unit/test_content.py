@@ -14,14 +14,8 @@ from jupyter_ydoc import YNotebook
 from jupyter_ydoc.ybasedoc import YBaseDoc
 from pycrdt import Decoder, Doc, Text
 
-from jupyter_teleportal import content
-from jupyter_teleportal.content import (
-    apply_content,
-    digest,
-    make_document,
-    merge,
-    seed,
-)
+from jupyter_teleportal.core import content
+from jupyter_teleportal.core.content import apply_content, digest, make_document, merge, seed
 
 
 def cell(source: str, cell_id: str | None = None, **more: Any) -> dict[str, Any]:

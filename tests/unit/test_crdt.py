@@ -44,11 +44,11 @@ from support.yjs_bytes import (
     text,
 )
 
-from jupyter_teleportal import crdt, update_walk
-from jupyter_teleportal.crdt import Door, apply, check_update, document
-from jupyter_teleportal.errors import DocumentBroken, ForeignBytes
-from jupyter_teleportal.places import MAX_NESTING
-from jupyter_teleportal.update_walk import (
+from jupyter_teleportal.core import crdt, update_walk
+from jupyter_teleportal.core.crdt import Door, apply, check_update, document
+from jupyter_teleportal.core.errors import DocumentBroken, ForeignBytes
+from jupyter_teleportal.core.places import MAX_NESTING
+from jupyter_teleportal.core.update_walk import (
     MAX_VALUE_NESTING,
     read_awareness,
     read_message,
@@ -402,8 +402,8 @@ def test_the_library_bears_what_is_within_the_limits(update: str) -> None:
 import threading
 from pycrdt import *
 from support.yjs_bytes import *
-from jupyter_teleportal.places import MAX_NESTING
-from jupyter_teleportal.update_walk import MAX_VALUE_NESTING
+from jupyter_teleportal.core.places import MAX_NESTING
+from jupyter_teleportal.core.update_walk import MAX_VALUE_NESTING
 def use():
     for doc in (Doc(), Doc()):
         cells = doc.get("cells", type=Array)

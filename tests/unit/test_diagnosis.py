@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from jupyter_teleportal import diagnosis
-from jupyter_teleportal.diagnosis import Check, Result
-from jupyter_teleportal.transports.redis_refusals import (
-    CLUSTER,
-    SCRIPTS_MISSING,
-    SENTINEL,
-    useless,
-)
+from jupyter_teleportal.tools import diagnosis
+from jupyter_teleportal.tools.diagnosis import Check, Result
+from jupyter_teleportal.transports.redis.refusals import CLUSTER, SCRIPTS_MISSING, SENTINEL, useless
 
 MIB = 1024 * 1024
 

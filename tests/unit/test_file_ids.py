@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jupyter_teleportal.file_ids import FileIds
+from jupyter_teleportal.jupyter.file_ids import FileIds
 
 
 def test_every_server_names_a_document_alike() -> None:

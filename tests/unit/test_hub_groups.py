@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from jupyter_teleportal.errors import SettingsError
-from jupyter_teleportal.hub_groups import GroupShares, usable_shares
+from jupyter_teleportal.core.errors import SettingsError
+from jupyter_teleportal.core.hub_groups import GroupShares, usable_shares
 
 
 @pytest.mark.parametrize(

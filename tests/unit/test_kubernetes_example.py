@@ -10,8 +10,8 @@ import pytest
 import yaml
 from support.missing import missing
 
+from jupyter_teleportal.core.settings import Timing
 from jupyter_teleportal.jupyterhub import GroupSharing
-from jupyter_teleportal.settings import Timing
 
 FOLDER = Path(__file__).parents[2] / "examples" / "kubernetes"
 MANIFESTS = list(yaml.safe_load_all((FOLDER / "teleportal.yaml").read_text()))

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from jupyter_teleportal.awareness_entries import (
+from jupyter_teleportal.core.awareness_updates import (
     AwarenessEntry,
     awareness_entries,
     awareness_update,
 )
-from jupyter_teleportal.names import (
+from jupyter_teleportal.core.names import (
     Identity,
     Vetted,
     identity,

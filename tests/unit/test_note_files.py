@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from jupyter_teleportal.errors import LeavesShare
-from jupyter_teleportal.note_files import NAMES, NOTES_MAX, leave, read_all, remove
-from jupyter_teleportal.open_folders import place_of
+from jupyter_teleportal.core.errors import LeavesShare
+from jupyter_teleportal.files.note_files import NAMES, NOTES_MAX, leave, read_all, remove
+from jupyter_teleportal.files.open_folders import place_of
 
 
 def test_each_note_is_a_file_of_its_own(tmp_path: Path) -> None:

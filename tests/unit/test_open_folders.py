@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from jupyter_teleportal.errors import LeavesShare
-from jupyter_teleportal.open_folders import (
+from jupyter_teleportal.core.errors import LeavesShare
+from jupyter_teleportal.core.shares import SharedPath, Shares
+from jupyter_teleportal.files.open_folders import (
     NAME_MAX_BYTES,
     Place,
     name_beside,
     place_within,
     reading,
 )
-from jupyter_teleportal.share_folders import ShareFolders, working_for
-from jupyter_teleportal.shares import SharedPath, Shares
-from jupyter_teleportal.whole_files import replacing, writing_in_place
+from jupyter_teleportal.files.share_folders import ShareFolders, working_for
+from jupyter_teleportal.files.whole_files import replacing, writing_in_place
 
 
 def write_whole(place: Place) -> None:

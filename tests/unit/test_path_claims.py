@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jupyter_teleportal.path_claims import Claim, Claims, Look
+from jupyter_teleportal.files.path_claims import Claim, Claims, Look
 
 
 class Folder:

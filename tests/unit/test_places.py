@@ -12,11 +12,11 @@ from support.histories import edited_together
 from support.hostile import authors, fields
 from support.yjs_bytes import as_one, edits, forged
 
-from jupyter_teleportal.completeness import _reach, _reach_alone
-from jupyter_teleportal.conflicts import in_order
-from jupyter_teleportal.errors import ForeignBytes
-from jupyter_teleportal.places import Places
-from jupyter_teleportal.update_walk import Block, read_update
+from jupyter_teleportal.core.completeness import _reach, _reach_alone
+from jupyter_teleportal.core.conflicts import in_order
+from jupyter_teleportal.core.errors import ForeignBytes
+from jupyter_teleportal.core.places import Places
+from jupyter_teleportal.core.update_walk import Block, read_update
 
 
 class OneByOne(Places):

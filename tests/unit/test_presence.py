@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from jupyter_teleportal.presence import visible_state
-from jupyter_teleportal.shares import Shares
+from jupyter_teleportal.core.shares import Shares
+from jupyter_teleportal.jupyter.presence import visible_state
 
 SHARES = Shares({"shared": "team1", "other": "team2"})
 USER = {"username": "ann"}

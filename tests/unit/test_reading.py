@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from jupyter_ydoc import YNotebook
 from pycrdt import Array, Doc, Map, Text, XmlFragment, XmlText
 
-from jupyter_teleportal.content import apply_content, digest, document_of, make_document
-from jupyter_teleportal.reading import (
+from jupyter_teleportal.core.content import apply_content, digest, document_of, make_document
+from jupyter_teleportal.core.reading import (
     STEP_CELLS,
     complete,
     make_editable,
@@ -24,7 +24,7 @@ from jupyter_teleportal.reading import (
     read_stepwise,
     replace_foreign,
 )
-from jupyter_teleportal.savable import Flaws
+from jupyter_teleportal.core.savable import Flaws
 
 CELL = {
     "id": "a",

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from traitlets.config import Config
 from traitlets.config.loader import DeferredConfigString
 
-from jupyter_teleportal import redaction
-from jupyter_teleportal.redaction import (
+from jupyter_teleportal.transports import redaction
+from jupyter_teleportal.transports.redaction import (
     HIDDEN,
     Secrets,
     check_url,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jupyter_teleportal.transports.redis_refusals import serves_nobody, useless
+from jupyter_teleportal.transports.redis.refusals import serves_nobody, useless
 
 
 @pytest.mark.parametrize(

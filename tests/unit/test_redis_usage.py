@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from jupyter_teleportal.transports import redis_usage
-from jupyter_teleportal.transports.redis_usage import CALM_S, INTERVAL_S, ShareUsage
+from jupyter_teleportal.transports.redis import usage as redis_usage
+from jupyter_teleportal.transports.redis.usage import CALM_S, INTERVAL_S, ShareUsage
 
 MOST = 1_000_000
 KEEP_S = 3600.0

@@ -13,7 +13,7 @@ import hiredis
 import pytest
 from support.waiting import until
 
-from jupyter_teleportal.transports.redis_wire import ErrorReply, Wire
+from jupyter_teleportal.transports.redis.wire import ErrorReply, Wire
 
 
 class Peer:

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycrdt import Doc
 
-from jupyter_teleportal import savable
-from jupyter_teleportal.content import seed
-from jupyter_teleportal.savable import Flaws
+from jupyter_teleportal.core import savable
+from jupyter_teleportal.core.content import seed
+from jupyter_teleportal.core.savable import Flaws
 
 WORDS = st.text("äb \n'\"", max_size=6)
 NAMES = st.text("xyz", min_size=1, max_size=2)

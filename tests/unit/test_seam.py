@@ -6,8 +6,8 @@ import importlib.metadata
 
 import pytest
 
-from jupyter_teleportal import rooms
-from jupyter_teleportal.errors import SeamError
+from jupyter_teleportal.core.errors import SeamError
+from jupyter_teleportal.jupyter import rooms
 
 
 def test_what_is_installed_is_what_the_seam_was_made_for() -> None:

@@ -7,8 +7,8 @@ from dataclasses import fields
 
 import pytest
 
-from jupyter_teleportal.errors import SettingsError
-from jupyter_teleportal.settings import (
+from jupyter_teleportal.core.errors import SettingsError
+from jupyter_teleportal.core.settings import (
     Timing,
     check_drain_s,
     describe_options,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jupyter_teleportal.errors import SettingsError
-from jupyter_teleportal.shares import SharedPath, Shares, clean_path, is_within
+from jupyter_teleportal.core.errors import SettingsError
+from jupyter_teleportal.core.shares import SharedPath, Shares, clean_path, is_within
 
 parts = st.text("ab.é _", min_size=1, max_size=4).filter(lambda part: part not in (".", ".."))
 paths = st.lists(parts, min_size=1, max_size=4).map("/".join)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from nbformat.sign import SQLiteSignatureStore
 
-from jupyter_teleportal.signatures import QueuedSignatures
+from jupyter_teleportal.files.signatures import QueuedSignatures
 
 LOG = logging.getLogger("test")
 

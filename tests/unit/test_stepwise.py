@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jupyter_teleportal.stepwise import StepwiseDecoder, canonical, with_sorted_keys
+from jupyter_teleportal.core.stepwise import StepwiseDecoder, canonical, with_sorted_keys
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

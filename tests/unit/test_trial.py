@@ -15,11 +15,11 @@ from support.conflicts import ATTACKS, FIRST, anchored, insertions
 from support.histories import edited_together
 from support.waiting import until
 
-from jupyter_teleportal import trial
-from jupyter_teleportal.crdt import EMPTY_UPDATE, Door
-from jupyter_teleportal.errors import ForeignBytes, Untried
-from jupyter_teleportal.trial import FROM_CLIENT_MAX_S, FROM_LOG_MAX_S, Trials, Tried, tried
-from jupyter_teleportal.update_walk import read_state
+from jupyter_teleportal.core.crdt import EMPTY_UPDATE, Door
+from jupyter_teleportal.core.errors import ForeignBytes, Untried
+from jupyter_teleportal.core.update_walk import read_state
+from jupyter_teleportal.sync import trial
+from jupyter_teleportal.sync.trial import FROM_CLIENT_MAX_S, FROM_LOG_MAX_S, Trials, Tried, tried
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from jupyter_teleportal.errors import SaveFailed
-from jupyter_teleportal.whole_files import replaceable, replacing
+from jupyter_teleportal.core.errors import SaveFailed
+from jupyter_teleportal.files.whole_files import replaceable, replacing
 
 
 def write(path: Path, text: str, meanwhile: Callable[[], object]) -> None:

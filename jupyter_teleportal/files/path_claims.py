@@ -1,0 +1,129 @@
+"""What other servers say of where documents are now, believed once the folder shows it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from ..transports.base import loop_time
+
+BELIEVED_WITHIN_S = 60.0
+"""So long it may take until a network file system shows a server what another one has done."""
+DOUBTED_AFTER_S = 3.0
+"""So long it usually takes at most."""
+
+
+class Look(Enum):
+    """What is at a path where a document was."""
+
+    GONE = auto()
+    THERE = auto()
+    OTHER = auto()
+    """A file that is not as this server knew the document's."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A document is said to have been renamed, or with `new` None to have been deleted.
+
+    Attributes:
+        share: its share.
+        file_id: its id.
+        old: its path, as far as this server knows.
+        new: its path, as is said.
+        files: what else changes with it in the map ``files``.
+        paths: what else changes with it in the map ``paths``.
+        replaced: it was said to have been deleted while this server was away, so that another file
+            may be at its path by now.
+    """
+
+    share: str
+    file_id: str
+    old: str
+    new: str | None
+    files: dict[str, str | None] = field(default_factory=dict, compare=False)
+    paths: dict[str, str | None] = field(default_factory=dict, compare=False)
+    replaced: bool = False
+
+
+class Claims:
+    """Claims that the folder does not show yet: looked at again and again for a while.
+
+    There is at most one for each document, the last one.
+    """
+
+    def __init__(
+        self,
+        look: Callable[[str, str, str], Awaitable[Look]],
+        believe: Callable[[Claim], object],
+        doubt: Callable[[Claim], object],
+    ) -> None:
+        """
+        Args:
+            look: returns what is at a path, given the share, the document's id and the path.
+            believe: is called with a claim that the folder shows.
+            doubt: is called with a claim that the folder has not shown for `DOUBTED_AFTER_S`. It
+                is believed later if the folder shows it within `BELIEVED_WITHIN_S`.
+        """
+        self._look = look
+        self._believe = believe
+        self._doubt = doubt
+        self._open: dict[tuple[str, str], tuple[Claim, float]] = {}
+        self._doubted: set[tuple[str, str]] = set()
+        self._looking: asyncio.Task[None] | None = None
+
+    def add(self, claims: Iterable[Claim]) -> None:
+        """Look whether these are true; a claim about the same document before is forgotten."""
+        for claim in claims:
+            key = claim.share, claim.file_id
+            known = self._open.get(key)
+            if known is None or known[0] != claim:
+                self._open[key] = claim, loop_time()
+        if self._open and (self._looking is None or self._looking.done()):
+            self._looking = asyncio.create_task(self._look_for_a_while(), name="teleportal-claims")
+
+    def drop(self, share: str, file_ids: Iterable[str]) -> None:
+        """Forget what others say about these documents."""
+        for file_id in file_ids:
+            self._open.pop((share, file_id), None)
+
+    def about(self, share: str, path: str) -> bool:
+        """Whether a document is said to be at a path by now."""
+        return any(claim.share == share and claim.new == path for claim, _ in self._open.values())
+
+    def close(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+
+    async def look_once(self) -> None:
+        """Look at all claims now, and believe those that the folder shows."""
+        for key, (claim, since) in list(self._open.items()):
+            true = await self._is_true(claim)
+            if self._open.get(key) != (claim, since):
+                continue  # another one has come meanwhile
+            age_s = loop_time() - since
+            if true or age_s > BELIEVED_WITHIN_S:
+                del self._open[key]
+                self._doubted.discard(key)
+                if true:
+                    self._believe(claim)
+            elif age_s > DOUBTED_AFTER_S and key not in self._doubted:
+                self._doubted.add(key)
+                self._doubt(claim)
+
+    async def _look_for_a_while(self) -> None:
+        while self._open:
+            await self.look_once()
+            if self._open:
+                youngest = max(since for _, since in self._open.values())
+                await asyncio.sleep(0.1 if loop_time() - youngest < 1 else 1)
+
+    async def _is_true(self, claim: Claim) -> bool:
+        old = await self._look(claim.share, claim.file_id, claim.old)
+        if old is Look.THERE or (old is Look.OTHER and not claim.replaced):
+            return False
+        if claim.new is None:
+            return True
+        return await self._look(claim.share, claim.file_id, claim.new) is not Look.GONE

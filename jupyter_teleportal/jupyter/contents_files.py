@@ -1,0 +1,238 @@
+"""How Jupyter's contents manager reads and writes shared files: whole, and off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import nbformat
+from jupyter_server.services.contents.fileio import AsyncFileManagerMixin, FileManagerMixin
+from nbformat.sign import SQLiteSignatureStore
+from tornado.web import HTTPError
+
+from ..core.errors import LeavesShare, SaveFailed
+from ..core.stepwise import StepwiseDecoder
+from ..files.open_folders import Place, reading
+from ..files.share_folders import ShareFolders
+from ..files.signatures import QueuedSignatures
+from ..files.whole_files import replaceable, replacing, writing_in_place
+
+_IN_THREAD: Any = FileManagerMixin
+"""The same methods, which wait where they are called."""
+
+
+def take_over_files(
+    manager: Any, folders: ShareFolders | None, log: logging.Logger
+) -> Callable[[], None]:
+    """Let the contents manager replace shared files as a whole, in a thread, read them in one, and
+    sign them in another; and never outside the folder of their share.
+
+    A manager that does not keep files in a folder, or does so in a way of its own, is left as it
+    is.
+
+    Args:
+        manager: the server's contents manager.
+        folders: which files are shared, and where they are.
+        log: is told of signatures that cannot be stored.
+
+    Returns:
+        What to call when the server stops.
+    """
+    if folders is None or getattr(manager, "atomic_writing", None) is None:
+        return lambda: None
+
+    def find(os_path: str) -> Place | None:
+        with _told():
+            return folders.find(os_path)
+
+    _write_in_place(manager, find)
+    _read_in_place(manager, find)
+    _copy_in_place(manager.checkpoints, folders)
+    _InThreads(manager, folders.shared).install()
+    return _sign_in_thread(manager, log)
+
+
+Find = Callable[[str], Place | None]
+"""Returns the place of a shared file, given its path for the operating system."""
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Tell Jupyter's errors where it expects them."""
+    try:
+        yield
+    except SaveFailed as error:
+        raise HTTPError(409, str(error)) from error
+    except LeavesShare as error:
+        raise HTTPError(403, str(error)) from error
+
+
+def _write_in_place(manager: Any, find: Find) -> None:
+    """Jupyter writes over what others read, and through links."""
+    write = manager.atomic_writing
+
+    @contextlib.contextmanager
+    def atomic_writing(os_path: str, *args: Any, **keywords: Any) -> Iterator[Any]:
+        place = find(os_path)
+        if place is None:
+            opened = write(os_path, *args, **keywords)
+        elif manager.use_atomic_writing and replaceable(place):
+            opened = replacing(place, *args, **keywords)
+        else:
+            opened = writing_in_place(
+                place, *args, **keywords, backup=bool(manager.use_atomic_writing)
+            )
+        with manager.perm_to_403(os_path), _told(), opened as file:
+            yield file
+
+    manager.atomic_writing = atomic_writing
+
+
+def _read_in_place(manager: Any, find: Find) -> None:
+    """Jupyter reads through links."""
+    read = manager.open
+    if getattr(type(manager), "open", None) is not FileManagerMixin.open:
+        return
+
+    @contextlib.contextmanager
+    def opened(os_path: str, mode: str = "r", *args: Any, **keywords: Any) -> Iterator[Any]:
+        place = find(os_path) if mode == "rb" else None
+        if place is None:
+            with read(os_path, mode, *args, **keywords) as file:
+                yield file
+        else:
+            with manager.perm_to_403(os_path), _told(), reading(place) as file:
+                yield file
+
+    manager.open = opened
+
+
+def _copy_in_place(checkpoints: Any, folders: ShareFolders) -> None:
+    """Jupyter copies files to checkpoints and back through links."""
+    copy: Any = getattr(checkpoints, "_copy", None)
+    upstream = getattr(type(checkpoints), "_copy", None)
+    asynchronous = upstream is AsyncFileManagerMixin._copy
+    if not asynchronous and upstream is not FileManagerMixin._copy:
+        return
+
+    def copied(source: str, target: str) -> bool:
+        """Whether this was for us to do, and is done."""
+        if not folders.shared(target):
+            return False
+        with checkpoints.perm_to_403(target), _told():
+            there = folders.find(target)
+            if there is None:
+                raise LeavesShare(f"{target} leads, by a link, out of the folder of its share")
+            known = folders.find(source)
+            if known is None:
+                return False
+            with reading(known) as file, replacing(there, text=False) as copy:
+                shutil.copyfileobj(file, copy)
+            return True
+
+    def wait(source: str, target: str) -> None:
+        if not copied(source, target):
+            copy(source, target)
+
+    async def in_thread(source: str, target: str) -> None:
+        if not await asyncio.to_thread(copied, source, target):
+            await copy(source, target)
+
+    checkpoints._copy = in_thread if asynchronous else wait
+
+
+def _sign_in_thread(manager: Any, log: logging.Logger) -> Callable[[], None]:
+    notary = manager.notary
+    store = notary.store
+    if not isinstance(store, SQLiteSignatureStore) or store.db_file == ":memory:":
+        return lambda: None
+    notary.store = queued = QueuedSignatures(store, notary.store_factory, log)
+
+    def close() -> None:
+        if notary.store is queued:
+            notary.store = store
+        queued.close()
+
+    return close
+
+
+class _InThreads:
+    """What an asynchronous contents manager does with shared files on the event loop, in threads:
+    waiting for the disk, and work on all of a content in one piece."""
+
+    def __init__(self, manager: Any, is_shared: Callable[[str], bool]) -> None:
+        self._manager = manager
+        self._is_shared = is_shared
+        # Taken by the manager right after it has the content, with nobody else in between.
+        self._hashed: tuple[Any, Any] | None = None
+
+    def install(self) -> None:
+        """Take over those of the manager's methods that are upstream's."""
+        kind, upstream = type(self._manager), AsyncFileManagerMixin
+        if getattr(kind, "_get_hash", None) is upstream._get_hash:
+            self._take("_get_hash", self._get_hash)
+            self._take("_read_file", self._read_file)
+        self._take("_read_notebook", self._read_notebook)
+        for name in ("_save_notebook", "_save_file"):
+            self._take(name, partial(self._save, getattr(_IN_THREAD, name)))
+
+    def _take(self, name: str, ours: Callable[..., Any]) -> None:
+        if getattr(type(self._manager), name, None) is getattr(AsyncFileManagerMixin, name):
+            setattr(self._manager, name, partial(ours, getattr(self._manager, name)))
+
+    async def _read_file(
+        self, read: Callable[..., Any], os_path: str, format: str | None, raw: bool = False
+    ) -> Any:
+        if not self._is_shared(os_path):
+            return await read(os_path, format, raw)
+        answer, self._hashed = await asyncio.to_thread(self._read_and_hash, os_path, format, raw)
+        return answer
+
+    def _read_and_hash(self, os_path: str, format: str | None, raw: bool) -> tuple[Any, Any]:
+        answer = _IN_THREAD._read_file(self._manager, os_path, format, raw)
+        if format != "byte":
+            return answer, None  # not asked for the hash
+        return answer, (answer[0], _IN_THREAD._get_hash(self._manager, answer[0]))
+
+    def _get_hash(self, work_out: Callable[[bytes], Any], content: bytes) -> Any:
+        hashed, self._hashed = self._hashed, None
+        return hashed[1] if hashed is not None and hashed[0] is content else work_out(content)
+
+    async def _read_notebook(
+        self,
+        read: Callable[..., Any],
+        os_path: str,
+        as_version: int = 4,
+        capture_validation_error: Any = None,
+        raw: bool = False,
+    ) -> Any:
+        if self._is_shared(os_path):
+            # Whatever is wrong, upstream tells it, and mends what can be.
+            with contextlib.suppress(Exception):
+                notebook, data = await asyncio.to_thread(
+                    self._read_stepwise, os_path, as_version, capture_validation_error
+                )
+                return (notebook, data) if raw else notebook
+        return await read(os_path, as_version, capture_validation_error, raw)
+
+    def _read_stepwise(self, os_path: str, as_version: int, errors: Any) -> tuple[Any, bytes]:
+        text, _, data = _IN_THREAD._read_file(self._manager, os_path, "text", raw=True)
+        read: Any = nbformat.reads
+        return read(text, as_version, errors, cls=StepwiseDecoder), data
+
+    async def _save(
+        self,
+        in_thread: Callable[..., Any],
+        save: Callable[..., Any],
+        os_path: str,
+        *args: Any,
+        **keywords: Any,
+    ) -> None:
+        if self._is_shared(os_path):
+            save = partial(asyncio.to_thread, in_thread, self._manager)
+        await save(os_path, *args, **keywords)

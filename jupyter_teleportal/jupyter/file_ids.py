@@ -1,0 +1,762 @@
+"""File ids that all servers agree on.
+
+The id of a shared document follows from its share and path, so that every server names a room
+alike without asking anybody, also while the transport is away. What does not follow is kept in
+two maps of the share: ``files`` says which paths have another id than that (after a rename, and
+where a document was deleted or moved away, because a new file at an old path is a new document),
+``paths`` says where the document with an id is now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from jupyter_server_fileid.manager import BaseFileIdManager
+
+from ..core.envelopes import FORMAT, FORMATS_BELOW, Notice, decode_envelope
+from ..core.errors import (
+    CodecError,
+    LeavesShare,
+    MapTooLarge,
+    SharePathMismatch,
+    TransportError,
+    TransportUnavailable,
+)
+from ..core.shares import SharedPath, Shares, clean_path, is_within
+from ..core.values import Scope
+from ..files.open_folders import Place
+from ..files.path_claims import Claim, Claims, Look
+from ..files.share_folders import ShareFolders
+from ..sync.cluster import Replica
+from ..transports import base
+from ..transports.base import MISSED, TransportState
+
+Changes = dict[str, str | None]
+
+_FILE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+_FORMAT = re.compile(r"([0-9]{1,2}) ([!-~]{1,64})", re.ASCII)
+ANSWER_S = 1.0
+MESSAGE_MAX_BYTES = 4 * 1024 * 1024
+
+
+class FileIds:
+    """The ids and paths of one share's documents, with no I/O."""
+
+    def __init__(self, share: str) -> None:
+        self.share = share
+        self.exceptions: dict[str, str] = {}
+        self.paths: dict[str, str] = {}
+
+    def id_at(self, path: str) -> str:
+        """The id that the document at `path` has, or will have."""
+        return self.exceptions.get(path) or SharedPath(self.share, path).default_file_id()
+
+    def index(self, path: str) -> str:
+        """The id of the document at `path`, which is known from now on."""
+        file_id = self.id_at(path)
+        self.paths.setdefault(file_id, path)
+        return file_id
+
+    def path_of(self, file_id: str) -> str | None:
+        return self.paths.get(file_id)
+
+    def learn(self, paths: Mapping[str, str | None], within: str) -> None:
+        """Take over where documents in the folder `within` are, as far as they are news."""
+        self.update(
+            {},
+            {i: p for i, p in paths.items() if p and i not in self.paths and is_within(p, within)},
+        )
+
+    def moved(self, old: str, new: str) -> tuple[Changes, Changes]:
+        """Note that all that is known in the file or folder `old` is now in `new`; return what
+        changed in the maps ``files`` and ``paths``."""
+        files: Changes = {}
+        paths: Changes = {}
+        for file_id, path in list(self.paths.items()):
+            if is_within(path, old):
+                target = clean_path(new + path[len(old) :])
+                files[target] = file_id
+                paths[file_id] = target
+                files.setdefault(path, str(uuid.uuid4()))
+        self.update(files, paths)
+        return files, paths
+
+    def deleted(self, gone: str) -> tuple[Changes, Changes]:
+        """Note that all that is known in the file or folder `gone` is no more; return what
+        changed in the maps. The ids that end are those whose path is None."""
+        ended = [file_id for file_id, path in self.paths.items() if is_within(path, gone)]
+        files: Changes = {self.paths[file_id]: str(uuid.uuid4()) for file_id in ended}
+        paths: Changes = dict.fromkeys(ended)
+        self.update(files, paths)
+        return files, paths
+
+    def ended(self, files: Mapping[str, str | None], paths: Mapping[str, str | None]) -> list[str]:
+        """The documents known here that have ended meanwhile, by the maps as they are in the
+        transport after an absence."""
+        return [
+            file_id
+            for file_id, path in self.paths.items()
+            if file_id not in paths and files.get(path, file_id) != file_id
+        ]
+
+    def split(
+        self, files: Changes, paths: Changes, *, replaced: bool = False
+    ) -> tuple[Changes, Changes, list[Claim]]:
+        """Part what others say of the maps into changes that contradict nothing known here, and
+        claims that documents known here are not where they were."""
+        at = {path: file_id for file_id, path in self.paths.items()} if files else {}
+        claimed: dict[str, tuple[str, str | None]] = {}
+        for file_id, new in paths.items():
+            old = self.paths.get(file_id)
+            if old is not None and old != new:
+                claimed[file_id] = old, new
+        for taken, by in files.items():
+            there = at.get(taken)
+            if there is not None and there != by and there not in claimed:
+                claimed[there] = taken, None
+        left, claims = dict(files), []
+        for file_id, (old, new) in claimed.items():
+            going = {
+                path: left.pop(path)
+                for path in (old, new)
+                if path is not None and path in left and (path == old or left[path] == file_id)
+            }
+            coming: Changes = {i: p for i, p in paths.items() if p == old and i not in claimed}
+            claims.append(Claim(self.share, file_id, old, new, going, coming, replaced))
+        waiting = {*claimed, *(file_id for claim in claims for file_id in claim.paths)}
+        return left, {i: p for i, p in paths.items() if i not in waiting}, claims
+
+    def update(self, files: Changes, paths: Changes) -> None:
+        """Take over changes of the maps."""
+        for mine, theirs in ((self.exceptions, files), (self.paths, paths)):
+            for key, value in theirs.items():
+                if value is None:
+                    mine.pop(key, None)
+                else:
+                    mine[key] = value
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A rename, or with `new` None a deletion, and what it has changed here."""
+
+    share: str
+    old: str
+    new: str | None
+    files: Changes
+    paths: Changes
+
+    @property
+    def ended(self) -> list[str]:
+        return [file_id for file_id, path in self.paths.items() if path is None]
+
+
+class FileRegistry:
+    """The file ids of all shares, kept in step with the other servers."""
+
+    def __init__(self, replica: Replica, shares: Shares) -> None:
+        self._replica = replica
+        self._shares = shares
+        self._ids = {share: FileIds(share) for share in shares}
+        self._unsent: list[_Told] = []
+        self._registered: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._deletion_listeners: list[Callable[[str], None]] = []
+        self._notice_listeners: dict[str, Callable[[bytes], None]] = {}
+        self._epochs: dict[str, str] = {}
+        self._loaded: set[str] = set()
+        """Shares whose maps were read since the transport came back."""
+        self._unheard: set[str] = set()
+        """Shares whose channel was refused."""
+        self._loading = asyncio.Lock()
+        self.scope = Scope("", "files")
+        self.folders: ShareFolders | None = None
+        self._claims: Claims | None = None
+        self._answers: dict[str, tuple[str, asyncio.Future[None]]] = {}
+        self._answering: set[str] = set()
+        """Shares of which it is about to be said where they are here."""
+        self.refused: dict[str, SharePathMismatch] = {}
+
+    def on_deletion(self, listener: Callable[[str], None]) -> None:
+        """Call `listener` with the file id of a document that was deleted, on whatever server."""
+        self._deletion_listeners.append(listener)
+
+    def look_with(self, look: Callable[[str, str, str], Awaitable[Look]]) -> None:
+        """Believe others' renames and deletions only where the folder shows them. Without this
+        they are believed at once.
+
+        Args:
+            look: returns what is at a path, given the share, the document's id and the path.
+        """
+        self._claims = Claims(look, self._believe, self._doubt)
+
+    def on_other(self, share: str, listener: Callable[[bytes], None]) -> None:
+        """Call `listener` with the messages on the channel of `share` that are not about files."""
+        self._notice_listeners[share] = listener
+
+    # -- what Jupyter asks, at once --------------------------------------------------------
+
+    def locate(self, api_path: str) -> SharedPath | None:
+        """The identity of the document at `api_path`, None outside every share: also where its
+        path is in a share, and a link on it leads elsewhere."""
+        shared = self._shares.locate(api_path)
+        if shared is None or self.folders is None or self.folders.holds(shared):
+            return shared
+        self._replica.complain(
+            f"outside_share {api_path}",
+            f"{api_path}: a link on its path leads out of the folder of share {shared.share}, so "
+            "it is not shared; whoever opens it has it on this server alone",
+        )
+        return None
+
+    def place(self, share: str, api_path: str) -> Place | None:
+        """Where the file of a document of `share` is; None, where files are in no folders.
+
+        Raises:
+            LeavesShare: if it is not, or not any more, in the share's folder.
+        """
+        shared = self._shares.locate(api_path)
+        if shared is None or shared.share != share:
+            raise LeavesShare(f"{api_path!r} is not in share {share!r}")
+        return None if self.folders is None else self.folders.place(shared)
+
+    def index(self, shared: SharedPath) -> str:
+        file_id = self._ids[shared.share].index(shared.path)
+        for share, ids in self._ids.items():
+            if share != shared.share and ids.path_of(file_id) is not None:
+                # What this server sees for itself counts.
+                self._pass_over(share, f"it says where a document of share {shared.share} is")
+                ids.update({}, {file_id: None})
+        return file_id
+
+    def get_id(self, shared: SharedPath) -> str | None:
+        """The id of a document, None if nobody on this server has asked for it yet."""
+        ids = self._ids[shared.share]
+        file_id = ids.id_at(shared.path)
+        return file_id if ids.path_of(file_id) is not None else None
+
+    def find(self, file_id: str) -> SharedPath | None:
+        """The identity of the document with this id, if this server knows it."""
+        for share, ids in self._ids.items():
+            path = ids.path_of(file_id)
+            if path is not None:
+                return SharedPath(share, path)
+        return None
+
+    def api_path(self, file_id: str) -> str | None:
+        shared = self.find(file_id)
+        return None if shared is None else self._shares.api_path(shared)
+
+    def move(self, old: SharedPath, new: SharedPath) -> str:
+        """Note a rename within a share; return the file id."""
+        ids = self._ids[old.share]
+        ids.index(old.path)
+        self._tell(self._seen(_Told(old.share, old.path, new.path, *ids.moved(old.path, new.path))))
+        return self.index(new)
+
+    def delete(self, shared: SharedPath) -> None:
+        """Note that a file or folder was deleted, or moved out of its share."""
+        ids = self._ids[shared.share]
+        ids.index(shared.path)
+        told = self._seen(_Told(shared.share, shared.path, None, *ids.deleted(shared.path)))
+        self._ended(told.ended)
+        self._tell(told)
+
+    def _seen(self, told: _Told) -> _Told:
+        """What this server has seen for itself goes before what others say."""
+        if self._claims is not None:
+            self._claims.drop(told.share, told.paths)
+        return told
+
+    # -- in step with the others -----------------------------------------------------------
+
+    async def start(self) -> None:
+        """Learn what the shares' maps say, and follow them from now on."""
+        for share in self._ids:
+            await self._listen(share)
+        self._replica.links[self.scope] = self
+        if self._replica.connected:
+            await self._load()
+
+    async def _listen(self, share: str) -> None:
+        self._unheard.discard(share)
+        try:
+            await self._replica.transport.subscribe(Scope(share), self._listener(share))
+        except TransportError as error:
+            # While the transport is away it says so itself, and subscribes when it is back.
+            if self._replica.connected:
+                self._unheard.add(share)
+                self._replica.complain(
+                    f"files {share}", f"Share {share}: renames by others come late: {error}"
+                )
+
+    async def aclose(self) -> None:
+        self._replica.links.pop(self.scope, None)
+        if self._claims is not None:
+            self._claims.close()
+        await self.flush()
+        for task in self._tasks:
+            task.cancel()
+
+    async def flush(self) -> None:
+        """Wait until the others can know what this server has noted so far."""
+        while self._tasks:
+            await asyncio.wait(list(self._tasks), timeout=2)
+
+    async def register(self, shared: SharedPath, *, exists: bool = True) -> None:
+        """Make a document's id known to every server, before a client hears of it.
+
+        Args:
+            shared: the document.
+            exists: whether its file is there. For what is not there nothing is written: whoever
+                asks for such would fill the transport.
+        """
+        await self._look_at_claims(shared)
+        ids = self._ids[shared.share]
+        file_id = ids.id_at(shared.path)
+        if file_id in self._registered:
+            return
+        try:
+            transport, scope = self._replica.transport, Scope(shared.share)
+            if ids.path_of(file_id) is None:
+                # Another document may have been renamed to there, of which this server has not
+                # heard yet.
+                files = await transport.read_map(scope, "files", [shared.path])
+                named = files.get(shared.path, file_id)
+                if named != file_id:
+                    self._take(shared.share, files, {named: shared.path})
+                    await self._look_at_claims(shared)
+                    file_id = ids.id_at(shared.path)
+            if exists:
+                said = {file_id: shared.path}
+                there = await transport.write_map(scope, "paths", said, keep=True)
+            else:
+                there = await transport.read_map(scope, "paths", [file_id])
+            if there.get(file_id, shared.path) != shared.path:
+                # It was renamed, and this server has not heard of it yet.
+                await self._take_found(shared.share, there, shared.path)
+                if self._claims is not None:
+                    await self._claims.look_once()
+            if exists:
+                self._registered.add(file_id)
+        except TransportError as error:
+            self._replica.complain(
+                f"files {shared.share}",
+                f"Share {shared.share}: the id of a document is known here only: {error}",
+            )
+
+    async def _look_at_claims(self, shared: SharedPath) -> None:
+        """Where another document is said to be at this path by now, see whether it is."""
+        if self._claims is not None and self._claims.about(shared.share, shared.path):
+            await self._claims.look_once()
+
+    async def resolve(self, file_id: str) -> None:
+        """Ask the others for the path of an id that another server has handed out."""
+        if self.find(file_id) is not None:
+            return
+        for share in self._ids:
+            try:
+                found = await self._replica.transport.read_map(Scope(share), "paths", [file_id])
+                await self._take_found(share, found)
+            except TransportError as error:
+                self._replica.complain(
+                    f"files {share}",
+                    f"Share {share}: a document's path cannot be looked up: {error}",
+                )
+                if isinstance(error, TransportUnavailable):
+                    return
+
+    async def _take_found(self, share: str, paths: Mapping[str, str], *more: str) -> None:
+        """Take over where documents are said to be, and whose paths these and `more` are."""
+        if paths:
+            files = await self._replica.transport.read_map(
+                Scope(share), "files", {*paths.values(), *more}
+            )
+            # Where the map names another document at its path, that one's file may be there now.
+            self._take(share, files, paths, replaced=bool(more and more[0] in files))
+
+    def check(self, share: str) -> None:
+        """Raise `SharePathMismatch` if the share is mounted elsewhere on other servers."""
+        if share in self.refused:
+            raise self.refused[share]
+
+    def _listener(self, share: str) -> Callable[[bytes], None]:
+        def receive(message: bytes) -> None:
+            if message is MISSED:
+                # The next heartbeat reads the maps anew.
+                self._loaded.discard(share)
+                return
+            if len(message) > MESSAGE_MAX_BYTES:
+                self._pass_over(share, f"a message of {len(message)} bytes")
+                return
+            try:
+                envelope = decode_envelope(message)
+            except CodecError as error:
+                self._replica.complain(f"envelopes {share}", f"Share {share}: {error}")
+                return
+            if isinstance(envelope, Notice) and envelope.name == "files":
+                if envelope.replica != self._replica.id:
+                    details = envelope.details
+                    self._take(share, details.get("files"), details.get("paths"))
+            elif isinstance(envelope, Notice) and envelope.name == "folder":
+                self._on_folder(share, envelope)
+            elif share in self._notice_listeners:
+                self._notice_listeners[share](message)
+
+        return receive
+
+    def transport_changed(self, state: TransportState) -> None:
+        if state is TransportState.CONNECTED:
+            self._spawn(self._load())
+
+    def replica_left(self, replica: str) -> None:
+        """Ids outlive whoever has made them."""
+
+    def lease_question(self) -> None:
+        """There is nothing to save, so no lease."""
+
+    async def tick(self) -> None:
+        """See whether the transport has lost what it knew: nobody is disconnected by that."""
+        for share in self._ids:
+            try:
+                about = await self._replica.transport.read_map(
+                    Scope(share), "about", ["epoch", "format"]
+                )
+                await self._look_at_format(share, about.get("format", ""))
+            except TransportError as error:
+                self._replica.complain(
+                    f"files {share}", f"Share {share}: its documents' ids are not checked: {error}"
+                )
+                if isinstance(error, TransportUnavailable):
+                    return
+                continue
+            if share in self._unheard:
+                await self._listen(share)
+            known = share in self._loaded and about.get("epoch") == self._epochs.get(share)
+            well = (known and not self._untold(share)) or await self._load_share(share)
+            if well and share not in self._unheard:
+                self._replica.settle(f"files {share}")
+
+    async def _load(self) -> None:
+        """The transport is there (again): learn from it, and tell it, what is new. A share that it
+        refuses waits; the others do not wait for that one."""
+        self._loaded.clear()
+        for share in self._ids:
+            await self._load_share(share)
+
+    async def _load_share(self, share: str) -> bool:
+        """Do so for one share; return whether all of it was done."""
+        async with self._loading:
+            self._loaded.discard(share)
+            self._registered.difference_update(self._ids[share].paths)
+            try:
+                await self._read_maps(share)
+                while untold := self._untold(share):
+                    await self._send(untold[0])
+                    self._unsent.remove(untold[0])
+            except TransportError as error:
+                self._replica.complain(
+                    f"files {share}",
+                    f"Share {share}: its documents' ids cannot be read yet: {error}",
+                )
+            except Exception as error:  # noqa: BLE001 (the next heartbeat tries again)
+                self._replica.complain(
+                    f"files {share}",
+                    f"Share {share}: its documents' ids cannot be read yet: {error!r}",
+                )
+            else:
+                self._loaded.add(share)
+            return share in self._loaded
+
+    async def _read_maps(self, share: str) -> None:
+        transport, ids = self._replica.transport, self._ids[share]
+        scope = Scope(share)
+        emptied = await self._check_folder(share)
+        files = await self._read_files(share)
+        paths = await transport.read_map(scope, "paths", list(ids.paths))
+        if emptied or (not files and not paths):
+            # The transport knows nothing (any more), so it learns from here.
+            files = await transport.write_map(scope, "files", ids.exceptions, keep=True)
+            paths = await transport.write_map(scope, "paths", ids.paths, keep=True)
+        ended = ids.ended(files, paths)
+        self._take(share, files, {**paths, **dict.fromkeys(ended)}, replaced=True)
+
+    async def _read_files(self, share: str) -> dict[str, str]:
+        """Return the map ``files``; of one that is too large, what concerns the documents that are
+        known here. The rest is looked up when it is asked for."""
+        scope, ids = Scope(share), self._ids[share]
+        try:
+            return await self._replica.transport.read_map(scope, "files")
+        except MapTooLarge as error:
+            self._pass_over(share, f"{error}; what concerns this server's documents is read")
+            known = {*ids.paths.values(), *ids.exceptions}
+            return await self._replica.transport.read_map(scope, "files", known)
+
+    async def _check_folder(self, share: str) -> bool:
+        """Compare the share's folder with the others'; return whether the transport has forgotten
+        the share since the last time."""
+        folder = self._shares.folder(share)
+        own = {"folder": folder, "epoch": secrets.token_hex(4), "format": self._own_format}
+        there = await self._replica.transport.write_map(Scope(share), "about", own, keep=True)
+        await self._look_at_format(share, there.get("format", ""))
+        epoch, other = there.get("epoch", ""), there.get("folder")
+        before, self._epochs[share] = self._epochs.get(share), epoch
+        emptied = before not in (None, epoch)
+        if other == folder:
+            self.refused.pop(share, None)
+        elif other is not None and await self._is_elsewhere(share, other):
+            self.refused[share] = SharePathMismatch(
+                f"share {share!r} is the folder {folder!r} here and {other!r} on other servers; "
+                "give it the same path in the setting `shares` of all servers"
+            )
+            self._replica.log.error("%s", self.refused[share])
+        else:
+            # Of a server that is gone, or of none that ever was.
+            self.refused.pop(share, None)
+            await self._replica.transport.write_map(Scope(share), "about", {"folder": folder})
+        return emptied
+
+    @property
+    def _own_format(self) -> str:
+        return f"{FORMAT} {self._replica.id}"
+
+    async def _look_at_format(self, share: str, said: str) -> None:
+        """Learn which format of payloads the servers of a share write. Whoever writes the highest
+        says so there; it counts for as long as that one lives."""
+        found = _FORMAT.fullmatch(said)
+        number, replica = (int(found[1]), found[2]) if found else (0, "")
+        alive = replica in self._replica.membership.alive
+        forged = replica == self._replica.id and said != self._own_format
+        if forged or number < FORMAT or (number == FORMAT and not alive):
+            number = FORMAT
+            if said != self._own_format:
+                await self._replica.transport.write_map(
+                    Scope(share), "about", {"format": self._own_format}
+                )
+        elif not alive:
+            number = FORMAT
+        self._replica.formats[share] = min(number, FORMATS_BELOW - 1)
+
+    async def _is_elsewhere(self, share: str, folder: str) -> bool:
+        """Whether a server that is alive has the share's folder at this path."""
+        answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._answers[share] = folder, answered
+        own = {"folder": self._shares.folder(share), "asks": True}
+        notice = Notice(self._replica.id, "folder", own)
+        await self._replica.transport.publish(Scope(share), notice.encode())
+        await asyncio.wait({answered}, timeout=ANSWER_S)
+        del self._answers[share]
+        return answered.done()
+
+    def _on_folder(self, share: str, notice: Notice) -> None:
+        """Another server says where the share is, and may ask where it is here."""
+        if notice.replica == self._replica.id:
+            return
+        if share in self._answers and notice.replica in self._replica.membership.alive:
+            folder, answered = self._answers[share]
+            if notice.details.get("folder") == folder and not answered.done():
+                answered.set_result(None)
+        if notice.details.get("asks") is True and share not in self._answering:
+            self._answering.add(share)
+            answer = Notice(self._replica.id, "folder", {"folder": self._shares.folder(share)})
+            self._spawn(self._answer(share, answer))
+
+    async def _answer(self, share: str, notice: Notice) -> None:
+        # Everybody hears it, and who asks afterwards gets another one.
+        self._answering.discard(share)
+        try:
+            await self._replica.transport.publish(Scope(share), notice.encode())
+        except TransportError as error:
+            self._replica.complain(
+                f"files {share}", f"Share {share}: where it is here cannot be told: {error}"
+            )
+
+    def _take(self, share: str, files: Any, paths: Any, *, replaced: bool = False) -> None:
+        """Take over what the transport says of a share's maps, as far as it can be true."""
+        ids = self._ids[share]
+        files, paths = self._sound(share, files, paths)
+        for file_id, path in list(paths.items()):
+            if path is not None and (files.get(path) or ids.id_at(path)) != file_id:
+                self._pass_over(share, f"{path!r} is not the path of {file_id} alone")
+                del paths[file_id]
+        files, paths, claims = ids.split(files, paths, replaced=replaced)
+        ids.update(files, paths)
+        self._ended([file_id for file_id, path in paths.items() if path is None])
+        if self._claims is not None:
+            self._claims.add(claims)
+        else:
+            for claim in claims:
+                self._believe(claim)
+
+    def _believe(self, claim: Claim) -> None:
+        ids = self._ids[claim.share]
+        if ids.path_of(claim.file_id) != claim.old:
+            return
+        # Where it is now, no other document is any more.
+        displaced = [i for i, path in ids.paths.items() if path == claim.new]
+        changes = {**claim.paths, **dict.fromkeys(displaced), claim.file_id: claim.new}
+        ids.update(claim.files, changes)
+        if self._claims is not None:
+            self._claims.drop(claim.share, displaced)
+        self._ended([file_id for file_id, path in changes.items() if path is None])
+
+    def _doubt(self, claim: Claim) -> None:
+        done = "deleted" if claim.new is None else f"renamed to {claim.new!r}"
+        self._replica.complain(
+            f"forged_moves {claim.share}",
+            f"Share {claim.share}: another server says that {claim.old!r} was {done}, which the "
+            "folder does not show here; people go on working on it where it is",
+        )
+
+    def _sound(self, share: str, files: Any, paths: Any) -> tuple[Changes, Changes]:
+        """Those entries of the maps, as the transport has them, that a server of this share would
+        write: clean paths of this share, and ids that no other share has."""
+        sound: tuple[Changes, Changes] = {}, {}
+        for entries, taken, path_first in ((files, sound[0], True), (paths, sound[1], False)):
+            if entries is None:
+                continue
+            if not isinstance(entries, Mapping):
+                self._pass_over(share, "it is no map")
+                continue
+            for key, value in islice(entries.items(), base.MAP_ENTRIES_MAX):
+                path, file_id = (key, value) if path_first else (value, key)
+                if path is not None and not self._shares.owns(share, path):
+                    self._pass_over(share, f"{str(path)[:200]!r} is no path of this share")
+                elif file_id is not None and not self._may_bear(share, file_id):
+                    self._pass_over(share, f"{str(file_id)[:200]!r} is no id of this share")
+                else:
+                    taken[key] = value
+            if len(entries) > base.MAP_ENTRIES_MAX:
+                self._pass_over(share, f"it has more than {base.MAP_ENTRIES_MAX} entries")
+        return sound
+
+    def _may_bear(self, share: str, file_id: Any) -> bool:
+        """Whether a document of `share` may have this id."""
+        return (
+            isinstance(file_id, str)
+            and _FILE_ID.fullmatch(file_id) is not None
+            and all(
+                ids.path_of(file_id) is None for other, ids in self._ids.items() if other != share
+            )
+        )
+
+    def _pass_over(self, share: str, why: str) -> None:
+        self._replica.complain(
+            f"forged_paths {share}",
+            f"Share {share}: what another server says of the documents' paths is passed over, the "
+            f"rest is taken: {why}",
+        )
+
+    def _ended(self, file_ids: list[str]) -> None:
+        for file_id in file_ids:
+            for listener in self._deletion_listeners:
+                listener(file_id)
+
+    def _untold(self, share: str) -> list[_Told]:
+        """What the others have not been told of the share, in its order."""
+        return [told for told in self._unsent if told.share == share]
+
+    def _tell(self, told: _Told) -> None:
+        if self._replica.connected and not self._untold(told.share):
+            self._spawn(self._try_send(told))
+        else:
+            self._unsent.append(told)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _try_send(self, told: _Told) -> None:
+        try:
+            await self._send(told)
+        except TransportError as error:
+            self._unsent.append(told)
+            self._replica.complain(
+                f"files {told.share}",
+                f"Share {told.share}: a rename or deletion is told later: {error}",
+            )
+
+    async def _send(self, told: _Told) -> None:
+        transport, scope, ids = self._replica.transport, Scope(told.share), self._ids[told.share]
+        # Documents that only other servers have opened go along.
+        try:
+            _, there = self._sound(told.share, None, await transport.read_map(scope, "paths"))
+            ids.learn(there, told.old)
+        except MapTooLarge as error:
+            self._pass_over(
+                told.share,
+                f"{error}; documents that only other servers have opened do not go along with "
+                f"{told.old!r}",
+            )
+        if told.new is None:
+            files, paths = ids.deleted(told.old)
+        else:
+            files, paths = ids.moved(told.old, told.new)
+        files, paths = {**told.files, **files}, {**told.paths, **paths}
+        await transport.write_map(scope, "files", files)
+        await transport.write_map(scope, "paths", paths)
+        details = {"files": files, "paths": paths}
+        await transport.publish(scope, Notice(self._replica.id, "files", details).encode())
+
+
+def shared_manager(
+    base: type[BaseFileIdManager], registry: FileRegistry
+) -> type[BaseFileIdManager]:
+    """Return a file id manager that asks `registry` about what is shared, and is a `base` for
+    everything else."""
+
+    class SharedFileIdManager(base):  # type: ignore[misc, valid-type]
+        def index(self, path: str, *args: Any, **keywords: Any) -> str | None:
+            shared = registry.locate(path)
+            if shared is None:
+                return super().index(path, *args, **keywords)  # type: ignore[no-any-return]
+            return registry.index(shared)
+
+        def get_id(self, path: str) -> str | None:
+            shared = registry.locate(path)
+            if shared is None:
+                return super().get_id(path)  # type: ignore[no-any-return]
+            return registry.get_id(shared)
+
+        def get_path(self, id: str) -> str | None:
+            path = registry.api_path(id)
+            return super().get_path(id) if path is None else path
+
+        def move(self, old_path: str, new_path: str) -> str | None:
+            old, new = registry.locate(old_path), registry.locate(new_path)
+            if old is not None and new is not None and old.share == new.share:
+                return registry.move(old, new)
+            if old is not None:
+                registry.delete(old)
+            elif new is not None:
+                super().delete(old_path)
+            else:
+                return super().move(old_path, new_path)  # type: ignore[no-any-return]
+            return self.index(new_path)
+
+        def copy(self, from_path: str, to_path: str) -> str | None:
+            if registry.locate(to_path) is None:
+                return super().copy(from_path, to_path)  # type: ignore[no-any-return]
+            return self.index(to_path)
+
+        def delete(self, path: str) -> None:
+            shared = registry.locate(path)
+            if shared is None:
+                super().delete(path)
+            else:
+                registry.delete(shared)
+
+        def save(self, path: str) -> str | None:
+            if registry.locate(path) is None:
+                return super().save(path)  # type: ignore[no-any-return]
+            return None
+
+    return SharedFileIdManager

@@ -1,0 +1,792 @@
+"""The seam: with `room_handlers` all that knows the insides of jupyter_server_ydoc and of YRoom.
+
+It takes over the rooms of shared documents and leaves all others as they are. What it relies on
+is checked by `check_upstream` when it is installed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import importlib.metadata
+import json
+import os
+import posixpath
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
+
+from jupyter_core.paths import jupyter_data_dir
+from jupyter_server.utils import ensure_async
+from jupyter_server_ydoc.loaders import FileLoader
+from jupyter_server_ydoc.rooms import DocumentRoom, TransientRoom
+from jupyter_server_ydoc.utils import LogLevel, OutOfBandChanges, decode_file_path
+from jupyter_server_ydoc.websocketserver import JupyterWebsocketServer
+from pycrdt import Awareness, Channel, Doc, create_sync_message
+from pycrdt.websocket import YRoom
+from tornado.web import HTTPError
+from tornado.websocket import WebSocketClosedError
+
+from ..clients.fanout import Fanout
+from ..clients.guard import ClientGuard, user_of
+from ..clients.occupancy import Occupancy
+from ..clients.serving import take_over
+from ..clients.tornado_sockets import RELIED_ON as RELIED_ON_IN_TORNADO
+from ..clients.tornado_sockets import FrameWriter
+from ..core.authors import current_channel
+from ..core.client_limits import ClientLimits
+from ..core.content import foreign_seeds
+from ..core.crdt import Door
+from ..core.document_file import FileState
+from ..core.errors import DocumentBroken, ForeignBytes, SaveFailed, SeamError
+from ..core.messages import sync_message
+from ..core.shares import SharedPath, Shares
+from ..core.update_walk import STEP1, STEP2, SYNC, read_message
+from ..core.values import Scope
+from ..files import note_files
+from ..files.document_link import DocumentLink
+from ..files.open_folders import Place, name_beside
+from ..files.path_claims import Look
+from ..files.share_folders import folders_of, working_for
+from ..files.watching import FileWatch
+from ..sync.cluster import Replica
+from ..sync.history import RedisYStore
+from .admission import Admissions, identity_of
+from .collecting import ShortCollections
+from .contents_files import take_over_files
+from .file_ids import FileRegistry
+from .plain_rooms import PlainRooms
+from .presence import PresenceLink
+from .room_handlers import SETTINGS_KEY, install_handlers, seams_in_use, upstream_handlers
+
+SUPPORTED = {"jupyter-server-ydoc": ((3, 0, 4), (3, 1)), "pycrdt-websocket": ((0, 16, 5), (0, 17))}
+GLOBAL_AWARENESS = "JupyterLab:globalAwareness"
+OVER_LIMITS = 1008
+"""A close code at which JupyterLab connects again, and shows nothing."""
+BROKEN = 1012
+"""The same: the service restarts."""
+REFUSED_MAX = 20
+"""So many messages of one client are passed over before it is disconnected."""
+SESSION_EXPIRED = 1003
+"""The close code at which JupyterLab asks whether to reload."""
+
+_RELIED_ON: dict[Any, tuple[str, ...]] = {
+    DocumentRoom: ("initialize", "stop", "_save_to_disc", "_on_document_change", "_emit"),
+    YRoom: (
+        "_start",
+        "serve",
+        "_handle_exception",
+        "_watch_ready",
+        "_broadcast_updates",
+        "send_server_awareness",
+    ),
+    FileLoader: ("observe", "load_content", "maybe_save_content", "maybe_notify", "path"),
+    JupyterWebsocketServer: (
+        "start",
+        "started",
+        "start_room",
+        "delete_room",
+        "get_room",
+        "add_room",
+    ),
+    upstream_handlers: ("SERVER_SESSION", "check_session_compatibility", "DocSessionHandler"),
+    upstream_handlers.YDocWebSocketHandler: (
+        "prepare",
+        "open",
+        "check_origin",
+        "get_websocket_protocol",
+        "on_message",
+        "on_close",
+        "on_finish",
+        "write_message",
+        "_encode_json_message",
+        "_clean_room",
+        "_on_global_awareness_event",
+        "close",
+    ),
+    upstream_handlers.DocSessionHandler: ("put", "auth_resource"),
+}
+
+
+def check_upstream() -> None:
+    """Make sure that the installed packages are what the seam was made for.
+
+    Raises:
+        SeamError: naming the package, its version and the versions that are supported.
+    """
+    for package, (lowest, below) in SUPPORTED.items():
+        version = importlib.metadata.version(package)
+        numbers = tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
+        if not lowest <= numbers < below:
+            raise SeamError(
+                f"{package} {version} is installed; this version of jupyter_teleportal works with "
+                f"{_dotted(lowest)} up to, but not including, {_dotted(below)}"
+            )
+    for owner, names in (*_RELIED_ON.items(), *RELIED_ON_IN_TORNADO.items()):
+        missing = [name for name in names if not hasattr(owner, name)]
+        if missing:
+            raise SeamError(f"{owner} has no {', '.join(missing)}: its insides have changed")
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+class Seam:
+    """Couples the rooms of one Jupyter server to a replica.
+
+    `ydoc` is jupyter_server_ydoc's extension app, `ready` waits until the replica is started. What
+    belongs to upstream is typed `Any` here: its methods are replaced one object at a time.
+    """
+
+    def __init__(
+        self,
+        replica: Replica,
+        shares: Shares,
+        registry: FileRegistry,
+        ydoc: Any,
+        *,
+        ready: Callable[[], Awaitable[None]],
+        limits: ClientLimits | None = None,
+    ) -> None:
+        self.replica = replica
+        self.shares = shares
+        self.registry = registry
+        self._server: Any = ydoc.ywebsocket_server
+        self._ready = ready
+        limits = limits or ClientLimits()
+        self.guard = ClientGuard(replica, limits, _close)
+        self.occupancy = Occupancy(
+            replica, limits, self._server, lasting=frozenset((GLOBAL_AWARENESS,))
+        )
+        self.plain_rooms = PlainRooms(self.replica.trials, self.complain_of_client)
+        self._settings: dict[str, Any] = ydoc.serverapp.web_app.settings
+        self._sessions: set[str] = set()
+        self._serving: asyncio.Task[None] | None = None
+        poll_interval_s = ydoc.file_poll_interval
+        self._watch = FileWatch(poll_interval_s) if poll_interval_s else None
+        self._close_files: Callable[[], None] = lambda: None
+        self._collections = ShortCollections()
+        registry.folders = folders_of(self._settings["contents_manager"], shares)
+        self.admissions = Admissions(replica, resync=_resync)
+        registry.look_with(self._look)
+        self._closing: dict[str, asyncio.Task[None]] = {}
+        self._refused: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+        registry.on_deletion(self._on_deletion)
+        replica.on_session(self._on_session)
+        self._lost: set[str] = set()
+        replica.on_granted(self._on_granted)
+        self._on_session(replica.session)
+
+    def install(self) -> None:
+        """Take over the rooms that are started from now on."""
+        start_room = self._server.start_room
+
+        async def start_linked_room(room: YRoom) -> None:
+            if not room.started.is_set():
+                await self._ready()
+                self._prepare_room(room)
+                begun = _whole_start(room)
+                await start_room(room)
+                await begun.wait()
+            else:
+                await start_room(room)
+
+        self._server.start_room = start_linked_room
+        self._settings[SETTINGS_KEY] = self
+        seams_in_use.add(self)
+        # In the shared folder the record would be one more file that nobody asked for.
+        if not self._settings.get("collaborative_session_store_path"):
+            folder = Path(jupyter_data_dir()) / "teleportal"
+            self._settings["collaborative_session_store_path"] = str(folder / "sessions.json")
+        install_handlers()
+        self._close_files = take_over_files(
+            self._settings["contents_manager"], self.registry.folders, self.replica.log
+        )
+        self._collections.start()
+
+    def close(self) -> None:
+        """Let go of what `install` has begun."""
+        self.admissions.close()
+        self._close_files()
+        self._collections.stop()
+
+    # -- sessions --------------------------------------------------------------------------
+
+    def _on_session(self, session: str) -> None:
+        """The cluster has a session id. Clients that hold one from before it was known hold
+        documents of this server, so they may go on."""
+        self._sessions.add(upstream_handlers.SERVER_SESSION)
+        self._sessions.add(session)
+        upstream_handlers.SERVER_SESSION = session
+
+    def knows_session(self, session: str) -> bool:
+        return session in self._sessions
+
+    # -- rooms -----------------------------------------------------------------------------
+
+    def identity(self, room_id: str) -> SharedPath | None:
+        """The shared document that the room is about, None if it is about none."""
+        if room_id.count(":") < 2:
+            return None
+        return self.registry.find(decode_file_path(room_id)[2])
+
+    async def before_session(self, api_path: str) -> None:
+        """A client is about to be told a file id: see that every server can find its path."""
+        await self._ready()
+        shared = self.registry.locate(api_path)
+        if shared is not None and shared.share in self._lost:
+            raise HTTPError(403, no_member(shared.share))
+        await self._register(api_path, shared)
+
+    async def _register(self, api_path: str, shared: SharedPath | None) -> None:
+        """Let every server find a shared document by its id."""
+        if shared is not None and self.replica.connected:
+            contents = self._settings["contents_manager"]
+            exists = await ensure_async(contents.file_exists(api_path))
+            await self.registry.register(shared, exists=exists)
+
+    async def before_room(self, room_id: str) -> bool:
+        """A client is about to open a room: see that its path is known, and return whether it can
+        be opened."""
+        await self._ready()
+        shared = self.identity(room_id)
+        if shared is not None and shared.share in self._lost:
+            raise HTTPError(403, no_member(shared.share))
+        if (closing := self._closing.get(room_id)) is not None:
+            await asyncio.wait({closing})
+        # Upstream's first connections each start the server, and all but one of them in vain.
+        if self._serving is None and not self._server.started.is_set():
+            self._serving = asyncio.create_task(self._server.start())
+        await self._server.started.wait()
+        if room_id.count(":") < 2:
+            return True
+        file_id = decode_file_path(room_id)[2]
+        path = self._settings["file_id_manager"].get_path(file_id)
+        if path is not None:
+            await self._register(path, shared)
+            return True
+        if self.replica.connected:
+            await self.registry.resolve(file_id)
+            self.replica.settle("unknown_documents")
+            return True
+        self.replica.complain(
+            "unknown_documents",
+            "A browser asks for a document whose path only Redis knows, which is away; the "
+            "browser goes on trying",
+        )
+        return False
+
+    def refused(self, client: Any, room_id: str, error: Exception) -> None:
+        """A client's message is passed over; one that sends such messages again and again is
+        disconnected."""
+        self.complain_of_client(room_id, error)
+        count = self._refused[client] = self._refused.get(client, 0) + 1
+        if count == REFUSED_MAX:
+            self.guard.disconnect(client, f"has sent {count} messages that are passed over")
+
+    def complain_of_client(self, room_id: str, error: Exception) -> None:
+        """A client's message is passed over."""
+        self.replica.complain(
+            f"client_messages {room_id}",
+            f"Room {room_id}: what a browser sends cannot be read and is passed over: {error}",
+        )
+
+    def _complain_of_names(self, room_id: str, client: Any, lie: str) -> None:
+        known = identity_of(client)
+        name = user_of(client) if known is None else known.username
+        self.replica.log.debug("Room %s: a browser of %s is corrected: %s", room_id, name, lie)
+        self.replica.complain(
+            f"forged_names {room_id}",
+            f"Room {room_id}: a browser of {name} shows another's name or moves another's cursor; "
+            "the others see the name that this server has authenticated",
+        )
+
+    def _prepare_room(self, room: YRoom) -> None:
+        if isinstance(room, DocumentRoom):
+            shared = self.identity(room.room_id)
+            if shared is not None:
+                self._prepare_document_room(room, shared)
+            else:
+                self.plain_rooms.add(room)
+        elif isinstance(room, TransientRoom) and room.room_id == GLOBAL_AWARENESS:
+            fanout = self._fanout(room)
+            link = PresenceLink(
+                self.replica, self.shares, self.registry, room.awareness, fanout.broadcast
+            )
+            presence_door = Door(room.ydoc.get_state, limited=True)
+            take_over(
+                room,
+                fanout,
+                lambda: link.awareness,
+                answer=lambda state: [sync_message(STEP2, room.ydoc.get_update(state))],
+                guard=self.guard,
+                trials=self.replica.trials,
+                door=lambda: presence_door,
+                identify=identity_of,
+                forged=partial(self._complain_of_names, room.room_id),
+            )
+            _before_stop(room, link.aclose)
+        else:
+            self.plain_rooms.add(room)
+
+    def _fanout(self, room: Any) -> Fanout:
+        return Fanout(
+            room.clients,
+            self.replica.log,
+            queue_max_bytes=self.replica.timing.client_queue_max_bytes,
+            turns=self.guard.turns,
+            # Upstream's does not wait, so that what a client does not read gathers without a bound.
+            send=FrameWriter().send,
+            drop=_drop,
+            on_drop=partial(self.replica.complain, f"slow_clients {room.room_id}"),
+        )
+
+    def _prepare_document_room(self, room: Any, shared: SharedPath) -> None:
+        _empty(room)
+        fanout = self._fanout(room)
+        link: DocumentLink | None = None
+
+        async def initialize() -> None:
+            nonlocal link
+            if room.ready:
+                return
+            self.registry.check(shared.share)
+            link = await self._link_document(room, shared, fanout)
+            room.ready = True
+            room._emit(LogLevel.INFO, "initialize", "Room initialized")
+
+        async def close() -> None:
+            if self._watch is not None:
+                self._watch.remove(room._file.file_id, room.room_id)
+            if link is not None:
+                await link.aclose()
+            self._collections.look_at_all()
+
+        def answer(state: bytes) -> list[bytes]:
+            assert link is not None
+            return link.answer(state)
+
+        def door() -> Door:
+            assert link is not None
+            return link.replicator.door
+
+        def broke(error: DocumentBroken) -> None:
+            assert link is not None
+            link.broke(error)
+
+        def admits(size: int) -> bool:
+            return link is None or link.admits(size, self.guard.limits.document_max_bytes)
+
+        take_over(
+            room,
+            fanout,
+            lambda: link.awareness if link else None,
+            answer=answer,
+            guard=self.guard,
+            trials=self.replica.trials,
+            door=door,
+            broke=broke,
+            admits=admits,
+            entered=lambda client: self.occupancy.entered(client, room.room_id),
+            left=partial(self.occupancy.clean_up_after, room),
+            identify=identity_of,
+            forged=partial(self._complain_of_names, room.room_id),
+        )
+        handle_error = room.on_message_error
+
+        async def on_message_error(error: Exception, message: bytes, channel: Channel) -> bool:
+            # Upstream's knows errors of the library.
+            cause = error.__cause__ if isinstance(error, ForeignBytes) else None
+            known = cause if isinstance(cause, Exception) else error
+            if not await handle_error(known, message, channel):
+                self.refused(channel, room.room_id, error)
+            return True
+
+        room.on_message_error = on_message_error
+        room.initialize = initialize
+        room.ystore = RedisYStore(
+            room.room_id,
+            log=self.replica.log,
+            transport=self.replica.transport,
+            share=shared.share,
+            appends=False,
+        )
+        room._document_load_progressively = False
+        _before_stop(room, close)
+
+    async def _link_document(self, room: Any, shared: SharedPath, fanout: Fanout) -> DocumentLink:
+        file = LoadedFile(room, self.registry, shared.share)
+        writable = await file.is_writable()
+        link = DocumentLink(
+            self.replica,
+            Scope(shared.share, room.room_id),
+            room._document,
+            room.file_type,
+            file,
+            awareness=room.awareness,
+            broadcast=fanout.broadcast,
+            writable=writable,
+            save_delay_s=room._save_delay,
+            tell=partial(_tell, room),
+        )
+        link.on_broken = partial(self._close_broken, room)
+        room._file.observe(room.room_id, link.saver.file_changed, link.share_path)
+        self._watch_file(room, file)
+        room._save_to_disc = partial(_save_to_disc, link)
+        room.on_message = partial(_refuse, room, WeakSet(), writable=writable)
+        if not writable:
+            self.replica.log.info(
+                "%s is not writable here: this server follows its document", file.path
+            )
+        try:
+            await link.open()
+        except BaseException:
+            await link.aclose()
+            raise
+        return link
+
+    def _close_broken(self, room: Any) -> None:
+        """The room's document cannot be used any more: its clients connect again, and the first of
+        them opens it anew."""
+        if self._server.rooms.get(room.room_id) is not room:
+            return
+        del self._server.rooms[room.room_id]
+
+        async def close() -> None:
+            for client in list(room.clients):
+                client._cleanup_delay = None  # upstream's cleaning is about rooms that are there
+                client.close(BROKEN, "The document is opened anew")
+            if room.cleaner is not None:
+                room.cleaner.cancel()
+            try:
+                await room.stop()
+            finally:
+                del self._closing[room.room_id]
+
+        self._closing[room.room_id] = asyncio.create_task(close())
+
+    def _watch_file(self, room: Any, file: LoadedFile) -> None:
+        """Take the file's watching over from upstream, which asks the contents manager for each
+        file by itself."""
+        loader: FileLoader = room._file
+        if self._watch is None or self.registry.folders is None:
+            return
+        if loader._watcher is not None:
+            loader._watcher.cancel()
+            loader._watcher = None
+        subject = f"watches {room.room_id}"
+
+        async def look_at_it() -> None:
+            with file.working():
+                await loader.maybe_notify()
+            self.replica.settle(subject)
+
+        self._watch.add(
+            loader.file_id,
+            room.room_id,
+            file.real_path,
+            look_at_it,
+            lambda error: self.replica.complain(
+                subject,
+                f"Room {room.room_id}: the file cannot be watched for changes, which is tried "
+                f"again: {error}",
+            ),
+        )
+
+    def _links(self, file_id: str) -> list[DocumentLink]:
+        """The links of the document's open rooms."""
+        return [
+            link
+            for scope, link in list(self.replica.links.items())
+            if isinstance(link, DocumentLink)
+            and scope.room
+            and decode_file_path(scope.room)[2] == file_id
+        ]
+
+    # -- shares that are lost ----------------------------------------------------------------
+
+    def _on_granted(self, granted: frozenset[str]) -> None:
+        """The shares of this server's account are known. One that is missing was taken away from
+        its user, and stays so until the server starts anew."""
+        for share in set(self.shares) - granted - self._lost:
+            self._lost.add(share)
+            self.replica.complain(
+                f"lost_shares {share}",
+                f"The user of this server is no longer a member of {share}: its documents are "
+                "closed here, and what was not saved is kept in copies outside its folder",
+            )
+            for link in list(self.replica.links.values()):
+                if isinstance(link, DocumentLink) and link.scope.share == share:
+                    self.replica.spawn(self._give_up(link))
+
+    async def _give_up(self, link: DocumentLink) -> None:
+        room: Any = self._server.rooms.get(link.scope.room)
+        await link.removed(partial(self._keep_outside, link.file.path, room))
+        reason = {"reason": "initialization_error", "errorReason": no_member(link.scope.share)[:70]}
+        for channel in list(room.clients) if room is not None else ():
+            channel.close(SESSION_EXPIRED, json.dumps(reason, separators=(",", ":")))
+
+    async def _keep_outside(self, path: str, room: Any, content: Any) -> str:
+        """Write a content of the document that was at `path` to this server's own root."""
+        stem, extension = posixpath.splitext(posixpath.basename(path))
+        stamp = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S-%f")
+        copy = f"{stem} (kept {stamp}){extension}"
+        if self.shares.locate(copy) is not None:
+            raise SaveFailed("all of this server's root belongs to the share")
+        kind = room.file_type if room.file_type in ("file", "notebook") else "file"
+        model = {"format": room.file_format, "type": kind, "content": content}
+        await ensure_async(self._settings["contents_manager"].save(model, copy))
+        return copy
+
+    def _on_deletion(self, file_id: str) -> None:
+        for link in self._links(file_id):
+            link.spawn(link.deleted())
+
+    async def _look(self, share: str, file_id: str, path: str) -> Look:
+        """What is where the document was, as this server sees it now."""
+        api_path = self.shares.api_path(SharedPath(share, path))
+        contents, folders = self._settings["contents_manager"], self.registry.folders
+        if folders is not None:
+            there = await asyncio.to_thread(os.path.lexists, contents._get_os_path(api_path))
+        else:
+            there = await ensure_async(contents.file_exists(api_path))
+        if not there:
+            return Look.GONE
+        files = [link.file for link in self._links(file_id)]
+        known = [await file.is_as_known() for file in files if isinstance(file, LoadedFile)]
+        return Look.THERE if any(known) else Look.OTHER
+
+    # -- status ----------------------------------------------------------------------------
+
+    def room_clients(self, room_id: str) -> int:
+        """How many clients the room has on this server."""
+        room = self._server.rooms.get(room_id)
+        return 0 if room is None else len(room.clients)
+
+    def room_path(self, room_id: str) -> str | None:
+        """The API path of the room's document."""
+        return self.registry.api_path(decode_file_path(room_id)[2])
+
+
+def no_member(share: str) -> str:
+    """What a browser is told whose user has lost a share."""
+    return f"You are no longer a member of {share}"
+
+
+def _empty(room: Any) -> None:
+    """Give the room a document that holds nothing. In upstream's is the path, written by each
+    server anew; browsers that have the document open take that for a renaming to the same name,
+    after which they have lost their connection to the room, as far as saving and renaming go."""
+    room.ydoc = Doc()
+    room.awareness = Awareness(room.ydoc)
+    room.awareness.observe(room.send_server_awareness)
+    room._document = type(room._document)(room.ydoc, room.awareness)
+
+
+def _resync(channel: Any) -> None:
+    with contextlib.suppress(WebSocketClosedError):
+        channel.write_message(create_sync_message(channel.room.ydoc), binary=True)
+
+
+def _close(channel: Any, reason: str) -> None:
+    """Close a client's connection because of what it does, with a reason for its console."""
+    channel.close(OVER_LIMITS, reason)
+
+
+def _drop(channel: Any) -> None:
+    # A closing handshake would wait behind all that the client does not read.
+    channel.ws_connection.stream.close()
+
+
+def _whole_start(room: Any) -> asyncio.Event:
+    """Return what is set once the room has begun all of its tasks. It is said to be started before
+    that; stopped by then, as where its file turns out not to be there, it would take the tasks of
+    all other rooms along."""
+    begun, start = asyncio.Event(), room._start
+
+    async def start_whole(*arguments: Any, **keywords: Any) -> None:
+        try:
+            await start(*arguments, **keywords)
+        finally:
+            begun.set()
+
+    room._start = start_whole
+    return begun
+
+
+def _before_stop(room: Any, close: Callable[[], Awaitable[None]]) -> None:
+    stop = room.stop
+
+    async def close_and_stop() -> None:
+        try:
+            await close()
+        finally:
+            await stop()
+
+    room.stop = close_and_stop
+
+
+def _refuse(room: Any, refused: WeakSet[Any], message: bytes, *, writable: bool) -> bool:
+    """Whether a client's message must not reach the document."""
+    if message[0] != SYNC:
+        return False
+    channel: Any = current_channel.get()
+    if channel in refused:
+        # What was on its way when the connection was closed.
+        return True
+    # Its kind and its step are a byte each in what was let in.
+    if message[1] != STEP1:
+        return not writable
+    if not foreign_seeds(read_message(message).payload, room.ydoc.get_state()):
+        return False
+    # The client has slept longer than its document's log was kept: this is another document now.
+    refused.add(channel)
+    reason = {"reason": "unknown_session", "sessionId": "", "reloadable": True}
+    channel.close(SESSION_EXPIRED, json.dumps(reason))
+    return True
+
+
+def _tell(room: DocumentRoom, level: str, message: str) -> None:
+    action = {"INFO": "save", "WARNING": "overwrite"}.get(level)
+    if level == "WARNING":
+        # JupyterLab would show a dialog at that level, whatever the message: that the file is open
+        # in two views, and should be closed. It takes the keys that somebody is typing.
+        level = "ERROR"
+    # A document that was deleted has no path to tell.
+    with contextlib.suppress(RuntimeError):
+        room._emit(LogLevel(level), action, message)
+
+
+def _save_to_disc(link: DocumentLink) -> asyncio.Task[None] | None:
+    if not link.replicator.writable:
+        return None
+    return asyncio.create_task(link.save_requests.save_now())
+
+
+class LoadedFile:
+    """A document's file through its room's file loader; nothing of it lies outside its share."""
+
+    def __init__(self, room: DocumentRoom, registry: FileRegistry, share: str) -> None:
+        self._room = room
+        self._registry = registry
+        self._share = share
+        self._loader: FileLoader = room._file
+        self._contents = room._file._contents_manager
+        self._modified: Any = None
+
+    @property
+    def path(self) -> str:
+        return str(self._loader.path)
+
+    def _place(self) -> Place | None:
+        """Where the file really is; None, if the contents manager keeps no files in folders.
+
+        Raises:
+            LeavesShare: if it is not in the share's folder.
+        """
+        return self._registry.place(self._share, self.path)
+
+    def real_path(self) -> str:
+        """The file's path for the operating system, where there is one; raises `LeavesShare`."""
+        place = self._place()
+        return "" if place is None else place.path
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """A context in which no file outside the share is read or written; raises
+        `LeavesShare`."""
+        self._place()
+        with working_for(self._share):
+            yield
+
+    @property
+    def _type(self) -> str:
+        known = {"directory", "file", "notebook"}
+        return self._room.file_type if self._room.file_type in known else "file"
+
+    async def stat(self) -> FileState:
+        return _state(await self._look(require_hash=True))
+
+    async def is_writable(self) -> bool:
+        """Whether this server may write the file; of a large one that is known long before its
+        hash is."""
+        return bool((await self._look())["writable"])
+
+    async def _look(self, **more: bool) -> dict[str, Any]:
+        with self.working():
+            model: dict[str, Any] = await ensure_async(
+                self._contents.get(self.path, type=self._type, content=False, **more)
+            )
+        self._modified = model["last_modified"]
+        return model
+
+    async def is_as_known(self) -> bool:
+        """Whether the file is, as far as its time says, as it was when it was looked at last."""
+        try:
+            model = await ensure_async(self._contents.get(self.path, content=False))
+        except Exception:  # noqa: BLE001 (whoever needs the file meets it again)
+            return False
+        return bool(model["last_modified"] == self._modified)
+
+    async def load(self) -> tuple[Any, FileState]:
+        while True:
+            with self.working():
+                model = await self._loader.load_content(
+                    self._room.file_format, self._room.file_type
+                )
+            state = await self.stat()
+            if self._modified == model["last_modified"]:
+                return model["content"], state
+
+    async def write(self, content: Any, over: FileState) -> FileState:
+        if over.last_modified != str(self._modified):
+            raise SaveFailed("the file was changed in the very moment of saving")
+        self._loader.last_modified = self._modified
+        content = {
+            "format": self._room.file_format,
+            "type": self._room.file_type,
+            "content": content,
+        }
+        try:
+            with self.working():
+                saved = await self._loader.maybe_save_content(content)
+        except OutOfBandChanges as error:
+            raise SaveFailed("the file was changed in the very moment of saving") from error
+        if saved is None:
+            raise SaveFailed("the file is not writable")
+        self._modified = saved["last_modified"]
+        return _state(saved)
+
+    async def keep_copy(self, content: Any) -> str:
+        folder, name = posixpath.split(self.path)
+        stem, extension = posixpath.splitext(name)
+        stamp = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S-%f")
+        path = posixpath.join(folder, name_beside(stem, "", f" (conflict {stamp}){extension}"))
+        model = {"format": self._room.file_format, "type": self._type, "content": content}
+        with self.working():
+            await ensure_async(self._contents.save(model, path))
+        return path
+
+    async def write_note(self, note: bytes) -> str | None:
+        place = self._place()
+        # No files lie beside one in a folder that is none.
+        return None if place is None else await asyncio.to_thread(note_files.leave, place, note)
+
+    async def read_notes(self) -> dict[str, bytes | Exception]:
+        place = self._place()
+        return {} if place is None else await asyncio.to_thread(note_files.read_all, place)
+
+    async def remove_note(self, name: str) -> None:
+        place = self._place()
+        if place is not None:
+            await asyncio.to_thread(note_files.remove, place, name)
+
+
+def _state(model: dict[str, Any]) -> FileState:
+    modified = str(model["last_modified"])
+    found = model.get("hash") or modified
+    return FileState(found, modified, bool(model["writable"]), model.get("size") or 0)
