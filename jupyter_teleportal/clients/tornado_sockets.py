@@ -17,9 +17,9 @@ import time
 from collections.abc import Awaitable
 from typing import Any
 
-from tornado.iostream import BaseIOStream, StreamClosedError
+from tornado.iostream import StreamClosedError
 from tornado.util import _websocket_mask
-from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol13
+from tornado.websocket import WebSocketClosedError, WebSocketProtocol13
 
 from ..core.messages import Received, received
 from ..core.update_walk import RAW
@@ -36,19 +36,6 @@ _FRAME_S = 50e-6
 _BINARY = 0x2
 """The kind of frame that carries a binary message."""
 _RAW_PREFIX = bytes((RAW,))
-
-RELIED_ON: dict[Any, tuple[str, ...]] = {
-    WebSocketHandler: ("get_websocket_protocol", "on_ws_connection_close"),
-    WebSocketProtocol13: (
-        "_receive_frame_loop",
-        "_receive_frame",
-        "_handle_message",
-        "_abort",
-        "is_closing",
-    ),
-    BaseIOStream: ("read_bytes", "write", "write_to_fd", "writing", "_consume"),
-}
-"""The names in tornado that this module needs."""
 
 
 def in_bulk(connection: Any, guard: ClientGuard) -> Any:

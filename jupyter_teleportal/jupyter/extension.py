@@ -437,6 +437,7 @@ class TeleportalExtension(ExtensionApp):
                 "c.TeleportalExtension.shares = {'shared': 'team1'}"
             )
             return
+        self._check_neighbours()
         # Only now is there anything to import these for.
         from ..sync.cluster import Replica
         from .file_ids import FileRegistry, shared_manager
@@ -447,6 +448,23 @@ class TeleportalExtension(ExtensionApp):
         self._registry = FileRegistry(self._replica, self._shares)
         fileid = self._extension("jupyter_server_fileid")
         fileid.file_id_manager_class = shared_manager(fileid.file_id_manager_class, self._registry)
+
+    def _check_neighbours(self) -> None:
+        """Before anything of the server is touched: what this extension builds on is there.
+
+        Raises:
+            SeamError: if a package has another version or other insides.
+            SettingsError: if another extension is missing, or in the way.
+        """
+        from .compatibility import check_installed
+
+        check_installed(redis=self.transport == "redis")
+        self._extension("jupyter_server_ydoc")
+        if "jupyter_server_documents" in self._extensions.extensions:
+            raise SettingsError(
+                "jupyter_server_documents is enabled too; it replaces what this extension shares "
+                "documents through. Disable one of them with `jupyter server extension disable`"
+            )
 
     def _make_transport(self, url: str) -> SyncTransport:
         check_key_prefix(self.key_prefix)
@@ -483,22 +501,15 @@ class TeleportalExtension(ExtensionApp):
         return {**self.redis_options, **({"password_file": file} if file else {})}
 
     def _install_seam(self) -> None:
-        from .rooms import Seam, check_upstream
+        from .rooms import Seam
 
-        check_upstream()
-        ydoc = self._extension("jupyter_server_ydoc")
-        if "jupyter_server_documents" in self._extensions.extensions:
-            raise SettingsError(
-                "jupyter_server_documents is enabled too; it replaces what this extension shares "
-                "documents through. Disable one of them with `jupyter server extension disable`"
-            )
         assert self._replica is not None
         assert self._registry is not None
         self._seam = Seam(
             self._replica,
             self._shares,
             self._registry,
-            ydoc,
+            self._extension("jupyter_server_ydoc"),
             ready=self.ensure_started,
             limits=self._limits,
         )

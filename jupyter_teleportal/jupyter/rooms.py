@@ -1,7 +1,7 @@
 """The seam: with `room_handlers` all that knows the insides of jupyter_server_ydoc and of YRoom.
 
 It takes over the rooms of shared documents and leaves all others as they are. What it relies on
-is checked by `check_upstream` when it is installed.
+is checked in `compatibility` before.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
-import importlib.metadata
 import json
 import os
 import posixpath
@@ -24,7 +23,6 @@ from jupyter_server.utils import ensure_async
 from jupyter_server_ydoc.loaders import FileLoader
 from jupyter_server_ydoc.rooms import DocumentRoom, TransientRoom
 from jupyter_server_ydoc.utils import LogLevel, OutOfBandChanges, decode_file_path
-from jupyter_server_ydoc.websocketserver import JupyterWebsocketServer
 from pycrdt import Awareness, Channel, Doc, create_sync_message
 from pycrdt.websocket import YRoom
 from tornado.web import HTTPError
@@ -34,14 +32,13 @@ from ..clients.fanout import Fanout
 from ..clients.guard import ClientGuard, user_of
 from ..clients.occupancy import Occupancy
 from ..clients.serving import take_over
-from ..clients.tornado_sockets import RELIED_ON as RELIED_ON_IN_TORNADO
 from ..clients.tornado_sockets import FrameWriter
 from ..core.authors import current_channel
 from ..core.client_limits import ClientLimits
 from ..core.content import foreign_seeds
 from ..core.crdt import Door
 from ..core.document_file import FileState
-from ..core.errors import DocumentBroken, ForeignBytes, SaveFailed, SeamError
+from ..core.errors import DocumentBroken, ForeignBytes, SaveFailed
 from ..core.messages import sync_message
 from ..core.shares import SharedPath, Shares
 from ..core.update_walk import STEP1, STEP2, SYNC, read_message
@@ -62,7 +59,6 @@ from .plain_rooms import PlainRooms
 from .presence import PresenceLink
 from .room_handlers import SETTINGS_KEY, install_handlers, seams_in_use, upstream_handlers
 
-SUPPORTED = {"jupyter-server-ydoc": ((3, 0, 4), (3, 1)), "pycrdt-websocket": ((0, 16, 5), (0, 17))}
 GLOBAL_AWARENESS = "JupyterLab:globalAwareness"
 OVER_LIMITS = 1008
 """A close code at which JupyterLab connects again, and shows nothing."""
@@ -72,67 +68,6 @@ REFUSED_MAX = 20
 """So many messages of one client are passed over before it is disconnected."""
 SESSION_EXPIRED = 1003
 """The close code at which JupyterLab asks whether to reload."""
-
-_RELIED_ON: dict[Any, tuple[str, ...]] = {
-    DocumentRoom: ("initialize", "stop", "_save_to_disc", "_on_document_change", "_emit"),
-    YRoom: (
-        "_start",
-        "serve",
-        "_handle_exception",
-        "_watch_ready",
-        "_broadcast_updates",
-        "send_server_awareness",
-    ),
-    FileLoader: ("observe", "load_content", "maybe_save_content", "maybe_notify", "path"),
-    JupyterWebsocketServer: (
-        "start",
-        "started",
-        "start_room",
-        "delete_room",
-        "get_room",
-        "add_room",
-    ),
-    upstream_handlers: ("SERVER_SESSION", "check_session_compatibility", "DocSessionHandler"),
-    upstream_handlers.YDocWebSocketHandler: (
-        "prepare",
-        "open",
-        "check_origin",
-        "get_websocket_protocol",
-        "on_message",
-        "on_close",
-        "on_finish",
-        "write_message",
-        "_encode_json_message",
-        "_clean_room",
-        "_on_global_awareness_event",
-        "close",
-    ),
-    upstream_handlers.DocSessionHandler: ("put", "auth_resource"),
-}
-
-
-def check_upstream() -> None:
-    """Make sure that the installed packages are what the seam was made for.
-
-    Raises:
-        SeamError: naming the package, its version and the versions that are supported.
-    """
-    for package, (lowest, below) in SUPPORTED.items():
-        version = importlib.metadata.version(package)
-        numbers = tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
-        if not lowest <= numbers < below:
-            raise SeamError(
-                f"{package} {version} is installed; this version of jupyter_teleportal works with "
-                f"{_dotted(lowest)} up to, but not including, {_dotted(below)}"
-            )
-    for owner, names in (*_RELIED_ON.items(), *RELIED_ON_IN_TORNADO.items()):
-        missing = [name for name in names if not hasattr(owner, name)]
-        if missing:
-            raise SeamError(f"{owner} has no {', '.join(missing)}: its insides have changed")
-
-
-def _dotted(version: tuple[int, ...]) -> str:
-    return ".".join(map(str, version))
 
 
 class Seam:

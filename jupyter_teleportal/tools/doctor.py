@@ -95,10 +95,10 @@ async def examine(
 
 
 def _upstream() -> Iterator[Check]:
-    from ..jupyter.rooms import SUPPORTED, check_upstream
+    from ..jupyter.compatibility import SUPPORTED, check_installed
 
     try:
-        check_upstream()
+        check_installed()
     except SeamError as error:
         names = " and ".join(SUPPORTED)
         yield failure("upstream", f"{error}.", f"install versions of {names} that fit")

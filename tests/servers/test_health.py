@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from support.changed_upstream import VERSION
 from support.cluster import wait_connected
+from support.notebooks import write_notebook
 from support.waiting import until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from support.fixtures import MakeServer
     from support.jupyter_process import JupyterProcess
     from support.redis_server import RedisServer
@@ -73,6 +77,26 @@ async def test_a_server_that_was_to_share_and_cannot_is_no_place_to_send_people(
     async with httpx.AsyncClient() as client:
         assert await health(client, server) == (503, "failed")
     assert named in (await server.status())["problem"]
+
+
+async def test_with_another_version_of_upstream_a_server_is_as_without_this_extension(
+    make_server: MakeServer, redis_server: RedisServer, shared_folder: Path
+):
+    extensions = {"support.changed_upstream": True}
+    server = await make_server(
+        redis_server=redis_server, config={"ServerApp": {"jpserver_extensions": extensions}}
+    )
+    async with httpx.AsyncClient() as client:
+        assert await health(client, server) == (503, "failed")
+    assert f"jupyter-server-ydoc {VERSION}" in (await server.status())["problem"]
+    assert not server.grep("SharedFileIdManager")
+    with redis_server.cli() as redis:
+        assert redis.keys("*") == []
+    write_notebook(shared_folder / "one.ipynb", ["x = 1"])
+    before = await server.session("one.ipynb")
+    await server.rename("one.ipynb", "two.ipynb")
+    after = await server.session("two.ipynb")
+    assert after.file_id == before.file_id
 
 
 async def test_from_sigterm_on_it_says_so_and_serves_on_while_it_drains(
