@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import jupyter_teleportal
+from jupyter_teleportal.jupyter.compatibility import SUPPORTED
 from jupyter_teleportal.transports import redis as redis_package
 
 PACKAGE = Path(jupyter_teleportal.__file__).parent
@@ -112,6 +113,26 @@ def test_imports_make_no_circle() -> None:
         assert done, f"these import each other: {sorted(waiting)}"
         for module in done:
             del waiting[module]
+
+
+def declared() -> dict[str, str]:
+    """What pyproject.toml says of the versions of each package that users get, by its name."""
+    text = (PACKAGE.parent / "pyproject.toml").read_text()
+    for_users = re.findall(r"(?ms)^(?:dependencies|server|hub|embedded) = \[.*?\]$", text)
+    requirements = re.findall(r'"([a-z][a-z-]*)([^";]*)', "".join(for_users))
+    return {name: bounds.strip() for name, bounds in requirements}
+
+
+def test_what_is_imported_of_others_is_declared() -> None:
+    names = {name.partition(".")[0] for module in MODULES for name in imported(module)}
+    foreign = names - sys.stdlib_module_names - {"jupyter_teleportal"}
+    assert {name.replace("_", "-") for name in foreign} <= set(declared())
+
+
+@pytest.mark.parametrize("package", SUPPORTED)
+def test_what_is_checked_at_start_up_is_what_is_declared(package: str) -> None:
+    lowest, below = (".".join(map(str, version)) for version in SUPPORTED[package])
+    assert declared()[package] == f">={lowest},<{below}"
 
 
 def test_the_package_itself_imports_its_modules_on_use_only() -> None:
