@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..sync.cluster import Replica
     from ..transports.base import SyncTransport
     from .file_ids import FileRegistry
-    from .rooms import Seam
+    from .seam import Seam
 
 TRANSPORTS = "jupyter_teleportal.transports"
 EMBEDDED = "embedded"
@@ -501,7 +501,7 @@ class TeleportalExtension(ExtensionApp):
         return {**self.redis_options, **({"password_file": file} if file else {})}
 
     def _install_seam(self) -> None:
-        from .rooms import Seam
+        from .seam import Seam
 
         assert self._replica is not None
         assert self._registry is not None

@@ -19,7 +19,6 @@ from jupyter_server_ydoc.utils import room_id_from_encoded_path
 from tornado import web
 
 from ..clients.guard import ClientGuard
-from ..clients.occupancy import Occupancy
 from ..clients.serving import TAKE
 from ..clients.tornado_sockets import in_bulk
 from ..core.authorization import READ, allows
@@ -27,6 +26,7 @@ from ..core.errors import ForeignBytes
 from ..core.messages import Received
 from ..core.update_walk import AWARENESS, SYNC, read_message, read_save_request
 from .admission import Admissions, admission_of
+from .occupancy import Occupancy
 from .plain_rooms import PlainRooms
 
 # A module of names that are replaced here, so no type checker can vouch for it.

@@ -11,9 +11,9 @@ from jupyter_server.auth.identity import User
 from pycrdt import Doc, Text
 
 from jupyter_teleportal.clients.guard import ClientGuard
-from jupyter_teleportal.clients.occupancy import Occupancy
 from jupyter_teleportal.core.client_limits import ClientLimits
 from jupyter_teleportal.core.errors import OverLimits
+from jupyter_teleportal.jupyter.occupancy import Occupancy
 from jupyter_teleportal.sync import room_link
 from jupyter_teleportal.sync.cluster import Replica
 from jupyter_teleportal.sync.room_link import RoomLink

@@ -15,7 +15,7 @@ from jupyter_teleportal.core.errors import LeavesShare, SaveFailed
 from jupyter_teleportal.core.shares import Shares
 from jupyter_teleportal.files.share_folders import folders_of
 from jupyter_teleportal.jupyter.file_ids import FileRegistry
-from jupyter_teleportal.jupyter.rooms import LoadedFile
+from jupyter_teleportal.jupyter.loaded_file import LoadedFile
 from jupyter_teleportal.sync.cluster import Replica
 from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
 

@@ -23,7 +23,7 @@ def _append(line: str) -> None:
 
 
 def _load_jupyter_server_extension(serverapp: Any) -> None:
-    from jupyter_teleportal.jupyter.rooms import LoadedFile
+    from jupyter_teleportal.jupyter.loaded_file import LoadedFile
 
     write = LoadedFile.write
     root = Path(serverapp.contents_manager.root_dir)

@@ -192,6 +192,13 @@ def test_what_is_pure_does_no_io(module: str) -> None:
     assert not {name.split(".")[0] for name in imported(module)} & io
 
 
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_one_folder_knows_jupyters_server(module: str) -> None:
+    servers = {"jupyter_server", "jupyter_server_ydoc", "jupyter_server_fileid"}
+    knows = {name.split(".")[0] for name in imported(module)} & servers
+    assert not knows or folder_of(module) in ("jupyter", "tools")
+
+
 def loaded_by(code: str) -> set[str]:
     """The top-level modules that a fresh interpreter has loaded after `code`."""
     script = f"{code}\nimport sys; print(*{{name.split('.')[0] for name in sys.modules}})"
@@ -215,7 +222,7 @@ def test_a_server_without_jupyter_loads_nothing_of_jupyters() -> None:
 
 def test_redis_is_not_imported_before_it_is_used() -> None:
     code = (
-        "import jupyter_teleportal.jupyter.extension, jupyter_teleportal.jupyter.rooms, "
+        "import jupyter_teleportal.jupyter.extension, jupyter_teleportal.jupyter.seam, "
         "jupyter_teleportal.clients.asgi, jupyter_teleportal.tools.cli, "
         "jupyter_teleportal.transports.redis\n"
         "from jupyter_teleportal import MemorySyncTransport, NoopSyncTransport\n"

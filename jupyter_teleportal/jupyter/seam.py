@@ -7,12 +7,10 @@ is checked in `compatibility` before.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime
-import json
 import os
 import posixpath
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,32 +20,25 @@ from jupyter_core.paths import jupyter_data_dir
 from jupyter_server.utils import ensure_async
 from jupyter_server_ydoc.loaders import FileLoader
 from jupyter_server_ydoc.rooms import DocumentRoom, TransientRoom
-from jupyter_server_ydoc.utils import LogLevel, OutOfBandChanges, decode_file_path
-from pycrdt import Awareness, Channel, Doc, create_sync_message
+from jupyter_server_ydoc.utils import LogLevel, decode_file_path
+from pycrdt import Channel
 from pycrdt.websocket import YRoom
 from tornado.web import HTTPError
-from tornado.websocket import WebSocketClosedError
 
 from ..clients.fanout import Fanout
 from ..clients.guard import ClientGuard, user_of
-from ..clients.occupancy import Occupancy
 from ..clients.serving import take_over
 from ..clients.tornado_sockets import FrameWriter
-from ..core.authors import current_channel
 from ..core.client_limits import ClientLimits
-from ..core.content import foreign_seeds
 from ..core.crdt import Door
-from ..core.document_file import FileState
 from ..core.errors import DocumentBroken, ForeignBytes, SaveFailed
 from ..core.messages import sync_message
 from ..core.shares import SharedPath, Shares
-from ..core.update_walk import STEP1, STEP2, SYNC, read_message
+from ..core.update_walk import STEP2
 from ..core.values import Scope
-from ..files import note_files
 from ..files.document_link import DocumentLink
-from ..files.open_folders import Place, name_beside
 from ..files.path_claims import Look
-from ..files.share_folders import folders_of, working_for
+from ..files.share_folders import folders_of
 from ..files.watching import FileWatch
 from ..sync.cluster import Replica
 from ..sync.history import RedisYStore
@@ -55,19 +46,29 @@ from .admission import Admissions, identity_of
 from .collecting import ShortCollections
 from .contents_files import take_over_files
 from .file_ids import FileRegistry
+from .loaded_file import LoadedFile
+from .occupancy import Occupancy
 from .plain_rooms import PlainRooms
 from .presence import PresenceLink
 from .room_handlers import SETTINGS_KEY, install_handlers, seams_in_use, upstream_handlers
+from .upstream_rooms import (
+    ask_to_reload,
+    before_stop,
+    close_client,
+    drop_client,
+    empty_document,
+    refuses,
+    resync_client,
+    save_to_disc,
+    tell_users,
+    whole_start,
+)
 
 GLOBAL_AWARENESS = "JupyterLab:globalAwareness"
-OVER_LIMITS = 1008
-"""A close code at which JupyterLab connects again, and shows nothing."""
 BROKEN = 1012
-"""The same: the service restarts."""
+"""A close code at which JupyterLab connects again, and shows nothing: the service restarts."""
 REFUSED_MAX = 20
 """So many messages of one client are passed over before it is disconnected."""
-SESSION_EXPIRED = 1003
-"""The close code at which JupyterLab asks whether to reload."""
 
 
 class Seam:
@@ -93,7 +94,7 @@ class Seam:
         self._server: Any = ydoc.ywebsocket_server
         self._ready = ready
         limits = limits or ClientLimits()
-        self.guard = ClientGuard(replica, limits, _close)
+        self.guard = ClientGuard(replica, limits, close_client)
         self.occupancy = Occupancy(
             replica, limits, self._server, lasting=frozenset((GLOBAL_AWARENESS,))
         )
@@ -106,7 +107,7 @@ class Seam:
         self._close_files: Callable[[], None] = lambda: None
         self._collections = ShortCollections()
         registry.folders = folders_of(self._settings["contents_manager"], shares)
-        self.admissions = Admissions(replica, resync=_resync)
+        self.admissions = Admissions(replica, resync=resync_client)
         registry.look_with(self._look)
         self._closing: dict[str, asyncio.Task[None]] = {}
         self._refused: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
@@ -124,7 +125,7 @@ class Seam:
             if not room.started.is_set():
                 await self._ready()
                 self._prepare_room(room)
-                begun = _whole_start(room)
+                begun = whole_start(room)
                 await start_room(room)
                 await begun.wait()
             else:
@@ -264,7 +265,7 @@ class Seam:
                 identify=identity_of,
                 forged=partial(self._complain_of_names, room.room_id),
             )
-            _before_stop(room, link.aclose)
+            before_stop(room, link.aclose)
         else:
             self.plain_rooms.add(room)
 
@@ -276,12 +277,12 @@ class Seam:
             turns=self.guard.turns,
             # Upstream's does not wait, so that what a client does not read gathers without a bound.
             send=FrameWriter().send,
-            drop=_drop,
+            drop=drop_client,
             on_drop=partial(self.replica.complain, f"slow_clients {room.room_id}"),
         )
 
     def _prepare_document_room(self, room: Any, shared: SharedPath) -> None:
-        _empty(room)
+        empty_document(room)
         fanout = self._fanout(room)
         link: DocumentLink | None = None
 
@@ -351,7 +352,7 @@ class Seam:
             appends=False,
         )
         room._document_load_progressively = False
-        _before_stop(room, close)
+        before_stop(room, close)
 
     async def _link_document(self, room: Any, shared: SharedPath, fanout: Fanout) -> DocumentLink:
         file = LoadedFile(room, self.registry, shared.share)
@@ -366,13 +367,13 @@ class Seam:
             broadcast=fanout.broadcast,
             writable=writable,
             save_delay_s=room._save_delay,
-            tell=partial(_tell, room),
+            tell=partial(tell_users, room),
         )
         link.on_broken = partial(self._close_broken, room)
         room._file.observe(room.room_id, link.saver.file_changed, link.share_path)
         self._watch_file(room, file)
-        room._save_to_disc = partial(_save_to_disc, link)
-        room.on_message = partial(_refuse, room, WeakSet(), writable=writable)
+        room._save_to_disc = partial(save_to_disc, link)
+        room.on_message = partial(refuses, room, WeakSet(), writable=writable)
         if not writable:
             self.replica.log.info(
                 "%s is not writable here: this server follows its document", file.path
@@ -461,9 +462,9 @@ class Seam:
     async def _give_up(self, link: DocumentLink) -> None:
         room: Any = self._server.rooms.get(link.scope.room)
         await link.removed(partial(self._keep_outside, link.file.path, room))
-        reason = {"reason": "initialization_error", "errorReason": no_member(link.scope.share)[:70]}
+        why = no_member(link.scope.share)[:70]
         for channel in list(room.clients) if room is not None else ():
-            channel.close(SESSION_EXPIRED, json.dumps(reason, separators=(",", ":")))
+            ask_to_reload(channel, reason="initialization_error", errorReason=why)
 
     async def _keep_outside(self, path: str, room: Any, content: Any) -> str:
         """Write a content of the document that was at `path` to this server's own root."""
@@ -510,218 +511,3 @@ class Seam:
 def no_member(share: str) -> str:
     """What a browser is told whose user has lost a share."""
     return f"You are no longer a member of {share}"
-
-
-def _empty(room: Any) -> None:
-    """Give the room a document that holds nothing. In upstream's is the path, written by each
-    server anew; browsers that have the document open take that for a renaming to the same name,
-    after which they have lost their connection to the room, as far as saving and renaming go."""
-    room.ydoc = Doc()
-    room.awareness = Awareness(room.ydoc)
-    room.awareness.observe(room.send_server_awareness)
-    room._document = type(room._document)(room.ydoc, room.awareness)
-
-
-def _resync(channel: Any) -> None:
-    with contextlib.suppress(WebSocketClosedError):
-        channel.write_message(create_sync_message(channel.room.ydoc), binary=True)
-
-
-def _close(channel: Any, reason: str) -> None:
-    """Close a client's connection because of what it does, with a reason for its console."""
-    channel.close(OVER_LIMITS, reason)
-
-
-def _drop(channel: Any) -> None:
-    # A closing handshake would wait behind all that the client does not read.
-    channel.ws_connection.stream.close()
-
-
-def _whole_start(room: Any) -> asyncio.Event:
-    """Return what is set once the room has begun all of its tasks. It is said to be started before
-    that; stopped by then, as where its file turns out not to be there, it would take the tasks of
-    all other rooms along."""
-    begun, start = asyncio.Event(), room._start
-
-    async def start_whole(*arguments: Any, **keywords: Any) -> None:
-        try:
-            await start(*arguments, **keywords)
-        finally:
-            begun.set()
-
-    room._start = start_whole
-    return begun
-
-
-def _before_stop(room: Any, close: Callable[[], Awaitable[None]]) -> None:
-    stop = room.stop
-
-    async def close_and_stop() -> None:
-        try:
-            await close()
-        finally:
-            await stop()
-
-    room.stop = close_and_stop
-
-
-def _refuse(room: Any, refused: WeakSet[Any], message: bytes, *, writable: bool) -> bool:
-    """Whether a client's message must not reach the document."""
-    if message[0] != SYNC:
-        return False
-    channel: Any = current_channel.get()
-    if channel in refused:
-        # What was on its way when the connection was closed.
-        return True
-    # Its kind and its step are a byte each in what was let in.
-    if message[1] != STEP1:
-        return not writable
-    if not foreign_seeds(read_message(message).payload, room.ydoc.get_state()):
-        return False
-    # The client has slept longer than its document's log was kept: this is another document now.
-    refused.add(channel)
-    reason = {"reason": "unknown_session", "sessionId": "", "reloadable": True}
-    channel.close(SESSION_EXPIRED, json.dumps(reason))
-    return True
-
-
-def _tell(room: DocumentRoom, level: str, message: str) -> None:
-    action = {"INFO": "save", "WARNING": "overwrite"}.get(level)
-    if level == "WARNING":
-        # JupyterLab would show a dialog at that level, whatever the message: that the file is open
-        # in two views, and should be closed. It takes the keys that somebody is typing.
-        level = "ERROR"
-    # A document that was deleted has no path to tell.
-    with contextlib.suppress(RuntimeError):
-        room._emit(LogLevel(level), action, message)
-
-
-def _save_to_disc(link: DocumentLink) -> asyncio.Task[None] | None:
-    if not link.replicator.writable:
-        return None
-    return asyncio.create_task(link.save_requests.save_now())
-
-
-class LoadedFile:
-    """A document's file through its room's file loader; nothing of it lies outside its share."""
-
-    def __init__(self, room: DocumentRoom, registry: FileRegistry, share: str) -> None:
-        self._room = room
-        self._registry = registry
-        self._share = share
-        self._loader: FileLoader = room._file
-        self._contents = room._file._contents_manager
-        self._modified: Any = None
-
-    @property
-    def path(self) -> str:
-        return str(self._loader.path)
-
-    def _place(self) -> Place | None:
-        """Where the file really is; None, if the contents manager keeps no files in folders.
-
-        Raises:
-            LeavesShare: if it is not in the share's folder.
-        """
-        return self._registry.place(self._share, self.path)
-
-    def real_path(self) -> str:
-        """The file's path for the operating system, where there is one; raises `LeavesShare`."""
-        place = self._place()
-        return "" if place is None else place.path
-
-    @contextlib.contextmanager
-    def working(self) -> Iterator[None]:
-        """A context in which no file outside the share is read or written; raises
-        `LeavesShare`."""
-        self._place()
-        with working_for(self._share):
-            yield
-
-    @property
-    def _type(self) -> str:
-        known = {"directory", "file", "notebook"}
-        return self._room.file_type if self._room.file_type in known else "file"
-
-    async def stat(self) -> FileState:
-        return _state(await self._look(require_hash=True))
-
-    async def is_writable(self) -> bool:
-        """Whether this server may write the file; of a large one that is known long before its
-        hash is."""
-        return bool((await self._look())["writable"])
-
-    async def _look(self, **more: bool) -> dict[str, Any]:
-        with self.working():
-            model: dict[str, Any] = await ensure_async(
-                self._contents.get(self.path, type=self._type, content=False, **more)
-            )
-        self._modified = model["last_modified"]
-        return model
-
-    async def is_as_known(self) -> bool:
-        """Whether the file is, as far as its time says, as it was when it was looked at last."""
-        try:
-            model = await ensure_async(self._contents.get(self.path, content=False))
-        except Exception:  # noqa: BLE001 (whoever needs the file meets it again)
-            return False
-        return bool(model["last_modified"] == self._modified)
-
-    async def load(self) -> tuple[Any, FileState]:
-        while True:
-            with self.working():
-                model = await self._loader.load_content(
-                    self._room.file_format, self._room.file_type
-                )
-            state = await self.stat()
-            if self._modified == model["last_modified"]:
-                return model["content"], state
-
-    async def write(self, content: Any, over: FileState) -> FileState:
-        if over.last_modified != str(self._modified):
-            raise SaveFailed("the file was changed in the very moment of saving")
-        self._loader.last_modified = self._modified
-        content = {
-            "format": self._room.file_format,
-            "type": self._room.file_type,
-            "content": content,
-        }
-        try:
-            with self.working():
-                saved = await self._loader.maybe_save_content(content)
-        except OutOfBandChanges as error:
-            raise SaveFailed("the file was changed in the very moment of saving") from error
-        if saved is None:
-            raise SaveFailed("the file is not writable")
-        self._modified = saved["last_modified"]
-        return _state(saved)
-
-    async def keep_copy(self, content: Any) -> str:
-        folder, name = posixpath.split(self.path)
-        stem, extension = posixpath.splitext(name)
-        stamp = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S-%f")
-        path = posixpath.join(folder, name_beside(stem, "", f" (conflict {stamp}){extension}"))
-        model = {"format": self._room.file_format, "type": self._type, "content": content}
-        with self.working():
-            await ensure_async(self._contents.save(model, path))
-        return path
-
-    async def write_note(self, note: bytes) -> str | None:
-        place = self._place()
-        # No files lie beside one in a folder that is none.
-        return None if place is None else await asyncio.to_thread(note_files.leave, place, note)
-
-    async def read_notes(self) -> dict[str, bytes | Exception]:
-        place = self._place()
-        return {} if place is None else await asyncio.to_thread(note_files.read_all, place)
-
-    async def remove_note(self, name: str) -> None:
-        place = self._place()
-        if place is not None:
-            await asyncio.to_thread(note_files.remove, place, name)
-
-
-def _state(model: dict[str, Any]) -> FileState:
-    modified = str(model["last_modified"])
-    found = model.get("hash") or modified
-    return FileState(found, modified, bool(model["writable"]), model.get("size") or 0)

@@ -9,9 +9,9 @@ from weakref import WeakSet
 
 from jupyter_server_ydoc.rooms import DocumentRoom, TransientRoom
 
+from ..clients.guard import user_of
 from ..core.client_limits import ClientLimits
 from ..sync.cluster import Replica
-from .guard import user_of
 
 SWITCHING_PROTOCOLS, UNAVAILABLE = 101, 503
 RETRY_AFTER_S = 5

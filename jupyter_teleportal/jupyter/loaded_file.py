@@ -1,0 +1,147 @@
+"""A document's file, read and written through upstream's file loader."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import posixpath
+from collections.abc import Iterator
+from typing import Any
+
+from jupyter_server.utils import ensure_async
+from jupyter_server_ydoc.loaders import FileLoader
+from jupyter_server_ydoc.rooms import DocumentRoom
+from jupyter_server_ydoc.utils import OutOfBandChanges
+
+from ..core.document_file import FileState
+from ..core.errors import SaveFailed
+from ..files import note_files
+from ..files.open_folders import Place, name_beside
+from ..files.share_folders import working_for
+from .file_ids import FileRegistry
+
+
+class LoadedFile:
+    """A document's file through its room's file loader; nothing of it lies outside its share."""
+
+    def __init__(self, room: DocumentRoom, registry: FileRegistry, share: str) -> None:
+        self._room = room
+        self._registry = registry
+        self._share = share
+        self._loader: FileLoader = room._file
+        self._contents = room._file._contents_manager
+        self._modified: Any = None
+
+    @property
+    def path(self) -> str:
+        return str(self._loader.path)
+
+    def _place(self) -> Place | None:
+        """Where the file really is; None, if the contents manager keeps no files in folders.
+
+        Raises:
+            LeavesShare: if it is not in the share's folder.
+        """
+        return self._registry.place(self._share, self.path)
+
+    def real_path(self) -> str:
+        """The file's path for the operating system, where there is one; raises `LeavesShare`."""
+        place = self._place()
+        return "" if place is None else place.path
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """A context in which no file outside the share is read or written; raises
+        `LeavesShare`."""
+        self._place()
+        with working_for(self._share):
+            yield
+
+    @property
+    def _type(self) -> str:
+        known = {"directory", "file", "notebook"}
+        return self._room.file_type if self._room.file_type in known else "file"
+
+    async def stat(self) -> FileState:
+        return _state(await self._look(require_hash=True))
+
+    async def is_writable(self) -> bool:
+        """Whether this server may write the file; of a large one that is known long before its
+        hash is."""
+        return bool((await self._look())["writable"])
+
+    async def _look(self, **more: bool) -> dict[str, Any]:
+        with self.working():
+            model: dict[str, Any] = await ensure_async(
+                self._contents.get(self.path, type=self._type, content=False, **more)
+            )
+        self._modified = model["last_modified"]
+        return model
+
+    async def is_as_known(self) -> bool:
+        """Whether the file is, as far as its time says, as it was when it was looked at last."""
+        try:
+            model = await ensure_async(self._contents.get(self.path, content=False))
+        except Exception:  # noqa: BLE001 (whoever needs the file meets it again)
+            return False
+        return bool(model["last_modified"] == self._modified)
+
+    async def load(self) -> tuple[Any, FileState]:
+        while True:
+            with self.working():
+                model = await self._loader.load_content(
+                    self._room.file_format, self._room.file_type
+                )
+            state = await self.stat()
+            if self._modified == model["last_modified"]:
+                return model["content"], state
+
+    async def write(self, content: Any, over: FileState) -> FileState:
+        if over.last_modified != str(self._modified):
+            raise SaveFailed("the file was changed in the very moment of saving")
+        self._loader.last_modified = self._modified
+        content = {
+            "format": self._room.file_format,
+            "type": self._room.file_type,
+            "content": content,
+        }
+        try:
+            with self.working():
+                saved = await self._loader.maybe_save_content(content)
+        except OutOfBandChanges as error:
+            raise SaveFailed("the file was changed in the very moment of saving") from error
+        if saved is None:
+            raise SaveFailed("the file is not writable")
+        self._modified = saved["last_modified"]
+        return _state(saved)
+
+    async def keep_copy(self, content: Any) -> str:
+        folder, name = posixpath.split(self.path)
+        stem, extension = posixpath.splitext(name)
+        stamp = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S-%f")
+        path = posixpath.join(folder, name_beside(stem, "", f" (conflict {stamp}){extension}"))
+        model = {"format": self._room.file_format, "type": self._type, "content": content}
+        with self.working():
+            await ensure_async(self._contents.save(model, path))
+        return path
+
+    async def write_note(self, note: bytes) -> str | None:
+        place = self._place()
+        # No files lie beside one in a folder that is none.
+        return None if place is None else await asyncio.to_thread(note_files.leave, place, note)
+
+    async def read_notes(self) -> dict[str, bytes | Exception]:
+        place = self._place()
+        return {} if place is None else await asyncio.to_thread(note_files.read_all, place)
+
+    async def remove_note(self, name: str) -> None:
+        place = self._place()
+        if place is not None:
+            await asyncio.to_thread(note_files.remove, place, name)
+
+
+def _state(model: dict[str, Any]) -> FileState:
+    modified = str(model["last_modified"])
+    found = model.get("hash") or modified
+    return FileState(found, modified, bool(model["writable"]), model.get("size") or 0)
