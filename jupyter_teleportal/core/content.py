@@ -1,4 +1,4 @@
-"""A document's content as plain values: seeds, digests, edits and merges, with no I/O.
+"""A document's content as plain values: seeds, digests and edits, with no I/O.
 
 Content is what a contents manager's model holds: a notebook's dictionary, a text, or whatever
 another document type of jupyter_ydoc takes.
@@ -9,11 +9,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import itertools
-import re
 import uuid
-from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cached_property
@@ -28,14 +25,9 @@ from pycrdt import Doc, Map, Text, UndoManager
 from . import crdt, savable
 from .reading import make_editable, read
 from .stepwise import canonical, with_sorted_keys
+from .text_changes import few_changes
 from .update_walk import read_state
 
-# How much of a text, and of one run of changed lines in it, is compared word by word.
-_WORDWISE_MAX_CHARACTERS = 20_000
-_HUNK_MAX_CHARACTERS = 4000
-_LINEWISE_MAX_PAIRS = 500_000
-_EDITS_MAX = 500
-_WORDS = re.compile(r"\w+|\s+|.", re.DOTALL)
 # What jupyter_ydoc adds to a notebook's metadata.
 _METADATA: dict[str, Any] = {
     "language_info": {"name": ""},
@@ -175,7 +167,7 @@ def _seed(file_type: str, content: Any, flaws: str) -> SeedContent:
     if isinstance(document, YNotebook):
         # Items are numbered in the order of the keys.
         content = with_sorted_keys(content)
-        content = _with_cells(content, uuid.UUID(bytes=fingerprint[:16]))
+        content = with_cells(content, uuid.UUID(bytes=fingerprint[:16]))
     try:
         document.set(content)
     except BaseException as error:
@@ -201,7 +193,7 @@ def foreign_seeds(state: bytes, own_state: bytes) -> set[int]:
     return {client for client in clients if client & ~0xFFFFFFFF == _SEED_MARK}
 
 
-def _with_cells(notebook: dict[str, Any], namespace: uuid.UUID) -> dict[str, Any]:
+def with_cells(notebook: dict[str, Any], namespace: uuid.UUID) -> dict[str, Any]:
     """`notebook` with ids that follow from the content where cells have none, and with the empty
     cell that jupyter_ydoc would otherwise make under a random id."""
     cells = [dict(cell) for cell in notebook.get("cells", [])] or [
@@ -223,7 +215,7 @@ def apply_content(document: YBaseDoc, content: Any) -> None:
     with document.ydoc.transaction():
         if isinstance(document, YNotebook):
             make_editable(document)
-            content = _with_known_ids(content, read(document))
+            content = with_known_ids(content, read(document))
             content = {**content, "metadata": {**_METADATA, **content.get("metadata", {})}}
             _edit_metadata(document, content)
             _edit_cells(document, content)
@@ -272,7 +264,7 @@ def _edit_text(text: Text, new: str) -> None:
     old = str(text)
     if old == new:
         return
-    changes = _fewer(old, _changes(old, new))
+    changes = few_changes(old, new)
     # pycrdt counts in bytes.
     bounds = [0, *itertools.chain.from_iterable((start, end) for start, end, _ in changes)]
     sizes = (len(old[here:there].encode()) for here, there in itertools.pairwise(bounds))
@@ -286,130 +278,7 @@ def _edit_text(text: Text, new: str) -> None:
             text.insert(first, replacement)
 
 
-def _fewer(old: str, changes: list[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
-    """The same changes as `_EDITS_MAX` at most, each of which may hold several: each takes the
-    longer the more there are."""
-    together = -(-len(changes) // _EDITS_MAX)
-    if together < 2:
-        return changes
-    found = []
-    for first in range(0, len(changes), together):
-        group = changes[first : first + together]
-        parts = [group[0][2]]
-        for (_, before, _), (start, _, replacement) in itertools.pairwise(group):
-            parts += (old[before:start], replacement)
-        found.append((group[0][0], group[-1][1], "".join(parts)))
-    return found
-
-
-def _changes(old: str, new: str) -> list[tuple[int, int, str]]:
-    """What to replace in `old` to get `new`: from where to where, in characters, by what.
-
-    Lines are compared first, then words within the lines that differ, as long as there are few of
-    them: comparing takes time that grows with the square, and other rooms wait.
-    """
-    before, after = old.splitlines(keepends=True), new.splitlines(keepends=True)
-    offsets = _offsets(before)
-    budget = _WORDWISE_MAX_CHARACTERS
-    changes = []
-    for i1, i2, j1, j2 in _hunks(before, after):
-        start, end = offsets[i1], offsets[i2]
-        hunk, replacement = old[start:end], "".join(after[j1:j2])
-        size = len(hunk) + len(replacement)
-        if hunk and replacement and size <= min(budget, _HUNK_MAX_CHARACTERS):
-            budget -= size
-            changes += [
-                (start + first, start + last, words)
-                for first, last, words in _word_changes(hunk, replacement)
-            ]
-        else:
-            changes.append((start, end, replacement))
-    return changes
-
-
-def _hunks(before: list[str], after: list[str]) -> Iterator[tuple[int, int, int, int]]:
-    """Where lines differ: from which to which before, and from which to which after.
-
-    Between lines that are there once on both sides, in the same order, everything is compared with
-    everything, as long as `_LINEWISE_MAX_PAIRS` allow it; what is left is one hunk.
-    """
-    budget = _LINEWISE_MAX_PAIRS
-    i1 = j1 = 0
-    for i2, j2 in [*_common_lines(before, after), (len(before), len(after))]:
-        pairs = (i2 - i1) * (j2 - j1)
-        if 0 < pairs <= budget:
-            budget -= pairs
-            matcher = SequenceMatcher(a=before[i1:i2], b=after[j1:j2], autojunk=False)
-            for tag, a1, a2, b1, b2 in matcher.get_opcodes():
-                if tag != "equal":
-                    yield i1 + a1, i1 + a2, j1 + b1, j1 + b2
-        elif i1 < i2 or j1 < j2:
-            yield i1, i2, j1, j2
-        i1, j1 = i2 + 1, j2 + 1
-
-
-def _common_lines(before: list[str], after: list[str]) -> list[tuple[int, int]]:
-    """Lines that stand where they stood: those that both sides begin and end with, and in between
-    those that are there once on both sides, as many as are in the same order. Takes time that
-    hardly grows more than the number of lines."""
-    first, last = 0, 0
-    shortest = min(len(before), len(after))
-    while first < shortest and before[first] == after[first]:
-        first += 1
-    while last < shortest - first and before[-1 - last] == after[-1 - last]:
-        last += 1
-    i_end, j_end = len(before) - last, len(after) - last
-    once_before, once_after = Counter(before[first:i_end]), Counter(after[first:j_end])
-    where = {line: j for j, line in enumerate(after[first:j_end], first) if once_after[line] == 1}
-    pairs = [
-        (i, where[line])
-        for i, line in enumerate(before[first:i_end], first)
-        if once_before[line] == 1 and line in where
-    ]
-    begin = [(n, n) for n in range(first)]
-    return [
-        *begin,
-        *_longest_rising(pairs),
-        *zip(range(i_end, len(before)), range(j_end, len(after)), strict=True),
-    ]
-
-
-def _longest_rising(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The longest run of `pairs`, not necessarily side by side, in which both numbers rise; the
-    first numbers do already."""
-    ends: list[int] = []
-    at: list[int] = []
-    before: list[int] = []
-    for index, (_, j) in enumerate(pairs):
-        place = bisect_left(ends, j)
-        before.append(at[place - 1] if place else -1)
-        ends[place : place + 1] = [j]
-        at[place : place + 1] = [index]
-    found = []
-    index = at[-1] if at else -1
-    while index >= 0:
-        found.append(pairs[index])
-        index = before[index]
-    return found[::-1]
-
-
-def _word_changes(old: str, new: str) -> list[tuple[int, int, str]]:
-    before, after = _WORDS.findall(old), _WORDS.findall(new)
-    offsets = _offsets(before)
-    operations = SequenceMatcher(a=before, b=after, autojunk=False).get_opcodes()
-    return [
-        (offsets[i1], offsets[i2], "".join(after[j1:j2]))
-        for tag, i1, i2, j1, j2 in operations
-        if tag != "equal"
-    ]
-
-
-def _offsets(parts: list[str]) -> list[int]:
-    """Where each part begins in the whole, and where the last one ends."""
-    return [0, *itertools.accumulate(map(len, parts))]
-
-
-def _with_known_ids(notebook: dict[str, Any], reference: dict[str, Any]) -> dict[str, Any]:
+def with_known_ids(notebook: dict[str, Any], reference: dict[str, Any]) -> dict[str, Any]:
     """Give cells without an id the id of the same cell in `reference`, which may itself be
     without: notebooks below format 4.5 show none."""
     cells = notebook["cells"]
@@ -433,57 +302,3 @@ def _with_known_ids(notebook: dict[str, Any], reference: dict[str, Any]) -> dict
 def _cell_key(cell: dict[str, Any]) -> tuple[str, str]:
     source = cell.get("source", "")
     return cell["cell_type"], "".join(source) if isinstance(source, list) else source
-
-
-def merge(file_type: str, base: Any, ours: Any, theirs: Any) -> Any:
-    """Return `theirs` with what `ours` changed since `base`.
-
-    Both sides are replayed as edits of `base` and merged as a Y document merges them, so nothing
-    that either side wrote is left out; where both changed the same word, both versions are there.
-    Notebooks below format 4.5 have no cell ids to tell cells by; they get ids for the merge where
-    their cells can be told by type and source.
-    """
-    if ours in (base, theirs):
-        return theirs
-    if theirs == base:
-        return ours
-    if isinstance(base, dict) and "cells" in base:
-        namespace = uuid.UUID(bytes=hashlib.sha256(digest(base).encode()).digest()[:16])
-        keep_ids = (base.get("nbformat", 4), base.get("nbformat_minor", 5)) >= (4, 5)
-        base = _with_cells(base, namespace)
-        ours, theirs = _with_known_ids(ours, base), _with_known_ids(theirs, base)
-        sides = [{**side, "nbformat_minor": 5} for side in (base, ours, theirs)]
-        merged = _merge_edits(file_type, *sides)
-        merged["nbformat_minor"] = theirs.get("nbformat_minor", 5)
-        if not keep_ids:
-            merged["cells"] = [
-                {key: value for key, value in cell.items() if key != "id"}
-                for cell in merged["cells"]
-            ]
-        return merged
-    return _merge_edits(file_type, base, ours, theirs)
-
-
-def edit_between(file_type: str, updates: Sequence[bytes], before: Any, after: Any) -> bytes | None:
-    """Return the update that makes the change from `before` to `after` in the document that
-    `updates` are, whatever else that holds; None, if there is no change."""
-    if digest(before) == digest(after):
-        return None
-    document = document_of(file_type, *updates)
-    state = document.ydoc.get_state()
-    apply_content(document, merge(file_type, before, after, read(document)))
-    return document.ydoc.get_update(state)
-
-
-def _merge_edits(file_type: str, base: Any, ours: Any, theirs: Any) -> Any:
-    origin = make_document(file_type)
-    origin.set(copy.deepcopy(base))
-    update = origin.ydoc.get_update()
-    branches = []
-    for side in (theirs, ours):
-        branch = document_of(file_type, update)
-        apply_content(branch, copy.deepcopy(side))
-        branches.append(branch)
-    merged, other = branches
-    crdt.apply(merged.ydoc, other.ydoc.get_update())
-    return read(merged)

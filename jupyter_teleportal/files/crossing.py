@@ -19,10 +19,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from ..core.content import document_of, edit_between
+from ..core.content import document_of
 from ..core.crdt import EMPTY_UPDATE
 from ..core.envelopes import decode_crossing, encode_crossing
 from ..core.errors import CodecError
+from ..core.merging import edit_between
 from ..core.reading import read
 from ..core.values import Scope
 from ..transports.base import SyncTransport

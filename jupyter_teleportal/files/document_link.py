@@ -10,18 +10,11 @@ from typing import Any
 from jupyter_ydoc.ybasedoc import YBaseDoc
 from pycrdt import Array, Awareness, Text, XmlFragment
 
-from ..core.content import (
-    SeedContent,
-    apply_content,
-    digest,
-    document_of,
-    merge,
-    observe,
-    without_undo,
-)
+from ..core.content import SeedContent, apply_content, digest, document_of, observe, without_undo
 from ..core.document_file import DocumentFile
 from ..core.envelopes import Envelope, SaveReply, SaveRequest
 from ..core.errors import DocumentBroken, LogChanged, TransportError
+from ..core.merging import merge
 from ..core.reading import read
 from ..core.replicator import Phase
 from ..core.values import LeaseView, Scope

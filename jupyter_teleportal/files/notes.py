@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from ..core.content import SeedContent, document_of, edit_between
+from ..core.content import SeedContent, document_of
 from ..core.document_file import DocumentFile
 from ..core.envelopes import decode_note, encode_note
+from ..core.merging import edit_between
 from ..core.reading import read
 from ..sync.room_link import RoomLink
 from ..sync.threads import off_loop

@@ -10,19 +10,12 @@ from typing import Any, NoReturn
 from jupyter_ydoc import YNotebook
 from jupyter_ydoc.ybasedoc import YBaseDoc
 
-from ..core.content import (
-    SeedContent,
-    apply_content,
-    digest,
-    document_of,
-    edit_between,
-    merge,
-    seed,
-)
+from ..core.content import SeedContent, apply_content, digest, document_of, seed
 from ..core.crdt import Door, Sieve, covers, state_of
 from ..core.document_file import DocumentFile, FileState
 from ..core.envelopes import decode_state, encode_state
 from ..core.errors import ForeignBytes, LogChanged, SaveFailed, TransportError, TransportRefused
+from ..core.merging import edit_between, merge
 from ..core.reading import complete, read, read_stepwise, replace_foreign
 from ..core.savable import Flaws
 from ..core.values import ZERO_OFFSET, offset_key

@@ -14,8 +14,9 @@ from jupyter_ydoc import YNotebook
 from jupyter_ydoc.ybasedoc import YBaseDoc
 from pycrdt import Decoder, Doc, Text
 
-from jupyter_teleportal.core import content
-from jupyter_teleportal.core.content import apply_content, digest, make_document, merge, seed
+from jupyter_teleportal.core import text_changes
+from jupyter_teleportal.core.content import apply_content, digest, make_document, seed
+from jupyter_teleportal.core.merging import merge
 
 
 def cell(source: str, cell_id: str | None = None, **more: Any) -> dict[str, Any]:
@@ -368,7 +369,7 @@ def test_a_large_text_is_compared_in_no_time(lines: int, change: str) -> None:
     document = make_document("file")
     document.set("".join(old))
     began = time.process_time()
-    changes = content._changes("".join(old), "".join(new))
+    changes = text_changes._all_changes("".join(old), "".join(new))
     took = time.process_time() - began
     apply_content(document, "".join(new))
     assert document.get() == "".join(new)
