@@ -287,8 +287,8 @@ def with_known_ids(notebook: dict[str, Any], reference: dict[str, Any]) -> dict[
     if not all("id" in cell for cell in reference["cells"]):
         return notebook
     matcher = SequenceMatcher(
-        a=[_cell_key(cell) for cell in reference["cells"]],
-        b=[_cell_key(cell) for cell in cells],
+        a=[cell_key(cell) for cell in reference["cells"]],
+        b=[cell_key(cell) for cell in cells],
         autojunk=False,
     )
     named = [dict(cell) for cell in cells]
@@ -299,6 +299,7 @@ def with_known_ids(notebook: dict[str, Any], reference: dict[str, Any]) -> dict[
     return {**notebook, "cells": named}
 
 
-def _cell_key(cell: dict[str, Any]) -> tuple[str, str]:
+def cell_key(cell: dict[str, Any]) -> tuple[str, str]:
+    """What cells without an id are told by: the type and the source."""
     source = cell.get("source", "")
     return cell["cell_type"], "".join(source) if isinstance(source, list) else source

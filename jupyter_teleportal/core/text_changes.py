@@ -23,6 +23,91 @@ def few_changes(old: str, new: str) -> list[tuple[int, int, str]]:
     return _fewer(old, _all_changes(old, new))
 
 
+def with_common_changes(base: str, ours: str, theirs: str) -> str:
+    """Return `base` with what both sides have changed in the same way, so that to bring it to
+    either of them does nothing that the other has done already.
+
+    Where one side's run of lines is the other's with something added, all of the shorter one counts
+    as common; where both have added lines at one place, those with which both begin, or end.
+    """
+    if ours == theirs:
+        return ours
+    before = base.splitlines(keepends=True)
+    sides = ours.splitlines(keepends=True), theirs.splitlines(keepends=True)
+    found: list[str] = []
+    at = 0
+    for first, end, (one, other) in _changed_on_both(before, sides):
+        found += before[at:first]
+        found.append(_common_run(before[first:end], one, other))
+        at = end
+    return "".join((*found, *before[at:]))
+
+
+def _changed_on_both(
+    before: list[str], sides: tuple[list[str], list[str]]
+) -> Iterator[tuple[int, int, list[list[str]]]]:
+    """The runs of lines that both sides have changed: from where to where before, and what is
+    there on each side (as in diff3: https://www.cis.upenn.edu/~bcpierce/papers/diff3-short.pdf)."""
+    hunks = sorted(
+        (i1, i2, side, j1, j2)
+        for side, after in enumerate(sides)
+        for i1, i2, j1, j2 in _hunks(before, after)
+    )
+    while hunks:
+        first, end = hunks[0][:2]
+        count = 0
+        while count < len(hunks) and hunks[count][0] <= end:
+            end = max(end, hunks[count][1])
+            count += 1
+        run, hunks = hunks[:count], hunks[count:]
+        there = []
+        for side, after in enumerate(sides):
+            own = [hunk for hunk in run if hunk[2] == side]
+            if own:
+                start = own[0][3] - (own[0][0] - first)
+                there.append(after[start : own[-1][4] + (end - own[-1][1])])
+        if len(there) == len(sides):
+            yield first, end, there
+
+
+def _common_run(before: list[str], one: list[str], other: list[str]) -> str:
+    if one == other:
+        return "".join(one)
+    words = [_WORDS.findall("".join(lines)) for lines in (before, one, other)]
+    shorter, longer = sorted(words[1:], key=len)
+    begin, end = _common_ends(shorter, longer)
+    if begin + end == len(shorter) and _kept(words[0], shorter) == _kept(words[0], longer):
+        return "".join(shorter)
+    if before:
+        kept, texts = "".join(before), ["".join(lines) for lines in (one, other)]
+        if not all(text.startswith(kept) for text in texts):
+            return kept
+        one, other = (text.removeprefix(kept).splitlines(keepends=True) for text in texts)
+        return kept + _common_run([], one, other)
+    begin, end = _common_ends(one, other)
+    return "".join(one[:begin] + one[len(one) - end :])
+
+
+def _common_ends(one: list[str], other: list[str]) -> tuple[int, int]:
+    """With how many same parts both begin, and with how many of the others both end."""
+    shortest = min(len(one), len(other))
+    begin = end = 0
+    while begin < shortest and one[begin] == other[begin]:
+        begin += 1
+    while end < shortest - begin and one[-1 - end] == other[-1 - end]:
+        end += 1
+    return begin, end
+
+
+def _kept(before: list[str], after: list[str]) -> int:
+    """How many parts are still there; below 0, and never the same for two lengths, where it takes
+    too long to say."""
+    if len(before) * len(after) > _LINEWISE_MAX_PAIRS:
+        return -len(after)
+    matcher = SequenceMatcher(a=before, b=after, autojunk=False)
+    return sum(block.size for block in matcher.get_matching_blocks())
+
+
 def _fewer(old: str, changes: list[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
     """The same changes as `_EDITS_MAX` at most, each of which may hold several: each takes the
     longer the more there are."""

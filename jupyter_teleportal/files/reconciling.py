@@ -691,7 +691,8 @@ class Reconciler:
         differs = theirs != before
         copy = await self._keep(before) if differs and digest(before) not in known else ""
         update = None
-        if base is not None and self._link.shared:
+        # What is typed here and on its way to the log may be in the file too.
+        if base is not None and self._link.shared and await self._link.flush(REQUEST_TIMEOUT_S):
             update = await self._change(base, theirs, state, saved)
         # Nothing may come between looking at the document and changing it.
         current = read(self._document)
@@ -728,7 +729,8 @@ class Reconciler:
     ) -> bytes | None:
         """The update of the log's document that makes the change from `base` to `theirs`, the same
         one whichever saver brings it; None if there is no change."""
-        update = edit_between(self._file_type, await self._read_log(), base, theirs)
+        held = await self._read_log()
+        update = await asyncio.to_thread(edit_between, self._file_type, held, base, theirs)
         if update is None:
             return None
         told = f"{state.hash} {state.last_modified} {digest(base)} {saved.get('offset')}"

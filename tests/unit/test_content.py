@@ -303,6 +303,79 @@ def test_merging_texts_keeps_deletions_and_both_versions_of_a_word() -> None:
     assert "word" not in both
 
 
+@pytest.mark.parametrize(
+    ("base", "ours", "theirs", "merged"),
+    [
+        ("x", "x unsaved", "x unsaved and more", "x unsaved and more"),
+        ("x\n", "x\none\ntwo\n", "x\none\n", "x\none\ntwo\n"),
+        ("x\n", "x\none\ntwo\n", "x\none\nthree\n", "x\none\nthree\ntwo\n"),
+        ("x\ny\n", "x\nnew\ny\n", "x\nnew\ny\nlast\n", "x\nnew\ny\nlast\n"),
+        ("a\nb\nc\n", "a\nc\nd\n", "a\nc\nd\ne\n", "a\nc\nd\ne\n"),
+        # What one has deleted the other has not.
+        ("a b", "a", "a b c", "a c"),
+        ("a\nb\n", "a\n", "a\nb\nc\n", "a\nc\n"),
+        # Neither has made the other's.
+        ("\n", "one\n\n", "two\n\n", "two\none\n\n"),
+    ],
+)
+def test_what_both_sides_did_to_a_text_is_done_once(
+    base: str, ours: str, theirs: str, merged: str
+) -> None:
+    of_cells = [notebook(cell(source, "1")) for source in (base, ours, theirs)]
+    found = [
+        merge("file", base, ours, theirs),
+        merge("file", base, theirs, ours),
+        *sources(merge("notebook", *of_cells)),
+    ]
+    # Which of two that stand at one place comes first is left to chance.
+    assert [sorted(text.splitlines()) for text in found] == [sorted(merged.splitlines())] * 3
+
+
+@given(
+    base=st.lists(st.sampled_from("abcdef"), unique=True),
+    common=st.lists(st.integers(0, 6), max_size=6),
+    more=st.integers(0, 3),
+    place=st.integers(0, 12),
+    separator=st.sampled_from([" ", "\n"]),
+)
+def test_what_one_side_has_of_the_other_and_added_to_comes_once(
+    base: list[str], common: list[int], more: int, place: int, separator: str
+) -> None:
+    ours = with_insertions(base, "o", common)
+    theirs = with_insertions(ours, "t", [place] * more)
+    sides = [separator.join(side) for side in (base, ours, theirs)]
+    assert merge("file", *sides) == sides[2]
+    assert merge("file", sides[0], sides[2], sides[1]) == sides[2]
+
+
+@pytest.mark.parametrize("minor", [4, 5])
+def test_a_cell_that_both_sides_have_made_is_there_once(minor: int) -> None:
+    def made(*cells: tuple[str, str], **more: Any) -> dict[str, Any]:
+        return notebook(
+            *(cell(text, name if minor == 5 else None, **more) for text, name in cells), minor=minor
+        )
+
+    base = made(("first", "1"), ("last", "9"))
+    ours = made(("first", "1"), ("both", "b"), ("ours", "o"), ("last", "9"))
+    theirs = made(("first", "1"), ("both", "b"), ("last", "9"), ("theirs", "t"))
+    merged = merge("notebook", base, ours, theirs)
+    assert sources(merged) == ["first", "both", "ours", "last", "theirs"]
+    if minor == 5:
+        theirs["cells"][1]["source"] = "both of us"
+        merged = merge("notebook", base, ours, theirs)
+        assert sources(merged) == ["first", "both of us", "ours", "last", "theirs"]
+
+
+def test_an_output_that_both_sides_have_is_there_once() -> None:
+    def made(source: str, *texts: str) -> dict[str, Any]:
+        outputs = [{"output_type": "stream", "name": "stdout", "text": text} for text in texts]
+        return notebook(cell(source, "1", outputs=outputs))
+
+    merged = merge("notebook", made("x"), made("x  # ours", "one\n"), made("x  # theirs", "one\n"))
+    assert [each["text"] for each in merged["cells"][0]["outputs"]] == ["one\n"]
+    assert len(merged["cells"]) == 1
+
+
 @given(plain, plain)
 def test_a_side_that_changed_nothing_gives_way(base: str, side: str) -> None:
     assert merge("file", base, base, side) == side

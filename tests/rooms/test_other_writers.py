@@ -1,0 +1,34 @@
+"""Another program writes a file whose document holds what is not saved."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from support.waiting import holds, until
+
+if TYPE_CHECKING:
+    from .sites import Disk, Start
+
+
+@pytest.mark.parametrize(
+    ("typed", "written", "found"),
+    [
+        (" unsaved", "text unsaved", ["text unsaved"]),
+        (" unsaved", "text unsaved and more", ["text unsaved and more"]),
+        ("\none\ntwo", "text\none\n", ["text", "one", "two"]),
+        ("\none\ntwo\n", "text\none\nthree\n", ["text", "one", "three", "two"]),
+    ],
+)
+async def test_what_the_document_holds_already_is_there_once(
+    start: Start, disk: Disk, typed: str, written: str, found: list[str]
+) -> None:
+    """JupyterLab does so itself, with "Overwrite", or when a file was removed and is saved."""
+    a = await start("a")
+    await until(lambda: a.saves and not a.link.reconciler.unnoted, what="a saver")
+    a.link._awareness.set_local_state({"autosave": False})
+    a.write(typed)
+    disk.content = written
+    await a.link.saver.file_changed()
+    await until(lambda: sorted(a.text.splitlines()) == sorted(found), what="the change")
+    await holds(lambda: sorted(a.text.splitlines()) == sorted(found), 0.3, what="the text")
