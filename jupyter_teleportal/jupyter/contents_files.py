@@ -15,6 +15,7 @@ from jupyter_server.services.contents.fileio import AsyncFileManagerMixin, FileM
 from nbformat.sign import SQLiteSignatureStore
 from tornado.web import HTTPError
 
+from ..core.cell_ids import name_cells
 from ..core.errors import LeavesShare, SaveFailed
 from ..core.stepwise import StepwiseDecoder
 from ..files.open_folders import Place, reading
@@ -22,6 +23,9 @@ from ..files.share_folders import ShareFolders
 from ..files.signatures import QueuedSignatures
 from ..files.whole_files import replaceable, replacing, writing_in_place
 
+_UNTYPED: Any = nbformat
+_WITH_IDS = (4, 5)
+"""The first format whose cells have ids."""
 _IN_THREAD: Any = FileManagerMixin
 """The same methods, which wait where they are called."""
 
@@ -222,8 +226,7 @@ class _InThreads:
 
     def _read_stepwise(self, os_path: str, as_version: int, errors: Any) -> tuple[Any, bytes]:
         text, _, data = _IN_THREAD._read_file(self._manager, os_path, "text", raw=True)
-        read: Any = nbformat.reads
-        return read(text, as_version, errors, cls=StepwiseDecoder), data
+        return _notebook_in(text, as_version, errors), data
 
     async def _save(
         self,
@@ -236,3 +239,23 @@ class _InThreads:
         if self._is_shared(os_path):
             save = partial(asyncio.to_thread, in_thread, self._manager)
         await save(os_path, *args, **keywords)
+
+
+def _notebook_in(text: str, as_version: int, errors: Any) -> Any:
+    """The notebook, as `nbformat.reads` reads it, but for the ids that it would make up for
+    cells."""
+    notebook = _UNTYPED.reader.reads(text, cls=StepwiseDecoder)
+    version = _UNTYPED.reader.get_version
+    has_ids = version(notebook) >= _WITH_IDS
+    if has_ids:
+        name_cells(notebook["cells"])
+    if as_version is not _UNTYPED.NO_CONVERT:
+        notebook = _UNTYPED.convert(notebook, as_version)
+    if not has_ids and version(notebook) >= _WITH_IDS:
+        name_cells(notebook["cells"], anew=True)
+    try:
+        nbformat.validate(notebook)
+    except nbformat.ValidationError as error:
+        if isinstance(errors, dict):
+            errors["ValidationError"] = error
+    return notebook

@@ -138,13 +138,13 @@ async def test_a_write_that_fails_is_told_and_leaves_the_file(
 def noted_readers(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
     """The threads in which notebooks are read from now on."""
     found: list[threading.Thread] = []
-    reads = nbformat.reads
+    reads = nbformat.reader.reads
 
     def noted(*args: Any, **keywords: Any) -> Any:
         found.append(threading.current_thread())
         return reads(*args, **keywords)
 
-    monkeypatch.setattr(contents_files.nbformat, "reads", noted)
+    monkeypatch.setattr(nbformat.reader, "reads", noted)
     return found
 
 
@@ -184,6 +184,63 @@ async def test_two_files_that_are_read_at_once_keep_their_hashes(
     assert [model["hash"] for model in models] == [
         hashlib.sha256(name.encode()).hexdigest() for name in names
     ]
+    writing.close()
+
+
+V3 = {
+    "nbformat": 3,
+    "nbformat_minor": 0,
+    "metadata": {"name": "old"},
+    "worksheets": [
+        {
+            "metadata": {},
+            "cells": [
+                {
+                    "cell_type": "code",
+                    "collapsed": False,
+                    "input": source,
+                    "language": "python",
+                    "metadata": {},
+                    "outputs": [],
+                }
+                for source in ("x = 1", "same", "same")
+            ],
+        }
+    ],
+}
+
+
+def of_cells(minor: int, *ids: str | None) -> dict[str, Any]:
+    cells = [{**new_code_cell(f"x = {number}"), "id": name} for number, name in enumerate(ids)]
+    for cell in cells:
+        if cell["id"] is None:
+            del cell["id"]
+    return {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": minor}
+
+
+@pytest.mark.parametrize(
+    ("content", "kept"),
+    [
+        (V3, set()),
+        (of_cells(5, "a", None, "b", None), {"a", "b"}),
+        (of_cells(5, "a", "b", "a", "a"), {"a", "b"}),
+        (of_cells(4, None, None), set()),
+    ],
+    ids=["format 3", "some have none", "some have the same", "format 4.4"],
+)
+async def test_cells_have_the_same_ids_wherever_a_file_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: dict[str, Any], kept: set[str]
+) -> None:
+    writing = made(AsyncLargeFileManager, tmp_path, monkeypatch)
+    (tmp_path / "shared" / "old.ipynb").write_text(json.dumps(content))
+    there, again = [await writing.manager.get("shared/old.ipynb") for _ in range(2)]
+    assert there["content"] == again["content"]
+    cells = there["content"]["cells"]
+    ids = [cell["id"] for cell in cells if "id" in cell]
+    has_ids = there["content"]["nbformat_minor"] >= 5
+    assert len(ids) == len(set(ids)) == (len(cells) if has_ids else 0)
+    assert kept <= set(ids)
+    assert "message" not in there
     writing.close()
 
 
