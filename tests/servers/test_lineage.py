@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from typing import TYPE_CHECKING
 
@@ -110,6 +111,49 @@ async def test_a_tab_comes_back_to_a_server_that_was_restarted_while_redis_is_aw
             client.assert_undisturbed()
         assert (await server.status())["complaints"] == []
     assert_no_errors(server)
+
+
+@pytest.mark.parametrize("form", ["format 3", "one id for all", "no ids"])
+async def test_old_notebooks_that_two_servers_open_during_an_outage(
+    servers: tuple[JupyterProcess, JupyterProcess],
+    redis_server: RedisServer,
+    shared_folder: Path,
+    form: str,
+):
+    """Their cells have no ids that the servers could tell them by."""
+    a, b = servers
+    sources = ["one", "same", "same"]
+    cells = [
+        {"cell_type": "code", "source": source, "metadata": {}, "outputs": [], "id": "x"}
+        for source in sources
+    ]
+    if form == "format 3":
+        cells = [
+            {"cell_type": "code", "input": source, "language": "python", "outputs": []}
+            for source in sources
+        ]
+        content = {"nbformat": 3, "nbformat_minor": 0, "worksheets": [{"cells": cells}]}
+    else:
+        for cell in cells:
+            cell["execution_count"] = None
+            if form == "no ids":
+                del cell["id"]
+        content = {"nbformat": 4, "nbformat_minor": 5, "cells": cells}
+    (shared_folder / "old.ipynb").write_text(json.dumps({**content, "metadata": {}}))
+    redis_server.kill()
+    async with (
+        RtcClient(a, await a.session("old.ipynb"), name="ann") as ann,
+        RtcClient(b, await b.session("old.ipynb"), name="bob") as bob,
+    ):
+        assert ann.sources == bob.sources == sources
+        ann.write(" ann", cell=0)
+        bob.write(" bob", cell=2)
+        redis_server.start()
+        wanted = ["one ann", "same", "same bob"]
+        await until(lambda: ann.sources == bob.sources == wanted, 20, what="both sides' edits")
+        assert [cell["id"] for cell in ann.cells] == [cell["id"] for cell in bob.cells]
+    for server in servers:
+        assert_no_errors(server)
 
 
 async def test_a_broken_notebook_is_refused_at_once(
