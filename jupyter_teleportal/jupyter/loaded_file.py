@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import os
 import posixpath
 from collections.abc import Iterator
 from typing import Any
@@ -30,7 +31,7 @@ class LoadedFile:
         self._registry = registry
         self._share = share
         self._loader: FileLoader = room._file
-        self._contents = room._file._contents_manager
+        self._contents: Any = room._file._contents_manager
         self._modified: Any = None
 
     @property
@@ -86,6 +87,15 @@ class LoadedFile:
         except Exception:  # noqa: BLE001 (whoever needs the file meets it again)
             return False
         return bool(model["last_modified"] == self._modified)
+
+    async def needs_a_closer_look(self, before: Any) -> bool:
+        """Whether the file, which was of the time `before` when it was looked at last, may have
+        been changed without upstream's noticing: it looks for later times, and at a link's own."""
+        now = self._loader.last_modified
+        return bool(now < before or (now == before and await asyncio.to_thread(self._is_link)))
+
+    def _is_link(self) -> bool:
+        return os.path.islink(self._contents._get_os_path(self.path.strip("/")))
 
     async def load(self) -> tuple[Any, FileState]:
         while True:

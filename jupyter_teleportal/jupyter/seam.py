@@ -417,8 +417,12 @@ class Seam:
         subject = f"watches {room.room_id}"
 
         async def look_at_it() -> None:
+            before = loader.last_modified
             with file.working():
                 await loader.maybe_notify()
+            if before is not None and await file.needs_a_closer_look(before):
+                for link in self._links(loader.file_id):
+                    await link.saver.file_changed()
             self.replica.settle(subject)
 
         self._watch.add(

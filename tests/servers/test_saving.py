@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -105,6 +106,45 @@ async def test_change_from_outside_reaches_all(
         await until(
             lambda: path.read_text() == "one\ntwo\nfrom outside\nthree\n", what="the last save"
         )
+
+
+@pytest.mark.parametrize("how", ["older", "linked", "reverted"])
+async def test_change_from_outside_that_shows_no_later_time(
+    servers: tuple[JupyterProcess, JupyterProcess], shared_folder: Path, how: str
+):
+    """As with `mv`, `cp -p`, `rsync -t` and Revert to Checkpoint, or behind a link."""
+    a, b = servers
+    path = shared_folder / "outside.txt"
+    path.write_text("one\n")
+    name = "outside.txt"
+    if how == "linked":
+        (shared_folder / "link.txt").symlink_to("outside.txt")
+        name = "link.txt"
+    session = await a.session(name, "text", "file")
+    async with (
+        RtcClient(a, session, name="ann") as ann,
+        RtcClient(b, session, name="bob") as bob,
+    ):
+        if how == "reverted":
+            made = await a.call("POST", f"/api/contents/{name}/checkpoints")
+        ann.write("two\n")
+        await until(lambda: path.read_text() == "one\ntwo\n", what="the saved file")
+        # What is written right behind the save might be of the same time.
+        await asyncio.sleep(1.1)
+        if how == "older":
+            other = shared_folder / "other"
+            other.write_text("one\ntwo\nfrom outside\n")
+            long_ago = path.stat().st_mtime - 3600
+            os.utime(other, (long_ago, long_ago))
+            other.rename(path)
+        elif how == "linked":
+            path.write_text("one\ntwo\nfrom outside\n")
+        else:
+            await b.call("POST", f"/api/contents/{name}/checkpoints/{made['id']}")
+        wanted = "one\n" if how == "reverted" else "one\ntwo\nfrom outside\n"
+        await until(lambda: ann.text == bob.text == wanted, what="the change on both")
+        bob.write("three\n")
+        await until(lambda: path.read_text() == wanted + "three\n", what="the last save")
 
 
 async def test_autosave_is_off_only_where_all_users_say_so(
