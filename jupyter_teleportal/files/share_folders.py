@@ -13,17 +13,24 @@ from ..core.shares import SharedPath, Shares
 from .open_folders import Place, place_within
 
 _working_for: ContextVar[str | None] = ContextVar("working_for", default=None)
+_saving: ContextVar[bool] = ContextVar("saving", default=False)
 
 
 @contextlib.contextmanager
-def working_for(share: str) -> Iterator[None]:
+def working_for(share: str, *, saving: bool = False) -> Iterator[None]:
     """What is read and written in this context is read and written for a room of `share`, so that
-    nothing outside that share may be."""
-    token = _working_for.set(share)
+    nothing outside that share may be; `saving`: what is written is a file that is there."""
+    tokens = _working_for.set(share), _saving.set(saving)
     try:
         yield
     finally:
-        _working_for.reset(token)
+        _working_for.reset(tokens[0])
+        _saving.reset(tokens[1])
+
+
+def may_be_new() -> bool:
+    """Whether what is written now may be a file that is not there."""
+    return not _saving.get()
 
 
 class ShareFolders:

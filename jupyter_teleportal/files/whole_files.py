@@ -12,6 +12,8 @@ from typing import IO, Any
 from ..core.errors import SaveFailed
 from .open_folders import Folder, Place, name_beside, open_folder, place_of
 
+_GONE = "the file was renamed or removed in the very moment of saving"
+
 
 def replaceable(path: str | Place) -> bool:
     """Whether the file at `path` can be replaced by another one without anything of it being lost
@@ -31,7 +33,9 @@ def replaceable(path: str | Place) -> bool:
 
 
 @contextlib.contextmanager
-def replacing(path: str | Place, text: bool = True, encoding: str = "utf-8") -> Iterator[IO[Any]]:
+def replacing(
+    path: str | Place, text: bool = True, encoding: str = "utf-8", *, may_be_new: bool = True
+) -> Iterator[IO[Any]]:
     """A file object for the new content of the file at `path`.
 
     The content goes to a file beside it, which takes its place when the context ends without an
@@ -42,15 +46,19 @@ def replacing(path: str | Place, text: bool = True, encoding: str = "utf-8") -> 
         path: the file, or a symbolic link to it, or its place.
         text: whether str is written, with ``\\n`` at the ends of lines, or bytes.
         encoding: the text's.
+        may_be_new: whether the file may not be there yet.
 
     Raises:
         OSError: if it cannot be written; the file is then as it was.
-        SaveFailed: if the file was changed meanwhile; it is then as it was changed.
+        SaveFailed: if the file was changed meanwhile; it is then as it was changed. If it has to be
+            there, and is not: somebody has renamed it.
         LeavesShare: if a link was put in the way of a place.
     """
     place = path if isinstance(path, Place) else place_of(path)
     with open_folder(place) as folder:
         seen = _version(folder, place.name)
+        if seen is None and not may_be_new:
+            raise SaveFailed(_GONE)
         aside = name_beside(place.name, ".", f".{secrets.token_hex(4)}.new")
         # Not by `tempfile`, whose files nobody else may read: a new file's mode is the umask's
         # affair.
@@ -73,7 +81,12 @@ def replacing(path: str | Place, text: bool = True, encoding: str = "utf-8") -> 
 
 @contextlib.contextmanager
 def writing_in_place(
-    place: Place, text: bool = True, encoding: str = "utf-8", *, backup: bool = True
+    place: Place,
+    text: bool = True,
+    encoding: str = "utf-8",
+    *,
+    backup: bool = True,
+    may_be_new: bool = True,
 ) -> Iterator[IO[Any]]:
     """A file object that writes into the file at `place` itself, for files that cannot be
     replaced.
@@ -84,13 +97,18 @@ def writing_in_place(
         encoding: the text's.
         backup: whether a copy of what is there is kept beside it until the new content is on the
             disk, under the name under which Jupyter looks for one.
+        may_be_new: whether the file may not be there yet.
 
     Raises:
         OSError: if it cannot be written; what was there is put back.
+        SaveFailed: if it has to be there, and is not.
         LeavesShare: if a link was put in the way.
     """
     with open_folder(place) as folder:
-        descriptor = folder.open(place.name, os.O_RDWR | os.O_CREAT)
+        try:
+            descriptor = folder.open(place.name, os.O_RDWR | (os.O_CREAT if may_be_new else 0))
+        except FileNotFoundError:
+            raise SaveFailed(_GONE) from None
         aside = name_beside(place.name, ".~", "")
         try:
             with open(descriptor, "rb", closefd=False) as there:

@@ -19,7 +19,7 @@ from ..core.cell_ids import name_cells
 from ..core.errors import LeavesShare, SaveFailed
 from ..core.stepwise import StepwiseDecoder
 from ..files.open_folders import Place, reading
-from ..files.share_folders import ShareFolders
+from ..files.share_folders import ShareFolders, may_be_new
 from ..files.signatures import QueuedSignatures
 from ..files.whole_files import replaceable, replacing, writing_in_place
 
@@ -86,10 +86,14 @@ def _write_in_place(manager: Any, find: Find) -> None:
         if place is None:
             opened = write(os_path, *args, **keywords)
         elif manager.use_atomic_writing and replaceable(place):
-            opened = replacing(place, *args, **keywords)
+            opened = replacing(place, *args, **keywords, may_be_new=may_be_new())
         else:
             opened = writing_in_place(
-                place, *args, **keywords, backup=bool(manager.use_atomic_writing)
+                place,
+                *args,
+                **keywords,
+                backup=bool(manager.use_atomic_writing),
+                may_be_new=may_be_new(),
             )
         with manager.perm_to_403(os_path), _told(), opened as file:
             yield file

@@ -52,11 +52,11 @@ class LoadedFile:
         return "" if place is None else place.path
 
     @contextlib.contextmanager
-    def working(self) -> Iterator[None]:
-        """A context in which no file outside the share is read or written; raises
-        `LeavesShare`."""
+    def working(self, *, saving: bool = False) -> Iterator[None]:
+        """A context in which no file outside the share is read or written; `saving`: nor one made
+        that is not there. Raises `LeavesShare`."""
         self._place()
-        with working_for(self._share):
+        with working_for(self._share, saving=saving):
             yield
 
     @property
@@ -117,7 +117,7 @@ class LoadedFile:
             "content": content,
         }
         try:
-            with self.working():
+            with self.working(saving=True):
                 saved = await self._loader.maybe_save_content(content)
         except OutOfBandChanges as error:
             raise SaveFailed("the file was changed in the very moment of saving") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,8 @@ from jupyter_server_ydoc.loaders import FileLoader
 from jupyter_teleportal.core.errors import LeavesShare, SaveFailed
 from jupyter_teleportal.core.shares import Shares
 from jupyter_teleportal.files.share_folders import folders_of
+from jupyter_teleportal.jupyter import contents_files
+from jupyter_teleportal.jupyter.contents_files import take_over_files
 from jupyter_teleportal.jupyter.file_ids import FileRegistry
 from jupyter_teleportal.jupyter.loaded_file import LoadedFile
 from jupyter_teleportal.sync.cluster import Replica
@@ -68,6 +71,30 @@ async def test_a_file_that_is_changed_right_then_is_not_written_over(
     with pytest.raises(SaveFailed, match="in the very moment"):
         await file.write("mine", compared)
     assert path.read_text(encoding="utf-8") == "another's"
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+async def test_a_file_that_is_renamed_right_then_is_not_made_anew(
+    tmp_path: Path, hub: MemoryHub, monkeypatch: pytest.MonkeyPatch, in_place: bool
+) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("before", encoding="utf-8")
+    if in_place:
+        monkeypatch.setattr(contents_files, "replaceable", lambda place: False)
+    file = loaded(tmp_path, hub)
+    take_over_files(file._contents, file._registry.folders, logging.getLogger())
+    compared = await file.stat()
+    save = file._loader._save_content
+
+    async def save_later(*args: Any) -> Any:
+        path.rename(tmp_path / "renamed.txt")
+        return await save(*args)
+
+    monkeypatch.setattr(file._loader, "_save_content", save_later)
+    with pytest.raises(Exception, match="renamed or removed"):
+        await file.write("mine", compared)
+    assert os.listdir(tmp_path) == ["renamed.txt"]
+    assert (tmp_path / "renamed.txt").read_text(encoding="utf-8") == "before"
 
 
 async def test_whether_a_file_can_be_written_is_known_without_reading_it(
