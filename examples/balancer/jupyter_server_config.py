@@ -27,7 +27,7 @@ if "JUPYTER_TELEPORTAL_REDIS_URL" not in os.environ:
     # For servers on one machine; on several, a Redis that all of them reach.
     c.TeleportalExtension.redis_url = "embedded"
 
-# A browser finds its settings and its open tabs wherever it comes out.
+# A browser finds its settings and its open tabs whichever server it lands on.
 c.LabApp.user_settings_dir = str(folder / "settings")
 c.LabApp.workspaces_dir = str(folder / "workspaces")
 

@@ -1,6 +1,6 @@
 """The command ``jupyter teleportal``: ``demo``, ``status`` and ``doctor``.
 
-Exit status: 0 all well, 1 it did not work (standard error says why), 2 wrong arguments.
+Exit status: 0 on success, 1 on failure (standard error says why), 2 on wrong arguments.
 """
 
 from __future__ import annotations
