@@ -67,7 +67,7 @@ class Claims:
             doubt: is called with a claim that the folder has not shown for `DOUBTED_AFTER_S`. It
                 is believed later if the folder shows it within `BELIEVED_WITHIN_S`.
         """
-        self._look = look
+        self.look = look
         self._believe = believe
         self._doubt = doubt
         self._open: dict[tuple[str, str], tuple[Claim, float]] = {}
@@ -121,9 +121,9 @@ class Claims:
                 await asyncio.sleep(0.1 if loop_time() - youngest < 1 else 1)
 
     async def _is_true(self, claim: Claim) -> bool:
-        old = await self._look(claim.share, claim.file_id, claim.old)
+        old = await self.look(claim.share, claim.file_id, claim.old)
         if old is Look.THERE or (old is Look.OTHER and not claim.replaced):
             return False
         if claim.new is None:
             return True
-        return await self._look(claim.share, claim.file_id, claim.new) is not Look.GONE
+        return await self.look(claim.share, claim.file_id, claim.new) is not Look.GONE

@@ -67,12 +67,21 @@ class FileIds:
     def path_of(self, file_id: str) -> str | None:
         return self.paths.get(file_id)
 
-    def learn(self, paths: Mapping[str, str | None], within: str) -> None:
-        """Take over where documents in the folder `within` are, as far as they are news."""
-        self.update(
-            {},
-            {i: p for i, p in paths.items() if p and i not in self.paths and is_within(p, within)},
-        )
+    def follow(
+        self, documents: Mapping[str, str], old: str, new: str | None
+    ) -> tuple[Changes, Changes]:
+        """Note documents that were in the folder `old`, which is `new` now, or with None deleted;
+        return what changed in the maps."""
+        files: Changes = {}
+        paths: Changes = {}
+        for file_id, path in documents.items():
+            files[path] = str(uuid.uuid4())
+            paths[file_id] = None
+            if new is not None:
+                target = clean_path(new + path[len(old) :])
+                paths[file_id], files[target] = target, file_id
+        self.update(files, paths)
+        return files, paths
 
     def moved(self, old: str, new: str) -> tuple[Changes, Changes]:
         """Note that all that is known in the file or folder `old` is now in `new`; return what
@@ -485,8 +494,17 @@ class FileRegistry:
             # The transport knows nothing (any more), so it learns from here.
             files = await transport.write_map(scope, "files", ids.exceptions, keep=True)
             paths = await transport.write_map(scope, "paths", ids.paths, keep=True)
-        ended = ids.ended(files, paths)
-        self._take(share, files, {**paths, **dict.fromkeys(ended)}, replaced=True)
+        changed: Changes = {**paths, **dict.fromkeys(ids.ended(files, paths))}
+        # What was renamed or deleted here meanwhile is where it is here until that is told.
+        untold = self._untold(share)
+        here = {file_id for told in untold for file_id in told.paths}
+        taken = {path for told in untold for path in told.files}
+        self._take(
+            share,
+            {path: file_id for path, file_id in files.items() if path not in taken},
+            {i: path for i, path in changed.items() if i not in here and path not in taken},
+            replaced=True,
+        )
 
     async def _read_files(self, share: str) -> dict[str, str]:
         """Return the map ``files``; of one that is too large, what concerns the documents that are
@@ -686,25 +704,43 @@ class FileRegistry:
 
     async def _send(self, told: _Told) -> None:
         transport, scope, ids = self._replica.transport, Scope(told.share), self._ids[told.share]
+        # What has become of a document since is told after this. Another one may be at its path.
+        files = {p: i for p, i in told.files.items() if ids.exceptions.get(p) == i}
+        paths = {i: p for i, p in told.paths.items() if ids.path_of(i) == p}
         # Documents that only other servers have opened go along.
         try:
             _, there = self._sound(told.share, None, await transport.read_map(scope, "paths"))
-            ids.learn(there, told.old)
+            along = await self._gone(told, there)
+            more_files, more_paths = ids.follow(along, told.old, told.new)
+            files, paths = {**more_files, **files}, {**more_paths, **paths}
         except MapTooLarge as error:
             self._pass_over(
                 told.share,
                 f"{error}; documents that only other servers have opened do not go along with "
                 f"{told.old!r}",
             )
-        if told.new is None:
-            files, paths = ids.deleted(told.old)
-        else:
-            files, paths = ids.moved(told.old, told.new)
-        files, paths = {**told.files, **files}, {**told.paths, **paths}
         await transport.write_map(scope, "files", files)
         await transport.write_map(scope, "paths", paths)
         details = {"files": files, "paths": paths}
         await transport.publish(scope, Notice(self._replica.id, "files", details).encode())
+
+    async def _gone(self, told: _Told, paths: Changes) -> dict[str, str]:
+        """Of documents that are unknown here, those that were in what was renamed or deleted, and
+        are not there any more."""
+        ids = self._ids[told.share]
+        return {
+            file_id: path
+            for file_id, path in paths.items()
+            if path is not None
+            and path != told.old
+            and is_within(path, told.old)
+            and file_id not in told.paths
+            and ids.path_of(file_id) is None
+            and (
+                self._claims is None
+                or await self._claims.look(told.share, file_id, path) is Look.GONE
+            )
+        }
 
 
 def shared_manager(

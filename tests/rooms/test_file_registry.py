@@ -126,6 +126,57 @@ async def test_what_is_renamed_or_deleted_during_an_outage_is_told_after_it(
     assert late.ids.api_path(file_id) == new
 
 
+@pytest.mark.parametrize("looks", [False, True], ids=["believed", "looked at"])
+@pytest.mark.parametrize("new", ["new", None], ids=["renamed", "deleted"])
+@pytest.mark.parametrize("where", ["", "folder/"], ids=["a file", "in a folder"])
+async def test_what_is_new_at_an_old_path_stays_there(
+    hub: MemoryHub, new: str | None, looks: bool, where: str
+) -> None:
+    """What was renamed or deleted during an outage was another document."""
+    there = {f"{where}old": Look.THERE}
+    a, b = await join(hub, there if looks else None), await join(hub, there if looks else None)
+    first = a.ids.index(at(f"{where}old"))
+    await a.ids.register(at(f"{where}old"))
+    assert b.ids.index(at(f"{where}old")) == first
+    b.transport.disconnect()
+    if new is None:
+        b.ids.delete(at(where.rstrip("/") or "old"))
+    else:
+        there[f"{new}/old" if where else new] = Look.THERE
+        b.ids.move(at(where.rstrip("/") or "old"), at(new))
+    second = b.ids.index(at(f"{where}old"))
+    await b.ids.register(at(f"{where}old"))
+    assert second != first
+    b.transport.reconnect()
+    gone_to = None if new is None else f"{new}/old" if where else new
+    await until(lambda: not b.ids._unsent, what="what was done")
+    assert not b.replica.counters["forged_paths"]
+    late = await join(hub)
+    for site in (b, late) if looks else (a, b, late):
+        await until(lambda site=site: not site.ids._unsent, what="what was done")
+        await site.ids.resolve(first)
+        await until(lambda site=site: site.ids.api_path(first) == gone_to, what="the first")
+        assert site.ids.index(at(f"{where}old")) == second
+
+
+async def test_what_only_others_have_opened_goes_along_unless_it_is_new(hub: MemoryHub) -> None:
+    there = {"folder/x": Look.THERE}
+    a, b = await join(hub, there), await join(hub, there)
+    known = a.ids.index(at("folder/x"))
+    await a.ids.register(at("folder/x"))
+    b.transport.disconnect()
+    there["renamed/x"] = there.pop("folder/x")
+    b.ids.move(at("folder"), at("renamed"))
+    there["folder/y"] = Look.THERE
+    new = a.ids.index(at("folder/y"))
+    await a.ids.register(at("folder/y"))
+    b.transport.reconnect()
+    await until(lambda: a.ids.api_path(known) == "renamed/x", what="the rename")
+    late = await join(hub)
+    await late.ids.resolve(new)
+    assert late.ids.api_path(new) == a.ids.api_path(new) == "folder/y"
+
+
 async def test_a_rename_that_could_not_be_told_is_told_later(hub: MemoryHub) -> None:
     a, b = await join(hub), await join(hub)
     file_id = a.ids.index(at("old"))

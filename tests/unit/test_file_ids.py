@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from jupyter_teleportal.jupyter.file_ids import FileIds
 
 
@@ -97,8 +99,11 @@ def test_an_id_that_nobody_knows_takes_no_known_documents_path() -> None:
     assert (claim.file_id, claim.new, claim.files, claim.paths) == (a, None, {"a": "x"}, {"x": "a"})
 
 
-def test_documents_that_others_have_opened_are_learned_within_the_folder_only() -> None:
+@pytest.mark.parametrize("new", ["new", None])
+def test_documents_that_others_have_opened_go_along(new: str | None) -> None:
     ids = FileIds("team")
-    ids.learn({"one": "folder/a", "two": "else/b"}, "folder")
-    assert ids.path_of("one") == "folder/a"
-    assert ids.path_of("two") is None
+    files, paths = ids.follow({"one": "folder/a"}, "folder", new)
+    assert paths == {"one": new and "new/a"}
+    assert ids.path_of("one") == (new and "new/a")
+    assert ids.id_at("folder/a") == files["folder/a"] != "one"
+    assert files.get("new/a") == (new and "one")
