@@ -28,9 +28,9 @@ def working_for(share: str, *, saving: bool = False) -> Iterator[None]:
         _saving.reset(tokens[1])
 
 
-def may_be_new() -> bool:
-    """Whether what is written now may be a file that is not there."""
-    return not _saving.get()
+def is_saving() -> bool:
+    """Whether what is written now is a document's file that is there."""
+    return _saving.get()
 
 
 class ShareFolders:

@@ -34,7 +34,12 @@ def replaceable(path: str | Place) -> bool:
 
 @contextlib.contextmanager
 def replacing(
-    path: str | Place, text: bool = True, encoding: str = "utf-8", *, may_be_new: bool = True
+    path: str | Place,
+    text: bool = True,
+    encoding: str = "utf-8",
+    *,
+    may_be_new: bool = True,
+    unchanged: bool = True,
 ) -> Iterator[IO[Any]]:
     """A file object for the new content of the file at `path`.
 
@@ -47,6 +52,7 @@ def replacing(
         text: whether str is written, with ``\\n`` at the ends of lines, or bytes.
         encoding: the text's.
         may_be_new: whether the file may not be there yet.
+        unchanged: whether what somebody else has written meanwhile stays.
 
     Raises:
         OSError: if it cannot be written; the file is then as it was.
@@ -70,7 +76,7 @@ def replacing(
                 os.fsync(descriptor)
                 with contextlib.suppress(FileNotFoundError):
                     _keep_attributes(folder, place.name, descriptor)
-            if _version(folder, place.name) != seen:
+            if unchanged and _version(folder, place.name) != seen:
                 raise SaveFailed("the file was changed in the very moment of saving")
             folder.replace(place.name, aside)
         except BaseException:

@@ -19,7 +19,7 @@ from ..core.cell_ids import name_cells
 from ..core.errors import LeavesShare, SaveFailed
 from ..core.stepwise import StepwiseDecoder
 from ..files.open_folders import Place, reading
-from ..files.share_folders import ShareFolders, may_be_new
+from ..files.share_folders import ShareFolders, is_saving
 from ..files.signatures import QueuedSignatures
 from ..files.whole_files import replaceable, replacing, writing_in_place
 
@@ -86,14 +86,22 @@ def _write_in_place(manager: Any, find: Find) -> None:
         if place is None:
             opened = write(os_path, *args, **keywords)
         elif manager.use_atomic_writing and replaceable(place):
-            opened = replacing(place, *args, **keywords, may_be_new=may_be_new())
+            # A save by REST, such as of a new file that a whole class opens, replaces what is
+            # there, as ever.
+            opened = replacing(
+                place,
+                *args,
+                **keywords,
+                may_be_new=not is_saving(),
+                unchanged=is_saving(),
+            )
         else:
             opened = writing_in_place(
                 place,
                 *args,
                 **keywords,
                 backup=bool(manager.use_atomic_writing),
-                may_be_new=may_be_new(),
+                may_be_new=not is_saving(),
             )
         with manager.perm_to_403(os_path), _told(), opened as file:
             yield file
@@ -139,7 +147,7 @@ def _copy_in_place(checkpoints: Any, folders: ShareFolders) -> None:
             known = folders.find(source)
             if known is None:
                 return False
-            with reading(known) as file, replacing(there, text=False) as copy:
+            with reading(known) as file, replacing(there, text=False, unchanged=False) as copy:
                 shutil.copyfileobj(file, copy)
             return True
 

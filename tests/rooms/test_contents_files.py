@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -168,6 +169,20 @@ async def test_what_is_read_is_the_same_in_a_thread(
             )
     assert readers
     assert threading.main_thread() not in readers
+    writing.close()
+
+
+async def test_a_class_that_makes_one_file_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of their browsers puts the new file before it opens it."""
+    writing = made(AsyncLargeFileManager, tmp_path, monkeypatch)
+    for path, model in (("shared/new.ipynb", notebook()), ("shared/new.txt", dict(TEXT))):
+        saved = await asyncio.gather(*(writing.manager.save(dict(model), path) for _ in range(50)))
+        assert len(saved) == 50
+    assert (tmp_path / "shared" / "new.txt").read_text() == "text"
+    there = set(os.listdir(tmp_path / "shared")) - {".ipynb_checkpoints"}
+    assert there == {"new.ipynb", "new.txt"}
     writing.close()
 
 
