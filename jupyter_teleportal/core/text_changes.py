@@ -53,13 +53,13 @@ def _changed_on_both(
         for side, after in enumerate(sides)
         for i1, i2, j1, j2 in _hunks(before, after)
     )
-    while hunks:
-        first, end = hunks[0][:2]
-        count = 0
-        while count < len(hunks) and hunks[count][0] <= end:
-            end = max(end, hunks[count][1])
-            count += 1
-        run, hunks = hunks[:count], hunks[count:]
+    at = 0
+    while at < len(hunks):
+        begin, (first, end, *_) = at, hunks[at]
+        while at < len(hunks) and hunks[at][0] <= end:
+            end = max(end, hunks[at][1])
+            at += 1
+        run = hunks[begin:at]
         there = []
         for side, after in enumerate(sides):
             own = [hunk for hunk in run if hunk[2] == side]
