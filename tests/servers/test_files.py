@@ -219,39 +219,3 @@ async def test_composed_and_decomposed_names_are_two_files_and_two_documents(
                 what=f"the file with the {own} name",
             )
     assert len(notebooks_in(shared_folder)) == 2
-
-
-async def test_a_new_file_where_one_was_renamed_during_an_outage(
-    servers: Pair, redis_server: RedisServer, shared_folder: Path
-):
-    a, b = servers
-    write_notebook(shared_folder / "old.ipynb", ["first"])
-    session = await a.session("old.ipynb")
-    async with (
-        RtcClient(a, session, name="ann") as ann,
-        RtcClient(b, session, name="bob") as bob,
-    ):
-        redis_server.kill()
-        await b.rename("old.ipynb", "new.ipynb")
-        write_notebook(shared_folder / "old.ipynb", ["second"])
-        other = await b.session("old.ipynb")
-        assert other.file_id != session.file_id
-        async with RtcClient(b, other, name="eve") as eve:
-            eve.write(" of eve")
-            redis_server.start()
-            await until(lambda: ann.path == "new.ipynb", 20, what="the rename on the other server")
-            ann.write(" of ann")
-            bob.write(" of bob")
-            await equal([ann, bob])
-            assert await a.session("old.ipynb") == other
-            await until(
-                lambda: file_sources(shared_folder / "old.ipynb") == ["second of eve"],
-                what="the new file",
-            )
-
-            def renamed() -> bool:
-                (source,) = file_sources(shared_folder / "new.ipynb") or [""]
-                return source.startswith("first") and "ann" in source and "bob" in source
-
-            await until(renamed, what="the renamed file")
-            assert notebooks_in(shared_folder) == ["new.ipynb", "old.ipynb"]
