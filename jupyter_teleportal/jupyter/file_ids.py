@@ -67,44 +67,39 @@ class FileIds:
     def path_of(self, file_id: str) -> str | None:
         return self.paths.get(file_id)
 
-    def follow(
-        self, documents: Mapping[str, str], old: str, new: str | None
-    ) -> tuple[Changes, Changes]:
-        """Note documents that were in the folder `old`, which is `new` now, or with None deleted;
-        return what changed in the maps."""
-        files: Changes = {}
-        paths: Changes = {}
-        for file_id, path in documents.items():
-            files[path] = str(uuid.uuid4())
-            paths[file_id] = None
-            if new is not None:
-                target = clean_path(new + path[len(old) :])
-                paths[file_id], files[target] = target, file_id
-        self.update(files, paths)
-        return files, paths
-
     def moved(self, old: str, new: str) -> tuple[Changes, Changes]:
         """Note that all that is known in the file or folder `old` is now in `new`; return what
         changed in the maps ``files`` and ``paths``."""
-        files: Changes = {}
-        paths: Changes = {}
-        for file_id, path in list(self.paths.items()):
-            if is_within(path, old):
-                target = clean_path(new + path[len(old) :])
-                files[target] = file_id
-                paths[file_id] = target
-                files.setdefault(path, str(uuid.uuid4()))
-        self.update(files, paths)
-        return files, paths
+        return self.follow(self._within(old), old, new)
 
     def deleted(self, gone: str) -> tuple[Changes, Changes]:
         """Note that all that is known in the file or folder `gone` is no more; return what
         changed in the maps. The ids that end are those whose path is None."""
-        ended = [file_id for file_id, path in self.paths.items() if is_within(path, gone)]
-        files: Changes = {self.paths[file_id]: str(uuid.uuid4()) for file_id in ended}
-        paths: Changes = dict.fromkeys(ended)
+        return self.follow(self._within(gone), gone, None)
+
+    def follow(
+        self, documents: Mapping[str, str], old: str, new: str | None
+    ) -> tuple[Changes, Changes]:
+        """Note that documents in the file or folder `old` are in `new` now, or with None no more;
+        return what changed in the maps.
+
+        Args:
+            documents: their paths, by their ids.
+        """
+        files: Changes = {}
+        paths: Changes = {}
+        for file_id, path in documents.items():
+            paths[file_id] = None
+            if new is not None:
+                target = clean_path(new + path[len(old) :])
+                paths[file_id], files[target] = target, file_id
+            # Another of them may be there now.
+            files.setdefault(path, str(uuid.uuid4()))
         self.update(files, paths)
         return files, paths
+
+    def _within(self, folder: str) -> dict[str, str]:
+        return {i: path for i, path in self.paths.items() if is_within(path, folder)}
 
     def ended(self, files: Mapping[str, str | None], paths: Mapping[str, str | None]) -> list[str]:
         """The documents known here that have ended meanwhile, by the maps as they are in the

@@ -107,3 +107,16 @@ def test_documents_that_others_have_opened_go_along(new: str | None) -> None:
     assert ids.path_of("one") == (new and "new/a")
     assert ids.id_at("folder/a") == files["folder/a"] != "one"
     assert files.get("new/a") == (new and "one")
+
+
+@pytest.mark.parametrize("known", [["a/x", "a/b/x"], ["a/b/x", "a/x"]])
+def test_a_folder_that_is_moved_into_one_of_its_own_name(known: list[str]) -> None:
+    """Where one of its documents was, another one is then."""
+    there = {path: f"id-of-{path.replace('/', '-')}" for path in known}
+    here, learned = FileIds("team"), FileIds("team")
+    here.update(dict(there), {file_id: path for path, file_id in there.items()})
+    files, paths = here.moved("a", "a/b")
+    assert paths == {"id-of-a-x": "a/b/x", "id-of-a-b-x": "a/b/b/x"}
+    assert here.id_at("a/b/x") == files["a/b/x"] == "id-of-a-x"
+    documents = {file_id: path for path, file_id in there.items()}
+    assert learned.follow(documents, "a", "a/b")[0]["a/b/x"] == "id-of-a-x"
