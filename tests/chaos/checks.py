@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nbformat
-from support.cluster import UPSTREAM_NOISE, _errors
+from support.server_logs import errors_in
 
 from .tabs import END, Typed
 
@@ -171,11 +171,7 @@ class Watcher:
 
 def log_wrong(name: str, text: str, allowed: Sequence[str] = EXPECTED) -> list[str]:
     """The errors in a server's log that nobody expects."""
-    errors = [
-        error
-        for error in _errors(text.splitlines())
-        if not any(known in error for known in (*UPSTREAM_NOISE, *allowed))
-    ]
+    errors = errors_in(text, allowed)
     if "Task exception was never retrieved" in text:
         errors.append("a task's exception was never retrieved")
     # The same but for its time and numbers is the same.

@@ -157,6 +157,10 @@ def test_an_error_in_a_log_is_found() -> None:
     assert checks.log_wrong("A", line.format("Something went wrong"))
     assert not checks.log_wrong("A", line.format("HTTP 404: Not Found (No such file or directory)"))
     assert checks.log_wrong("A", "Task exception was never retrieved\n")
+    traceback = "Traceback (most recent call last):\n  File x\nWebSocketClosedError\n"
+    assert not checks.log_wrong("A", line.format("Failed to write message") + traceback)
+    assert checks.log_wrong("A", line.replace("E", "I", 1).format("Saved") + traceback)
+    assert checks.log_wrong("A", traceback)
 
 
 def test_what_is_left_over_is_found() -> None:

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from support.cluster import UPSTREAM_NOISE
 from support.hostile import (
     BINARY,
     PING,
@@ -37,10 +36,11 @@ from support.latency import Latency
 from support.notebooks import write_notebook
 from support.redis_server import RedisServer
 from support.rtc_client import RtcClient, equal
+from support.server_logs import errors_in
 from support.waiting import until
 
 # What upstream says where a save is refused: a forged entry of a later version forbids to save.
-KNOWN = (*UPSTREAM_NOISE, "Couldn't save content from room")
+KNOWN = ("Couldn't save content from room",)
 PREFIX = "teleportal:sync:"
 MOST_WAIT_S = 0.5
 CONVERGED_S = 5.0
@@ -429,10 +429,6 @@ async def _judge(
             await until(ok, CONVERGED_S, f"health of {server.name}", poll=0.2)
         except AssertionError as error:
             outcome.problems.append(str(error))
-        errors = [
-            line
-            for line in server.grep(r"^\[[EC] |^Traceback")
-            if not any(noise in line for noise in KNOWN)
-        ]
+        errors = errors_in(server.log_text(), KNOWN)
         if errors:
             outcome.problems.append(f"{server.name} logs {len(errors)} errors: {errors[:3]}")

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from support.server_logs import errors_in
 from support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from support.jupyter_process import JupyterProcess
 
 OUT_OF_BAND = r"(?i)out.of.band"
-# Seen without this extension too: a socket that closes while it is written to, SIGTERM.
-UPSTREAM_NOISE = ("Failed to write message", "received signal")
 
 
 async def saver_of(
@@ -70,22 +69,5 @@ def assert_no_out_of_band(*servers: JupyterProcess) -> None:
 def assert_no_errors(*servers: JupyterProcess, allowed: Sequence[str] = ()) -> None:
     """No server logged an error or a traceback, but for those with one of the `allowed` texts."""
     for server in servers:
-        errors = [
-            error
-            for error in _errors(server.log_text().splitlines())
-            if not any(text in error for text in (*UPSTREAM_NOISE, *allowed))
-        ]
+        errors = errors_in(server.log_text(), allowed)
         assert not errors, f"{server.name} logs errors: {errors}\n{server.log_tail()}"
-
-
-def _errors(lines: Sequence[str]) -> Iterator[str]:
-    """Lines of level error and above, and the last lines of bare tracebacks."""
-    in_traceback = False
-    for line in lines:
-        if in_traceback and line and not line[0].isspace():
-            yield line
-            in_traceback = False
-        elif line.startswith(("[E ", "[C ")):
-            yield line
-        elif line.startswith("Traceback "):
-            in_traceback = True
