@@ -85,11 +85,15 @@ class Followers:
         self._starts: set[Id] = set()
         # None: of several, it is not known which lies next to it.
         self._latest: dict[_Left, Id | None] = {}
+        # How often anything was noted, and how often in the original when this was copied from it.
+        self._noted = 0
+        self._copied_at = -1
 
     def copy_for(self, blocks: Sequence[Block], deleted: Sequence[Deleted]) -> Followers:
         """What of the same concerns the blocks and the deletions of an update, in which to note
         them."""
         other = Followers(self._parent_of)
+        other._copied_at = self._noted
         other.pieces, other.longest = self.pieces, self.longest
         ends, latest, starts, cuts = self._ends, self._latest, self._starts, self._cuts
 
@@ -125,6 +129,23 @@ class Followers:
             begins((client, end))
         return other
 
+    def adopt(self, other: Followers) -> bool:
+        """Take over what was noted in a copy that was made for one update, and give the copy up.
+
+        Returns:
+            Whether it was taken over: not if anything was noted here meanwhile.
+        """
+        if other._copied_at != self._noted:
+            return False
+        self._noted += 1
+        self.pieces, self.longest = other.pieces, other.longest
+        self._ends.update(other._ends)
+        self._run_starts.update(other._run_starts)
+        self._cuts |= other._cuts
+        self._starts |= other._starts
+        self._latest.update(other._latest)
+        return True
+
     def only_typed(self, blocks: Sequence[Block]) -> bool:
         """Whether each block follows on an item of its client behind which there is nothing, and
         was put before the beginning of a block."""
@@ -139,6 +160,7 @@ class Followers:
 
     def note_deleted(self, deleted: Sequence[Deleted]) -> int:
         """Note what an update deletes; return how many times a block may have to be cut."""
+        self._noted += 1
         cuts = self._cuts
         before = len(cuts)
         for client, start, end in deleted:
@@ -154,6 +176,7 @@ class Followers:
         Returns:
             What they may give the library to do.
         """
+        self._noted += 1
         compared = cut = 0
         ends, latest, starts, cuts = self._ends, self._latest, self._starts, self._cuts
         run_starts = self._run_starts
@@ -174,6 +197,7 @@ class Followers:
                 cuts.add(right)
                 cut += 1
                 self.pieces += 1
+            item = client, start
             if left is not None:
                 follows_on = left[0] == client and left[1] == start - 1
                 if left not in latest:
@@ -181,9 +205,9 @@ class Followers:
                         continue
                     after = left[0], left[1] + 1
                     known = ends.get(left[0], 0)
-                    starts.add((client, start))
+                    starts.add(item)
                     if after[1] == known or after in starts:
-                        latest[left] = client, start
+                        latest[left] = item
                         continue
                     if after not in cuts:
                         cuts.add(after)
@@ -193,10 +217,10 @@ class Followers:
                 else:
                     there = latest[left]
                     if not follows_on:
-                        starts.add((client, start))
+                        starts.add(item)
                 at: _Left | None = left
             else:
-                starts.add((client, start))
+                starts.add(item)
                 if right is not None:
                     lies_in = self._parent_of(right)
                     at = None if lies_in is None else (lies_in, b"")
@@ -208,12 +232,12 @@ class Followers:
                     if at not in latest:
                         # What was in the document before may not be known.
                         is_known = parent.__class__ is tuple and parent[1] < ends.get(parent[0], 0)
-                        latest[at] = (client, start) if is_known else None
+                        latest[at] = item if is_known else None
                         continue
                     there = None
             if there is not None and right == there:
                 assert at is not None
-                latest[at] = client, start
+                latest[at] = item
                 continue
             if at is not None:
                 latest[at] = None
@@ -222,6 +246,7 @@ class Followers:
 
     def only(self, ends: Mapping[int, int]) -> None:
         """The document has each client's items up to these, and nothing else that was noted."""
+        self._noted += 1
         self._ends = {c: min(end, ends[c]) for c, end in self._ends.items() if c in ends}
         kept = self._ends
         self._cuts.clear()

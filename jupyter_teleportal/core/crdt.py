@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Any, NamedTuple, NoReturn, ParamSpec, TypeVar
 
 import pycrdt
 from pycrdt import Awareness, Doc
@@ -43,6 +43,14 @@ _refused: OrderedDict[bytes, str] = OrderedDict()
 last."""
 
 
+class _Weighed(NamedTuple):
+    """An update that was weighed last."""
+
+    blocks: Sequence[Block]
+    followers: Followers
+    work: Work
+
+
 class Door:
     """What comes into one document: it knows where that has its items.
 
@@ -66,6 +74,7 @@ class Door:
         self._places = Places()
         self._followers = Followers(self._places.parent_of)
         self._tried: set[bytes] = set()
+        self._weighed: _Weighed | None = None
 
     def sift(
         self, update: bytes, blocks: Sequence[Block] | None = None, *, weighed: bool = False
@@ -149,7 +158,7 @@ class Door:
 
     def _let_in(self, blocks: Sequence[Block], tried: bool) -> None:
         followers = self._followers
-        work = _work(followers, blocks, self._places.admit(blocks))
+        work = self._note(blocks, self._places.admit(blocks))
         if not tried and any(work):
             self.untried_s += work.seconds(followers.pieces, followers.longest)
 
@@ -172,6 +181,7 @@ class Door:
         except ForeignBytes:
             return True  # one of several log entries may be why
         work = _work(followers, blocks, ordered)
+        self._weighed = _Weighed(blocks, followers, work)
         spent_s = work.seconds(followers.pieces, followers.longest)
         return spent_s > _LITTLE_S and self.untried_s + spent_s > UNTRIED_MAX_S
 
@@ -199,7 +209,18 @@ class Door:
         Raises:
             ForeignBytes: if nobody else would let it in.
         """
-        _work(self._followers, blocks, self._places.admit(blocks))
+        self._note(blocks, self._places.admit(blocks))
+
+    def _note(self, blocks: Sequence[Block], ordered: Sequence[Block]) -> Work:
+        weighed, self._weighed = self._weighed, None
+        # A hundred thousand fields take 0.1 s to note, but 0.01 s to take over.
+        if (
+            weighed is not None
+            and weighed.blocks is blocks
+            and self._followers.adopt(weighed.followers)
+        ):
+            return weighed.work
+        return _work(self._followers, blocks, ordered)
 
     def apply(self, doc: Doc[Any], update: bytes) -> None:
         """Apply an update that was checked to the document.

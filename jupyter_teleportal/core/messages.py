@@ -72,7 +72,7 @@ def _received_as_one(run: list[Received]) -> list[Received]:
     if (typed := read_typed(updates)) is not None:
         return [_one_update(*typed)]
     try:
-        blocks = Blocks.together(map(read_update, updates))
+        blocks = Blocks.together([read_update(update) for update in updates])
         merged = merge(updates)
     except ForeignBytes:
         return run

@@ -92,8 +92,10 @@ class Blocks(list[Block]):
     deleted: Sequence[Deleted] = ()
 
     @classmethod
-    def together(cls, updates: Iterable[Sequence[Block]]) -> Blocks:
-        """The blocks of several updates, one after the other."""
+    def together(cls, updates: Sequence[Sequence[Block]]) -> Sequence[Block]:
+        """The blocks of several updates, one after the other; those of one as they are."""
+        if len(updates) == 1:
+            return updates[0]
         found, deleted = cls(), list[Deleted]()
         for blocks in updates:
             found += blocks

@@ -62,7 +62,7 @@ async def read_entries(
             new.tried((), full=verdict.full)
         return found, new
     entries = await _off_loop(read, decode)
-    blocks = Blocks.together(entry.blocks for entry in entries)
+    blocks = Blocks.together([entry.blocks for entry in entries])
     if len(blocks) < WEIGHED_HERE:
         dear = door.is_dear(blocks)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -18,13 +19,14 @@ from support.conflicts import (
     waiting_for_each_other,
 )
 from support.histories import edited_together
+from support.hostile import fields
 from support.yjs_bytes import edits
 
 from jupyter_teleportal.core import crdt
 from jupyter_teleportal.core.conflicts import Followers, Work, in_order
 from jupyter_teleportal.core.crdt import UNTRIED_MAX_S, Door
 from jupyter_teleportal.core.errors import ForeignBytes, Untried
-from jupyter_teleportal.core.update_walk import read_state, read_update
+from jupyter_teleportal.core.update_walk import Block, Blocks, read_state, read_update
 
 
 @pytest.fixture(autouse=True)
@@ -238,3 +240,59 @@ def test_edits_of_all_kinds_are_let_in(seed: int):
         door.take(doc, update)
     assert read_state(doc.get_state()) == read_state(plain(*updates).get_state())
     assert door.untried_s < UNTRIED_MAX_S / 10
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_copy_that_is_taken_over_knows_what_would_have_been_noted(seed: int):
+    chance = random.Random(seed)
+    noting, adopting = Followers(lambda _: "source"), Followers(lambda _: "source")
+    clients = iter(range(2**40, 2**41))
+    for update in edits(seed, 60):
+        blocks = read_update(update)
+        deleted = blocks.deleted
+        copy = adopting.copy_for(blocks, deleted)
+        note(copy, blocks)
+        meanwhile = chance.random() < 0.3
+        if meanwhile:
+            another = read_update(inserted(next(clients)))
+            for followers in (noting, adopting):
+                note(followers, another)
+        assert adopting.adopt(copy) == (not meanwhile)
+        if meanwhile:
+            note(adopting, blocks)
+        note(noting, blocks)
+        assert tables(adopting) == tables(noting)
+
+
+def note(followers: Followers, blocks: Blocks) -> None:
+    followers.note(in_order(blocks))
+    followers.note_deleted(blocks.deleted)
+
+
+def inserted(client: int) -> bytes:
+    doc: Doc = Doc(client_id=client)
+    doc.get("source", type=Text).insert(0, "x")
+    return doc.get_update()
+
+
+def tables(followers: Followers) -> dict[str, object]:
+    kept = ("pieces", "longest", "_ends", "_cuts", "_starts", "_latest")
+    runs = {client: start for client, start in followers._run_starts.items() if start}
+    return {name: getattr(followers, name) for name in kept} | {"runs": runs}
+
+
+def test_a_large_update_is_noted_once(monkeypatch: pytest.MonkeyPatch):
+    notes: list[int] = []
+    note_blocks = Followers.note
+
+    def counted(followers: Followers, blocks: Sequence[Block]) -> Work:
+        notes.append(len(blocks))
+        return note_blocks(followers, blocks)
+
+    monkeypatch.setattr(Followers, "note", counted)
+    door, update = Door(), fields(10_000, 7)
+    blocks = read_update(update)
+    door.is_dear(blocks)
+    door.sift(update, blocks, weighed=True)
+    assert notes == [len(blocks)]
+    assert door._followers.pieces == len(blocks)
