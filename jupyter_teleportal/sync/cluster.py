@@ -6,11 +6,9 @@ import asyncio
 import contextlib
 import logging
 import secrets
-import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..core.errors import TransportError
@@ -19,29 +17,11 @@ from ..core.schedule import SavePace
 from ..core.settings import Timing
 from ..core.values import LeaseView, LeaseWish, Scope
 from ..transports.base import SyncTransport, TransportState, loop_time
+from .complaints import Complaints
 from .save_turns import SaveTurns
 from .trial import Trials
 
 _ROOMS_AT_ONCE = 25
-SAID_MAX = 20
-"""So many different things are said of one subject before it is well again."""
-
-
-@dataclass
-class Complaint:
-    """Something that is wrong, as told to the log.
-
-    Attributes:
-        message: what it means for the user, as last met.
-        said: what of it the log has been told.
-        count: how often it was met since it was last well.
-        last: when it was last met, in seconds since the epoch.
-    """
-
-    message: str
-    said: set[str] = field(default_factory=set)
-    count: int = 0
-    last: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -84,8 +64,8 @@ class Replica:
     Attributes:
         id: new at each start.
         session: the cluster's session id, as far as known; this replica's proposal before that.
-        counters: how often something was passed over or went wrong, by name, for the status.
         complaints: what is wrong now, by subject, for the status.
+        counters: how often something was passed over or went wrong, by name, for the status.
         trials: tries what takes long to merge in another process.
         turns: the turns in which this replica's documents are saved.
         formats: by share, the highest format of payloads that a server that lives says it writes.
@@ -108,12 +88,14 @@ class Replica:
         self.links: dict[Scope, Linked] = {}
         self.trials = Trials()
         self.turns = SaveTurns(SavePace(self.timing.save_ceiling_s))
-        self.counters: Counter[str] = Counter()
+        self.complaints = Complaints(self.log)
+        self.counters = self.complaints.counters
+        self.complain = self.complaints.complain
+        self.settle = self.complaints.settle
         self.formats: dict[str, int] = {}
         self._session_listeners: list[Callable[[str], None]] = []
         self._grant_listeners: list[Callable[[frozenset[str]], None]] = []
         self._beating: asyncio.Task[None] | None = None
-        self.complaints: dict[str, Complaint] = {}
         self._senders = 0
         self._tasks: set[asyncio.Task[None]] = set()
         transport.watch(self._on_transport)
@@ -344,42 +326,3 @@ class Replica:
                     "next heartbeat looks again",
                     error,
                 )
-
-    def complain(
-        self,
-        subject: str,
-        message: str,
-        error: BaseException | None = None,
-        *,
-        told: bool = False,
-    ) -> bool:
-        """Count that something is wrong, and log it unless the same has been said of `subject`
-        since that was last well; return whether it was news.
-
-        Args:
-            subject: a counter's name; after a space, which one of its kind it is about.
-            message: what happened, and what that means for the user.
-            error: an error that nobody expected, for the log to show whole.
-            told: the log has been told by whoever noticed.
-        """
-        self.counters[subject.split(" ")[0]] += 1
-        complaint = self.complaints.setdefault(subject, Complaint(message))
-        complaint.message = message
-        news = message not in complaint.said and len(complaint.said) < SAID_MAX
-        if news:
-            complaint.said.add(message)
-        if news and not told:
-            level = logging.WARNING if error is None else logging.ERROR
-            self.log.log(level, "%s", message, exc_info=error)
-        complaint.count += 1
-        complaint.last = time.time()
-        return news
-
-    def settle(self, subject: str) -> None:
-        """`subject` is well again, so its next complaint is news."""
-        self.complaints.pop(subject, None)
-
-    def forget_room(self, room: str) -> None:
-        """The room is closed here; what was wrong with it is nobody's business any more."""
-        for subject in [subject for subject in self.complaints if subject.endswith(f" {room}")]:
-            del self.complaints[subject]

@@ -374,7 +374,7 @@ class RoomLink:
             await self._release()
         if self.replica.links.get(self.scope) is self:
             del self.replica.links[self.scope]
-            self.replica.forget_room(self.scope.room or "")
+            self.replica.complaints.forget_room(self.scope.room or "")
             await self.replica.transport.unsubscribe(self.scope)
         self.doc.unobserve(self._subscription)
         if self._publishing:
