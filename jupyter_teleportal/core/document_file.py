@@ -28,6 +28,15 @@ class DocumentFile(Protocol):
 
     async def load(self) -> tuple[Any, FileState]: ...
 
+    def taken_over(self) -> None:
+        """What was loaded or written last is this document's file, by which it is known."""
+        ...
+
+    async def may_be_elsewhere(self) -> bool:
+        """Whether another server may yet say that the document was renamed during an outage, and
+        what is at its path now is another one's file."""
+        ...
+
     async def write(self, content: Any, over: FileState) -> FileState:
         """Write the file, whole or not at all.
 

@@ -190,6 +190,20 @@ def decode_note(note: bytes) -> tuple[str, Any, bytes]:
     Raises:
         CodecError: if it is no note, or one of another version.
     """
+    lineage, base, payload = _note_parts(note)
+    return lineage, base, _decode_update(payload, "a note")
+
+
+def lineage_noted(note: bytes) -> str:
+    """Return the lineage of a note.
+
+    Raises:
+        CodecError: if it is no note, or one of another version.
+    """
+    return _note_parts(note)[0]
+
+
+def _note_parts(note: bytes) -> tuple[str, Any, bytes]:
     header, _, payload = note.partition(b"\n")
     try:
         fields = json.loads(header)
@@ -198,7 +212,7 @@ def decode_note(note: bytes) -> tuple[str, Any, bytes]:
         raise CodecError(f"a note of {len(note)} bytes has no header: {error!r}") from error
     if version != VERSION or not isinstance(lineage, str):
         raise CodecError(f"a note of version {version!r}, this replica reads version {VERSION}")
-    return lineage, base, _decode_update(payload, "a note")
+    return lineage, base, payload
 
 
 def encode_crossing(state: bytes, update: bytes) -> str:

@@ -20,8 +20,9 @@ class Look(Enum):
 
     GONE = auto()
     THERE = auto()
+    """The document's file, as this server knew it, or as another one has noted beside it."""
     OTHER = auto()
-    """A file that is not as this server knew the document's."""
+    """A file that this server does not know."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,10 @@ class Claims:
 
     async def _is_true(self, claim: Claim) -> bool:
         old = await self.look(claim.share, claim.file_id, claim.old)
-        if old is Look.THERE or (old is Look.OTHER and not claim.replaced):
+        if old is Look.THERE:
             return False
+        may_be_new = old is Look.GONE or claim.replaced
         if claim.new is None:
-            return True
-        return await self.look(claim.share, claim.file_id, claim.new) is not Look.GONE
+            return may_be_new
+        new = await self.look(claim.share, claim.file_id, claim.new)
+        return new is Look.THERE or (new is Look.OTHER and may_be_new)

@@ -26,6 +26,7 @@ from .crossing import MAP, Known, agree, cross
 from .notes import Notes
 
 REQUEST_TIMEOUT_S = 3.0
+MOVED_POLL_S = 0.2
 LAST_SAVED_MAX_ENTRIES = 100
 LOST = "lost"
 
@@ -271,6 +272,7 @@ class Reconciler:
             vector: the state vector of a document that holds `content`; None if that is not known.
         """
         self.disk = state
+        self._file.taken_over()
         self.forget_loaded()
         self._kept = None
         self._written, self._written_on, self._written_state = state.hash, None, vector
@@ -422,6 +424,7 @@ class Reconciler:
                 raise NotTheSaver("another server saves this document now")
         saved, noted = await self._what_is_said()
         while True:
+            path = self._file.path
             on_disk, state = await self.load()
             # Without a note of it, the file may still hold what this replica has written during
             # an outage, or what a saver wrote that died before it could note it.
@@ -439,6 +442,11 @@ class Reconciler:
             before = saved, noted
             saved, noted = await self._what_is_said()
             if (saved, noted) == before:
+                if self._link.shared and await self._file.may_be_elsewhere():
+                    await asyncio.sleep(MOVED_POLL_S)
+                    continue
+                if self._file.path != path:
+                    continue
                 if await self._settle_foreign(on_disk, state, saved, noted):
                     return
                 break

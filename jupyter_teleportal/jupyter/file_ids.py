@@ -32,11 +32,11 @@ from ..core.errors import (
 from ..core.shares import SharedPath, Shares, clean_path, is_within
 from ..core.values import Scope
 from ..files.open_folders import Place
-from ..files.path_claims import Claim, Claims, Look
+from ..files.path_claims import DOUBTED_AFTER_S, Claim, Claims, Look
 from ..files.share_folders import ShareFolders
 from ..sync.cluster import Replica
 from ..transports import base
-from ..transports.base import MISSED, TransportState
+from ..transports.base import MISSED, TransportState, loop_time
 
 Changes = dict[str, str | None]
 
@@ -183,6 +183,7 @@ class FileRegistry:
         self.scope = Scope("", "files")
         self.folders: ShareFolders | None = None
         self._claims: Claims | None = None
+        self._caught_up_at = 0.0
         self._answers: dict[str, tuple[str, asyncio.Future[None]]] = {}
         self._answering: set[str] = set()
         """Shares of which it is about to be said where they are here."""
@@ -416,8 +417,14 @@ class FileRegistry:
 
         return receive
 
+    @property
+    def is_catching_up(self) -> bool:
+        """Whether others may not have told yet what they renamed or deleted during an outage."""
+        return not self._replica.connected or loop_time() < self._caught_up_at
+
     def transport_changed(self, state: TransportState) -> None:
         if state is TransportState.CONNECTED:
+            self._caught_up_at = loop_time() + DOUBTED_AFTER_S
             self._spawn(self._load())
 
     def replica_left(self, replica: str) -> None:

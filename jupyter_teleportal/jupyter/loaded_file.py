@@ -16,6 +16,7 @@ from jupyter_server_ydoc.rooms import DocumentRoom
 from jupyter_server_ydoc.utils import OutOfBandChanges
 
 from ..core.document_file import FileState
+from ..core.envelopes import lineage_noted
 from ..core.errors import SaveFailed
 from ..files import note_files
 from ..files.open_folders import Place, name_beside
@@ -33,6 +34,8 @@ class LoadedFile:
         self._loader: FileLoader = room._file
         self._contents: Any = room._file._contents_manager
         self._modified: Any = None
+        self._seen: Any = None
+        self._known: Any = None
 
     @property
     def path(self) -> str:
@@ -80,13 +83,46 @@ class LoadedFile:
         self._modified = model["last_modified"]
         return model
 
-    async def is_as_known(self) -> bool:
-        """Whether the file is, as far as its time says, as it was when it was looked at last."""
+    async def is_at(self, path: str, lineage: str | None = None) -> bool:
+        """Whether the document's file, as this server knew it, is at this API path now; or one
+        beside which another server has noted edits of the `lineage`."""
         try:
-            model = await ensure_async(self._contents.get(self.path, content=False))
-        except Exception:  # noqa: BLE001 (whoever needs the file meets it again)
+            if await self._identify(path) == self._known:
+                return True
+            place = self._registry.place(self._share, path)
+            if place is None or lineage is None:
+                return False
+            notes = await asyncio.to_thread(note_files.read_all, place)
+            return any(isinstance(n, bytes) and lineage_noted(n) == lineage for n in notes.values())
+        except Exception:  # noqa: BLE001 (what cannot be looked at is not known)
             return False
-        return bool(model["last_modified"] == self._modified)
+
+    async def _identify(self, path: str) -> Any:
+        """What tells the file at an API path from others, and from itself once it is changed."""
+        place = self._registry.place(self._share, path)
+        if place is None:
+            return (await ensure_async(self._contents.get(path, content=False)))["last_modified"]
+        found = await asyncio.to_thread(os.stat, place.path)
+        return found.st_dev, found.st_ino, found.st_mtime_ns
+
+    async def _notice(self) -> None:
+        try:
+            self._seen = await self._identify(self.path)
+        except Exception:  # noqa: BLE001 (whoever needs the file meets it again)
+            self._seen = None
+
+    def taken_over(self) -> None:
+        self._known = self._seen
+
+    async def follow_changes(self) -> None:
+        """Another server has changed the file; that is told apart from its having been renamed as
+        long as the other servers say so at once."""
+        if not self._registry.is_catching_up:
+            await self._notice()
+            self.taken_over()
+
+    async def may_be_elsewhere(self) -> bool:
+        return self._registry.is_catching_up and not await self.is_at(self.path)
 
     async def needs_a_closer_look(self, before: Any) -> bool:
         """Whether the file, which was of the time `before` when it was looked at last, may have
@@ -104,6 +140,7 @@ class LoadedFile:
                     self._room.file_format, self._room.file_type
                 )
             state = await self.stat()
+            await self._notice()
             if self._modified == model["last_modified"]:
                 return model["content"], state
 
@@ -124,6 +161,7 @@ class LoadedFile:
         if saved is None:
             raise SaveFailed("the file is not writable")
         self._modified = saved["last_modified"]
+        await self._notice()
         return _state(saved)
 
     async def keep_copy(self, content: Any) -> str:

@@ -423,6 +423,7 @@ class Seam:
             if before is not None and await file.needs_a_closer_look(before):
                 for link in self._links(loader.file_id):
                     await link.saver.file_changed()
+            await file.follow_changes()
             self.replica.settle(subject)
 
         self._watch.add(
@@ -496,8 +497,11 @@ class Seam:
             there = await ensure_async(contents.file_exists(api_path))
         if not there:
             return Look.GONE
-        files = [link.file for link in self._links(file_id)]
-        known = [await file.is_as_known() for file in files if isinstance(file, LoadedFile)]
+        known = [
+            await link.file.is_at(api_path, link.replicator.lineage)
+            for link in self._links(file_id)
+            if isinstance(link.file, LoadedFile)
+        ]
         return Look.THERE if any(known) else Look.OTHER
 
     # -- status ----------------------------------------------------------------------------

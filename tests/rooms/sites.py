@@ -73,6 +73,12 @@ class File:
     async def load(self) -> tuple[Any, FileState]:
         return copy.deepcopy(self.disk.content), self.disk.state()
 
+    def taken_over(self) -> None:
+        """It has no other path."""
+
+    async def may_be_elsewhere(self) -> bool:
+        return False
+
     async def write(self, content: Any, over: FileState) -> FileState:
         await asyncio.sleep(0)
         if over.hash != self.disk.state().hash:

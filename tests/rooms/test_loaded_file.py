@@ -12,6 +12,7 @@ import pytest
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 from jupyter_server_ydoc.loaders import FileLoader
 
+from jupyter_teleportal.core.envelopes import encode_note
 from jupyter_teleportal.core.errors import LeavesShare, SaveFailed
 from jupyter_teleportal.core.shares import Shares
 from jupyter_teleportal.files.share_folders import folders_of
@@ -110,12 +111,44 @@ async def test_whether_a_file_can_be_written_is_known_without_reading_it(
     monkeypatch.setattr(AsyncLargeFileManager, "_read_file", read)
     file = loaded(tmp_path, hub)
     assert await file.is_writable()
-    assert await file.is_as_known()
-    changed(path, "another's", 5)
-    assert not await file.is_as_known()
     with pytest.raises(AssertionError, match="it is read"):
         await file.stat()
     path.unlink()
     path.symlink_to("/etc/hostname")
     with pytest.raises(LeavesShare):
         await file.is_writable()
+
+
+async def test_a_file_is_known_wherever_it_is(tmp_path: Path, hub: MemoryHub) -> None:
+    (tmp_path / "file.txt").write_text("mine", encoding="utf-8")
+    file = loaded(tmp_path, hub)
+    assert not await file.is_at("file.txt")
+    await file.load()
+    assert not await file.is_at("file.txt")  # it may be another one's
+    file.taken_over()
+    assert await file.is_at("file.txt")
+    (tmp_path / "file.txt").rename(tmp_path / "new.txt")
+    changed(tmp_path / "file.txt", "another's", 5)
+    await file.load()
+    assert await file.is_at("new.txt")
+    assert not await file.is_at("file.txt")
+    assert not await file.is_at("gone.txt")
+    (tmp_path / "new.txt").unlink()
+    await file.write("mine", await file.stat())
+    file.taken_over()
+    assert await file.is_at("file.txt")
+
+
+async def test_a_renamed_file_is_known_by_what_is_noted_beside_it(
+    tmp_path: Path, hub: MemoryHub
+) -> None:
+    (tmp_path / "file.txt").write_text("another's", encoding="utf-8")
+    other = loaded(tmp_path, hub)
+    await other.write_note(encode_note("lineage", "", b"\0\0"))
+    (tmp_path / "new.txt").write_text("mine", encoding="utf-8")
+    (tmp_path / ".file.txt.teleportal").rename(tmp_path / ".new.txt.teleportal")
+    file = loaded(tmp_path, hub)
+    assert await file.is_at("new.txt", "lineage")
+    assert not await file.is_at("new.txt", "another")
+    assert not await file.is_at("new.txt")
+    assert not await file.is_at("file.txt", "lineage")

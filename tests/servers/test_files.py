@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import unicodedata
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
+import pytest
+from support.cluster import saver_of, transport_state
 from support.missing import missing
 from support.notebooks import file_sources, write_notebook
 from support.rtc_client import RtcClient, equal
@@ -219,3 +222,64 @@ async def test_composed_and_decomposed_names_are_two_files_and_two_documents(
                 what=f"the file with the {own} name",
             )
     assert len(notebooks_in(shared_folder)) == 2
+
+
+@pytest.mark.parametrize("saver_renames", [False, True])
+async def test_a_new_file_where_one_was_renamed_during_an_outage(
+    servers: Pair, redis_server: RedisServer, shared_folder: Path, saver_renames: bool
+):
+    """The server that has not heard of the rename has looked at the new file before it does."""
+    write_notebook(shared_folder / "old.ipynb", ["first"])
+    session = await servers[0].session("old.ipynb")
+    async with (
+        RtcClient(servers[0], session, name="ann") as ann,
+        RtcClient(servers[1], session, name="bob") as bob,
+    ):
+        saver, (other,) = await saver_of(servers, session.room_id)
+        here, there = (saver, other) if saver_renames else (other, saver)
+        renaming, following = (ann, bob) if here is servers[0] else (bob, ann)
+        redis_server.kill()
+        await until(lambda: not_shared(here, there), what="the outage")
+        await here.rename("old.ipynb", "new.ipynb")
+        if saver_renames:
+            renaming.write(" saved")
+            await until(
+                lambda: file_sources(shared_folder / "new.ipynb") == ["first saved"],
+                what="what is saved during the outage",
+            )
+        write_notebook(shared_folder / "old.ipynb", ["second"])
+        os.utime(shared_folder / "old.ipynb")
+        new = await here.session("old.ipynb")
+        assert new.file_id != session.file_id
+        if not saver_renames:
+            await until(
+                lambda: there.grep("changed while Redis is away"),
+                what="that the new file was looked at",
+            )
+        async with RtcClient(here, new, name="eve") as eve:
+            eve.write(" of eve")
+            redis_server.start()
+            await until(lambda: following.path == "new.ipynb", 20, what="the rename")
+            for each in (ann, bob):
+                each.write(f" of {each.name}")
+            await equal([ann, bob])
+            assert await there.session("old.ipynb") == new
+            async with RtcClient(there, new, name="fay") as fay:
+                await equal([eve, fay])
+            await until(
+                lambda: file_sources(shared_folder / "old.ipynb") == ["second of eve"],
+                what="the new file",
+            )
+            await until(
+                lambda: file_sources(shared_folder / "new.ipynb") == [ann.sources[0]],
+                what="the renamed file",
+            )
+            (text,) = ann.sources
+            assert text.startswith("first")
+            assert "second" not in text
+            assert all(f" of {each.name}" in text for each in (ann, bob))
+            assert notebooks_in(shared_folder) == ["new.ipynb", "old.ipynb"]
+
+
+async def not_shared(*servers: JupyterProcess) -> bool:
+    return all([await transport_state(server) != "connected" for server in servers])

@@ -28,6 +28,7 @@ class Folder:
 RENAMED = Claim("share", "id", "old", "new")
 DELETED = Claim("share", "id", "old", None)
 REPLACED = Claim("share", "id", "old", None, replaced=True)
+REPLACED_AND_RENAMED = Claim("share", "id", "old", "new", replaced=True)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,10 @@ REPLACED = Claim("share", "id", "old", None, replaced=True)
         (RENAMED, Look.GONE, Look.OTHER, True),
         (RENAMED, Look.THERE, Look.OTHER, False),
         (RENAMED, Look.OTHER, Look.OTHER, False),
+        (RENAMED, Look.OTHER, Look.THERE, True),
+        (RENAMED, Look.THERE, Look.THERE, False),
+        (REPLACED_AND_RENAMED, Look.OTHER, Look.OTHER, True),
+        (REPLACED_AND_RENAMED, Look.OTHER, Look.GONE, False),
         (RENAMED, Look.GONE, Look.GONE, False),
         (DELETED, Look.GONE, Look.GONE, True),
         (DELETED, Look.THERE, Look.GONE, False),
