@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from ..core.document_ids import Claim
 from ..transports.base import loop_time
 
 BELIEVED_WITHIN_S = 60.0
@@ -23,30 +23,6 @@ class Look(Enum):
     """The document's file, as this server knew it, or as another one has noted beside it."""
     OTHER = auto()
     """A file that this server does not know."""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A document is said to have been renamed, or with `new` None to have been deleted.
-
-    Attributes:
-        share: its share.
-        file_id: its id.
-        old: its path, as far as this server knows.
-        new: its path, as is said.
-        files: what else changes with it in the map ``files``.
-        paths: what else changes with it in the map ``paths``.
-        replaced: it was said to have been deleted while this server was away, so that another file
-            may be at its path by now.
-    """
-
-    share: str
-    file_id: str
-    old: str
-    new: str | None
-    files: dict[str, str | None] = field(default_factory=dict, compare=False)
-    paths: dict[str, str | None] = field(default_factory=dict, compare=False)
-    replaced: bool = False
 
 
 class Claims:

@@ -440,7 +440,8 @@ class TeleportalExtension(ExtensionApp):
         self._check_neighbours()
         # Only now is there anything to import these for.
         from ..sync.cluster import Replica
-        from .file_ids import FileRegistry, shared_manager
+        from .file_id_manager import shared_manager
+        from .file_ids import FileRegistry
 
         timing = Timing(**{name: getattr(self, name) for name in _TIMING_TRAITS})
         self._limits = ClientLimits(**{name: getattr(self, name) for name in _LIMIT_TRAITS})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jupyter_teleportal.files.path_claims import Claim, Claims, Look
+from jupyter_teleportal.core.document_ids import Claim
+from jupyter_teleportal.files.path_claims import Claims, Look
 
 
 class Folder:

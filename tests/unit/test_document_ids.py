@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jupyter_teleportal.jupyter.file_ids import FileIds
+from jupyter_teleportal.core.document_ids import FileIds
 
 
 def test_every_server_names_a_document_alike() -> None:
