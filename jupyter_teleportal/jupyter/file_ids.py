@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from ..core.document_ids import Changes, Claim, FileIds
-from ..core.envelopes import FORMAT, FORMATS_BELOW, Notice, decode_envelope
+from ..core.envelopes import Notice, decode_envelope
 from ..core.errors import (
     CodecError,
     LeavesShare,
     MapTooLarge,
-    SharePathMismatch,
     TransportError,
     TransportUnavailable,
 )
@@ -24,6 +22,7 @@ from ..core.shares import SharedPath, Shares, is_within
 from ..core.values import Scope
 from ..files.open_folders import Place
 from ..files.path_claims import DOUBTED_AFTER_S, Claims, Look
+from ..files.share_agreement import ShareAgreement
 from ..files.share_folders import ShareFolders
 from ..sync.cluster import Replica
 from ..transports import base
@@ -62,20 +61,16 @@ class FileRegistry:
         self._tasks: set[asyncio.Task[None]] = set()
         self._deletion_listeners: list[Callable[[str], None]] = []
         self._notice_listeners: dict[str, Callable[[bytes], None]] = {}
-        self._epochs: dict[str, str] = {}
         self._loaded: set[str] = set()
         """Shares whose maps were read since the transport came back."""
         self._unheard: set[str] = set()
         """Shares whose channel was refused."""
         self._loading = asyncio.Lock()
         self.scope = Scope("", "files")
+        self.agreement = ShareAgreement(replica, shares)
         self.folders: ShareFolders | None = None
         self._claims: Claims | None = None
         self._caught_up_at = 0.0
-        self._answers: dict[str, tuple[str, asyncio.Future[None]]] = {}
-        self._answering: set[str] = set()
-        """Shares of which it is about to be said where they are here."""
-        self.refused: dict[str, SharePathMismatch] = {}
 
     def on_deletion(self, listener: Callable[[str], None]) -> None:
         """Call `listener` with the file id of a document that was deleted, on whatever server."""
@@ -275,11 +270,6 @@ class FileRegistry:
             # Where the map names another document at its path, that one's file may be there now.
             self._take(share, files, paths, replaced=bool(more and more[0] in files))
 
-    def check(self, share: str) -> None:
-        """Raise `SharePathMismatch` if the share is mounted elsewhere on other servers."""
-        if share in self.refused:
-            raise self.refused[share]
-
     def _listener(self, share: str) -> Callable[[bytes], None]:
         def receive(message: bytes) -> None:
             if message is MISSED:
@@ -299,7 +289,7 @@ class FileRegistry:
                     details = envelope.details
                     self._take(share, details.get("files"), details.get("paths"))
             elif isinstance(envelope, Notice) and envelope.name == "folder":
-                self._on_folder(share, envelope)
+                self.agreement.heard(share, envelope)
             elif share in self._notice_listeners:
                 self._notice_listeners[share](message)
 
@@ -328,7 +318,7 @@ class FileRegistry:
                 about = await self._replica.transport.read_map(
                     Scope(share), "about", ["epoch", "format"]
                 )
-                await self._look_at_format(share, about.get("format", ""))
+                await self.agreement.look_at_format(share, about.get("format", ""))
             except TransportError as error:
                 self._replica.complain(
                     f"files {share}", f"Share {share}: its documents' ids are not checked: {error}"
@@ -338,7 +328,7 @@ class FileRegistry:
                 continue
             if share in self._unheard:
                 await self._listen(share)
-            known = share in self._loaded and about.get("epoch") == self._epochs.get(share)
+            known = share in self._loaded and self.agreement.is_known(share, about.get("epoch"))
             well = (known and not self._untold(share)) or await self._load_share(share)
             if well and share not in self._unheard:
                 self._replica.settle(f"files {share}")
@@ -377,7 +367,7 @@ class FileRegistry:
     async def _read_maps(self, share: str) -> None:
         transport, ids = self._replica.transport, self._ids[share]
         scope = Scope(share)
-        emptied = await self._check_folder(share)
+        emptied = await self.agreement.agree(share)
         files = await self._read_files(share)
         paths = await transport.read_map(scope, "paths", list(ids.paths))
         if emptied or (not files and not paths):
@@ -406,85 +396,6 @@ class FileRegistry:
             self._pass_over(share, f"{error}; what concerns this server's documents is read")
             known = {*ids.paths.values(), *ids.exceptions}
             return await self._replica.transport.read_map(scope, "files", known)
-
-    async def _check_folder(self, share: str) -> bool:
-        """Compare the share's folder with the others'; return whether the transport has forgotten
-        the share since the last time."""
-        folder = self._shares.folder(share)
-        own = {"folder": folder, "epoch": secrets.token_hex(4), "format": self._own_format}
-        there = await self._replica.transport.write_map(Scope(share), "about", own, keep=True)
-        await self._look_at_format(share, there.get("format", ""))
-        epoch, other = there.get("epoch", ""), there.get("folder")
-        before, self._epochs[share] = self._epochs.get(share), epoch
-        emptied = before not in (None, epoch)
-        if other == folder:
-            self.refused.pop(share, None)
-        elif other is not None and await self._is_elsewhere(share, other):
-            self.refused[share] = SharePathMismatch(
-                f"share {share!r} is the folder {folder!r} here and {other!r} on other servers; "
-                "give it the same path in the setting `shares` of all servers"
-            )
-            self._replica.log.error("%s", self.refused[share])
-        else:
-            # Of a server that is gone, or of none that ever was.
-            self.refused.pop(share, None)
-            await self._replica.transport.write_map(Scope(share), "about", {"folder": folder})
-        return emptied
-
-    @property
-    def _own_format(self) -> str:
-        return f"{FORMAT} {self._replica.id}"
-
-    async def _look_at_format(self, share: str, said: str) -> None:
-        """Learn which format of payloads the servers of a share write. Whoever writes the highest
-        says so there; it counts for as long as that one lives."""
-        found = _FORMAT.fullmatch(said)
-        number, replica = (int(found[1]), found[2]) if found else (0, "")
-        alive = replica in self._replica.membership.alive
-        forged = replica == self._replica.id and said != self._own_format
-        if forged or number < FORMAT or (number == FORMAT and not alive):
-            number = FORMAT
-            if said != self._own_format:
-                await self._replica.transport.write_map(
-                    Scope(share), "about", {"format": self._own_format}
-                )
-        elif not alive:
-            number = FORMAT
-        self._replica.formats[share] = min(number, FORMATS_BELOW - 1)
-
-    async def _is_elsewhere(self, share: str, folder: str) -> bool:
-        """Whether a server that is alive has the share's folder at this path."""
-        answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._answers[share] = folder, answered
-        own = {"folder": self._shares.folder(share), "asks": True}
-        notice = Notice(self._replica.id, "folder", own)
-        await self._replica.transport.publish(Scope(share), notice.encode())
-        await asyncio.wait({answered}, timeout=ANSWER_S)
-        del self._answers[share]
-        return answered.done()
-
-    def _on_folder(self, share: str, notice: Notice) -> None:
-        """Another server says where the share is, and may ask where it is here."""
-        if notice.replica == self._replica.id:
-            return
-        if share in self._answers and notice.replica in self._replica.membership.alive:
-            folder, answered = self._answers[share]
-            if notice.details.get("folder") == folder and not answered.done():
-                answered.set_result(None)
-        if notice.details.get("asks") is True and share not in self._answering:
-            self._answering.add(share)
-            answer = Notice(self._replica.id, "folder", {"folder": self._shares.folder(share)})
-            self._spawn(self._answer(share, answer))
-
-    async def _answer(self, share: str, notice: Notice) -> None:
-        # Everybody hears it, and who asks afterwards gets another one.
-        self._answering.discard(share)
-        try:
-            await self._replica.transport.publish(Scope(share), notice.encode())
-        except TransportError as error:
-            self._replica.complain(
-                f"files {share}", f"Share {share}: where it is here cannot be told: {error}"
-            )
 
     def _take(self, share: str, files: Any, paths: Any, *, replaced: bool = False) -> None:
         """Take over what the transport says of a share's maps, as far as it can be true."""

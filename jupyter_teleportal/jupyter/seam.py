@@ -290,7 +290,7 @@ class Seam:
             nonlocal link
             if room.ready:
                 return
-            self.registry.check(shared.share)
+            self.registry.agreement.check(shared.share)
             link = await self._link_document(room, shared, fanout)
             room.ready = True
             room._emit(LogLevel.INFO, "initialize", "Room initialized")

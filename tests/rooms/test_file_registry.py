@@ -400,7 +400,7 @@ async def test_where_a_share_is_counts_only_if_a_server_says_so(hub: MemoryHub) 
     for about in ({"folder": "elsewhere"}, {"folder": "elsewhere", "epoch": "x"}):
         await forger.write_map(Scope("team"), "about", about)
         site = await join(hub, shares={"team": "team"})
-        site.ids.check("team")
+        site.ids.agreement.check("team")
         about = await forger.read_map(Scope("team"), "about")
         assert about["folder"] == "team"
 
@@ -415,8 +415,8 @@ async def test_a_share_that_a_server_has_elsewhere_is_refused(hub: MemoryHub) ->
     ids = FileRegistry(replica, Shares({"moved": "team"}))
     await ids.start()
     with pytest.raises(SharePathMismatch, match="moved"):
-        ids.check("team")
-    first.ids.check("team")
+        ids.agreement.check("team")
+    first.ids.agreement.check("team")
 
 
 TWO = {"refused": "refused", "team": "team"}
@@ -563,7 +563,7 @@ async def test_which_format_is_written_counts_for_as_long_as_its_server_lives(
     old = await join(hub)
     await old.replica.beat()
     assert old.replica.formats == {"default": FORMAT}
-    monkeypatch.setattr("jupyter_teleportal.jupyter.file_ids.FORMAT", 9)
+    monkeypatch.setattr("jupyter_teleportal.files.share_agreement.FORMAT", 9)
     new = await join(hub)
     await new.replica.beat()
     monkeypatch.undo()
