@@ -15,6 +15,8 @@ from ..core.client_limits import ClientLimits
 from ..core.errors import LogChanged, TransportError
 from ..core.values import Scope
 from ..sync.cluster import Replica
+from ..sync.file_side import Unsaved
+from ..sync.room import Room
 from ..sync.room_link import RoomLink
 from ..transports.base import SyncTransport
 from .fanout import Fanout
@@ -106,26 +108,27 @@ class WebsocketServer(_WebsocketServer):
                 drop=self._drop,
                 on_drop=partial(self.replica.complain, f"slow_clients {self.get_room_name(room)}"),
             )
-            link = _Link(
+            link = RoomLink(
                 self.replica,
                 Scope(self._share, self.get_room_name(room)),
                 room.ydoc,
                 awareness=room.awareness,
                 broadcast=fanout.broadcast,
             )
-            link.on_broken = partial(self._close_broken, room)
+            link.room.saver = _KeptLog(link.room)
+            link.room.on_broken = partial(self._close_broken, room)
             self._links[room] = link
             take_over(
                 room,
                 fanout,
                 lambda: link.awareness,
-                answer=link.answer,
+                answer=link.live.answer,
                 guard=self._guard,
                 trials=self.replica.trials,
                 door=lambda: link.replicator.door,
-                broke=link.broke,
+                broke=link.room.broke,
                 paced=False,
-                admits=lambda size: link.admits(size, self._guard.limits.document_max_bytes),
+                admits=lambda size: link.live.admits(size, self._guard.limits.document_max_bytes),
             )
             await super().start_room(room)
             await link.open()
@@ -148,16 +151,19 @@ class WebsocketServer(_WebsocketServer):
             await room.stop()
 
 
-class _Link(RoomLink):
-    """The link of a room that is in no file: its log is kept for a while after its last use."""
+class _KeptLog(Unsaved):
+    """The saver's side of a room that is in no file: its log is kept for a while after its last
+    use."""
 
-    async def _release(self) -> None:
-        keep_s = self.replica.timing.history_keep_s
+    def __init__(self, room: Room) -> None:
+        self._room = room
+
+    async def leaving(self) -> None:
+        replica, scope = self._room.replica, self._room.scope
         try:
-            if (log := self.replicator.log) is not None:
-                await self.replica.transport.expire_room(self.scope, log, keep_s)
+            if (log := self._room.replicator.log) is not None:
+                await replica.transport.expire_room(scope, log, replica.timing.history_keep_s)
         except LogChanged:
             pass  # another replica has begun it, and sees to it
         except TransportError as error:
-            self.complain(f"The log stays until the room is opened and closed again: {error}")
-        await super()._release()
+            self._room.complain(f"The log stays until the room is opened and closed again: {error}")

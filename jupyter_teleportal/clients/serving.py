@@ -29,7 +29,7 @@ from ..core.update_walk import (
     read_update,
 )
 from ..sync.awareness import AwarenessBridge
-from ..sync.room_link import WALK_ALONE_BYTES
+from ..sync.live_doc import WALK_ALONE_BYTES
 from ..sync.trial import Trials
 from .fanout import Fanout
 from .guard import ClientGuard, Cursors

@@ -132,7 +132,7 @@ class Reconciler:
             flaws: is told of what is not as it is in the document.
         """
         found = Flaws() if flaws is None else flaws
-        if self._link.content_bytes < LARGE_BYTES:
+        if self._link.live.content_bytes < LARGE_BYTES:
             return read(self._document, found), self._link.doc.get_state()
         changes = self._changes
         try:
@@ -160,7 +160,7 @@ class Reconciler:
 
     async def digest(self, content: Any) -> str:
         """The digest of content like the document's."""
-        return await off_loop(self._link.content_bytes, digest, content)
+        return await off_loop(self._link.live.content_bytes, digest, content)
 
     async def _content_of(self, update: bytes, flaws: Flaws | None = None) -> Any:
         return await off_loop(
@@ -362,17 +362,18 @@ class Reconciler:
         Raises:
             TransportError: if the log cannot be read, which it takes for another lineage.
         """
+        live = self._link.live
         if noted.lineage == self._link.replicator.lineage:
-            return await self._link.try_out(noted.update) and self._link.take_in(noted.update)
+            return await live.try_out(noted.update) and live.take_in(noted.update)
         if noted.base is None or not self._link.shared:
             return False
         log = await self._read_log()
         crossing = await self.crossing(self._link.replicator.lineage or "", log, noted)
         for update in crossing:
-            if not await self._link.try_out(update):
+            if not await live.try_out(update):
                 return False
         for update in crossing:
-            self._link.take_in(update)
+            live.take_in(update)
         return True
 
     async def _read_log(self) -> list[bytes]:
@@ -461,7 +462,7 @@ class Reconciler:
 
         if enough():
             return
-        await self._link.gather(enough)
+        await self._link.peers.gather(enough)
         if enough() or await self.digest(await self.snapshot()) == on_disk.digest:
             return
         copy = await self._keep(on_disk.content)
@@ -653,7 +654,7 @@ class Reconciler:
         if not seeded and not self._link.shared:
             self._step_down()
         if not seeded:
-            await self._link.gather(lambda: read(self._document) == theirs)
+            await self._link.peers.gather(lambda: read(self._document) == theirs)
         if not seeded and theirs != read(self._document):
             # Before the file may be written over.
             copy = await self._keep(theirs)
@@ -707,7 +708,7 @@ class Reconciler:
         offset = self._link.replicator.offset
         taken = True
         if update is not None:
-            taken = self._link.take_in(update)
+            taken = self._link.live.take_in(update)
         elif theirs != current:
             # What was typed while the copy was written is not in it.
             merged = merge(self._file_type, before if base is None else base, current, theirs)

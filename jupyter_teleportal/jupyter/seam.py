@@ -304,7 +304,7 @@ class Seam:
 
         def answer(state: bytes) -> list[bytes]:
             assert link is not None
-            return link.answer(state)
+            return link.live.answer(state)
 
         def door() -> Door:
             assert link is not None
@@ -312,10 +312,10 @@ class Seam:
 
         def broke(error: DocumentBroken) -> None:
             assert link is not None
-            link.broke(error)
+            link.room.broke(error)
 
         def admits(size: int) -> bool:
-            return link is None or link.admits(size, self.guard.limits.document_max_bytes)
+            return link is None or link.live.admits(size, self.guard.limits.document_max_bytes)
 
         take_over(
             room,
@@ -369,8 +369,8 @@ class Seam:
             save_delay_s=room._save_delay,
             tell=partial(tell_users, room),
         )
-        link.on_broken = partial(self._close_broken, room)
-        room._file.observe(room.room_id, link.saver.file_changed, link.share_path)
+        link.room.on_broken = partial(self._close_broken, room)
+        room._file.observe(room.room_id, link.saver.file_changed, link.saving.share_path)
         self._watch_file(room, file)
         room._save_to_disc = partial(save_to_disc, link)
         room.on_message = partial(refuses, room, WeakSet(), writable=writable)

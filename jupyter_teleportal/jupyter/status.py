@@ -96,7 +96,7 @@ def _room(
         "saver": link.lease.holder,
         "writable": replicator.writable,
         "clients": clients(room),
-        "replicas": sorted({link.replica.id, *link.peers}),
+        "replicas": sorted({link.replica.id, *link.peers.known}),
         "unacknowledged": replicator.unacknowledged,
         "quarantined": list(replicator.quarantined),
         "last_save": link.saver.last_save if isinstance(link, DocumentLink) else None,

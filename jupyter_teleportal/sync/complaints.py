@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from ..core.replicator import Problem, Quarantined
+
 SAID_MAX = 20
 """So many different things are said of one subject before it is well again."""
 
@@ -88,3 +90,35 @@ class Complaints(Mapping[str, Complaint]):
         """The room is closed here; what was wrong with it is nobody's business any more."""
         for subject in [subject for subject in self._now if subject.endswith(f" {room}")]:
             del self._now[subject]
+
+
+class RoomComplaints:
+    """What is wrong with one room."""
+
+    def __init__(self, complaints: Complaints, room: str | None) -> None:
+        self._complaints = complaints
+        self._room = room
+
+    def complain(self, message: str) -> None:
+        """Something is wrong until the room is well again."""
+        self._complaints.complain(f"rooms {self._room}", f"Room {self._room}: {message}")
+
+    def problem(self, problem: Problem | Quarantined) -> None:
+        """There is something about an entry of the log."""
+        if isinstance(problem, Problem):
+            self.complain(problem.message)
+        else:
+            subject = f"quarantined {self._room}"
+            self._complaints.complain(subject, f"Room {self._room}: {problem.message}")
+
+    def fault(self, message: str, error: BaseException) -> None:
+        """An error that nobody expected."""
+        self._complaints.complain(f"errors {self._room}", f"Room {self._room}: {message}", error)
+
+    def settle(self) -> None:
+        """The room is well again."""
+        self._complaints.settle(f"rooms {self._room}")
+
+    def forget(self) -> None:
+        """The room is closed here; what was wrong with it is nobody's business any more."""
+        self._complaints.forget_room(self._room or "")

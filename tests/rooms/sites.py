@@ -144,9 +144,9 @@ class Server:
         self.transport.disconnect()
         if self.replica._beating is not None:
             self.replica._beating.cancel()
-        if self.link._saving is not None:
-            self.link._saving.cancel()
-        self.link._tasks.clear()
+        if self.link.saving.task is not None:
+            self.link.saving.task.cancel()
+        self.link.room.background.tasks.clear()
 
 
 Start = Callable[..., Awaitable[Server]]

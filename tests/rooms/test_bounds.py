@@ -78,7 +78,7 @@ async def test_neither_document_nor_checkpoint_keeps_what_was_deleted(
         run(a.document, plot(50_000, number))
     await until(same(a, b), what="the last plot on b")
     await until(lambda: a.link.replicator.settled, what="the log")
-    await a.link.checkpoint()
+    await a.link.checkpoints.write()
     checkpoint = hub.rooms[ROOM].checkpoint
     assert checkpoint is not None
     assert document_of("notebook", decode_payload(checkpoint)).get() == b.document.get()
@@ -102,7 +102,7 @@ async def test_a_client_that_was_away_reads_on_from_a_checkpoint_without_what_wa
     source += "  # from the tab"
     behind.ycells[0]["outputs"].append(plot(1000, 9))
     await until(lambda: a.link.replicator.settled, what="the log")
-    await a.link.checkpoint()
+    await a.link.checkpoints.write()
     checkpoint = hub.rooms[ROOM].checkpoint
     assert checkpoint is not None
     fresh = document_of("notebook", decode_payload(checkpoint))
@@ -168,7 +168,7 @@ async def test_a_plot_that_is_run_again_and_again_does_not_fill_redis(
             return size.bytes < timing.history_max_bytes + 4_000_000
 
         await until(within_bounds, what="a checkpoint")
-        await link.checkpoint()
+        await link.checkpoints.write()
         assert (await transport.log_size(ROOM, log)).other_bytes < 2_000_000
     finally:
         await link.aclose()
@@ -197,7 +197,7 @@ async def test_a_checkpoint_reads_no_whole_history(
         sent += 150_000  # as it is deflated
         run(a.document, output)
         await until(lambda: a.link.replicator.settled, what="the log")
-        await a.link.checkpoint()
+        await a.link.checkpoints.write()
     # Each byte once, when it is forgotten.
     assert sum(read) < 2 * sent
     size = await a.transport.log_size(ROOM, a.link.replicator.log or "")
@@ -233,7 +233,7 @@ async def test_many_who_ask_for_what_is_lost_are_served_together(
         nonlocal answers
         answers += name == "holding"
 
-    monkeypatch.setattr(b.link, "_noticed", heard)
+    monkeypatch.setattr(b.link.peers, "noticed", heard)
     for _ in range(100):
         b.link.publish(Notice(b.replica.id, "incomplete", {}))
     await until(lambda: answers, what="an answer")

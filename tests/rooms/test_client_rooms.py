@@ -14,7 +14,7 @@ from jupyter_teleportal.clients.guard import ClientGuard
 from jupyter_teleportal.core.client_limits import ClientLimits
 from jupyter_teleportal.core.errors import OverLimits
 from jupyter_teleportal.jupyter.occupancy import Occupancy
-from jupyter_teleportal.sync import room_link
+from jupyter_teleportal.sync import live_doc
 from jupyter_teleportal.sync.cluster import Replica
 from jupyter_teleportal.sync.room_link import RoomLink
 from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
@@ -106,19 +106,19 @@ async def test_a_question_that_is_too_long_is_refused(hub: MemoryHub) -> None:
 async def test_a_document_grows_to_its_limit(
     hub: MemoryHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room_link, "GROWS_BYTES", 1000)
-    monkeypatch.setattr(room_link, "MEASURE_S", 0)
+    monkeypatch.setattr(live_doc, "GROWS_BYTES", 1000)
+    monkeypatch.setattr(live_doc, "MEASURE_S", 0)
     transport = MemorySyncTransport(hub)
     await transport.start()
     doc: Doc[Any] = Doc({"source": Text("")})
     link = RoomLink(Replica(transport), ROOM, doc)
     await link.open()
-    assert link.admits(900, 500)
-    assert not link.admits(1100, 500)
+    assert link.live.admits(900, 500)
+    assert not link.live.admits(1100, 500)
     doc["source"] += "x" * 1000
     await asyncio.sleep(0)
-    assert not link.admits(900, 500)
+    assert not link.live.admits(900, 500)
     # What has been deleted counts no longer.
     del doc["source"][:]
-    assert link.admits(900, 500)
+    assert link.live.admits(900, 500)
     await link.aclose()

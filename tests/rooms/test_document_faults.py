@@ -19,7 +19,7 @@ from jupyter_teleportal.core.errors import TransportRefused
 from jupyter_teleportal.core.replicator import Phase
 from jupyter_teleportal.core.values import Scope
 from jupyter_teleportal.files.document_link import DocumentLink
-from jupyter_teleportal.sync import room_link
+from jupyter_teleportal.sync import peers
 from jupyter_teleportal.sync.threads import LARGE_BYTES
 from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
 from rooms.sites import ROOM, Disk, File, Start, same
@@ -256,7 +256,7 @@ async def test_cells_that_are_deleted_while_they_are_read(start: Start, disk: Di
         ],
     }
     a = await start("a", file_type="notebook")
-    a.link.content_bytes = LARGE_BYTES  # so that it is read with pauses
+    a.link.live.content_bytes = LARGE_BYTES  # so that it is read with pauses
     snapshot = asyncio.create_task(a.link.reconciler.snapshot())
     for _ in range(2):
         await asyncio.sleep(0)
@@ -502,7 +502,7 @@ async def test_whoever_opens_it_at_the_same_moment_has_not_to_be_waited_for(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of them says that it has nothing to put back."""
-    monkeypatch.setattr(room_link, "ANSWER_S", 60)
+    monkeypatch.setattr(peers, "ANSWER_S", 60)
     servers = await asyncio.gather(*(start(name) for name in "abc"))
     assert all(server.link.replicator.phase is Phase.LIVE for server in servers)
 
@@ -544,7 +544,7 @@ async def test_only_the_last_saver_saves_when_redis_is_emptied_and_then_away(
     a, b = await start("a"), await start("b")
     await until(lambda: a.saves, what="a saver")
     hub.clear()
-    await b.link._hold_lease(want=False)
+    await b.link.lease_keeper.hold(want=False)
     for server in (a, b):
         server.transport.disconnect()
     assert (a.saves, b.saves) == (True, False)

@@ -62,7 +62,7 @@ async def test_after_an_outage_nothing_is_put_off(start: Start, hub: MemoryHub) 
     a, b = await start("a"), await start("b")
     now = asyncio.get_running_loop().time()
     for _ in range(5):
-        b.link._retries.took(now - 10, now)
+        b.link.effects._retries.took(now - 10, now)
     copied = hub.copy()
     a.write(" of a")
     await until(lambda: b.text == "text of a", what="the edit")

@@ -126,9 +126,9 @@ async def test_one_rooms_error_does_not_hide_the_outage_from_the_others(start: S
     a.transport.reconnect()
     b = await start("b")
     await until(lambda: b.replica.id in a.replica.membership.alive, what="b")
-    a.link.peers.add(b.replica.id)
+    a.link.peers.known.add(b.replica.id)
     await b.die()
-    await until(lambda: b.replica.id not in a.link.peers, what="b has left")
+    await until(lambda: b.replica.id not in a.link.peers.known, what="b has left")
 
 
 async def test_a_start_that_fails_is_tried_again(

@@ -138,7 +138,7 @@ async def test_no_checkpoint_forgets_what_waits(backend: Backend, make_site: Mak
     assert await together(*sites) == "words go on "
     await until(lambda: all(site.link.replicator.held for site in sites), what="that it waits")
     for site in sites:
-        await site.link.checkpoint()
+        await site.link.checkpoints.write()
     late = await make_site(dead_after_s=60.0)
     assert await together(*sites, late) == "words go on "
     assert late.link.replicator.held
@@ -146,7 +146,7 @@ async def test_no_checkpoint_forgets_what_waits(backend: Backend, make_site: Mak
     await until(lambda: "abcd" in str(late), what="what it has waited for")
     assert "abcd" in await together(*sites, late)
     assert not any(site.link.replicator.held for site in (*sites, late))
-    await sites[1].link.checkpoint()
+    await sites[1].link.checkpoints.write()
     latest = await make_site()
     assert "abcd" in await together(*sites, late, latest)
 
@@ -161,7 +161,7 @@ async def test_what_waits_in_vain_is_told_of_and_hinders_nobody(
     replicator = site.link.replicator
     await until(lambda: replicator.given_up and not replicator.held, 10, "that it is given up")
     assert site.replica.counters["quarantined"] == 1
-    await site.link.checkpoint()
+    await site.link.checkpoints.write()
     late = await make_site()
     assert await together(site, late) == "words"
     assert not late.link.replicator.held
@@ -278,7 +278,7 @@ async def test_what_nobody_has_any_more_delays_nobody(
     # One of them comes back, as a note or as a browser that has been asleep.
     if tail in held:
         assert "forgotten" not in str(late.text)
-    late.link.take_in(kept)
+    late.link.live.take_in(kept)
     newest = await make_site()
     assert {"forgotten", "two"} <= set((await together(late, newest)).replace("three", " ").split())
 

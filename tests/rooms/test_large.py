@@ -20,7 +20,7 @@ from jupyter_teleportal.core.content import make_document
 from jupyter_teleportal.core.crdt import NOTHING
 from jupyter_teleportal.core.update_walk import STEP2, SYNC, UPDATE
 from jupyter_teleportal.files import notes, reconciling
-from jupyter_teleportal.sync import room_link
+from jupyter_teleportal.sync import effects
 from jupyter_teleportal.sync.cluster import Replica
 from jupyter_teleportal.sync.room_link import RoomLink
 from jupyter_teleportal.sync.threads import LARGE_BYTES
@@ -54,7 +54,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[threading.Thread]]
 
         monkeypatch.setattr(module, name, noted)
 
-    note(room_link, "encode_payload")
+    note(effects, "encode_payload")
     note(replicator, "read_update")
     note(reconciling, "seed")
     note(reconciling, "digest")
@@ -154,12 +154,12 @@ async def test_the_first_client_gets_the_update_that_the_document_began_with(
             return made[-1]
 
         monkeypatch.setattr(server.document.ydoc, "get_update", noted)
-        first = server.link.answer(NOTHING)
+        first = server.link.live.answer(NOTHING)
         assert [message[1] for message in first[:-1]] == [UPDATE] * (len(first) - 1)
         assert first[-1][1] == STEP2
         assert max(map(len, made)) < LARGE_BYTES, "made anew"
         # It is kept for the first one only; and who has something already gets what is missing.
-        second = server.link.answer(NOTHING)
+        second = server.link.live.answer(NOTHING)
         assert [message[1] for message in second] == [STEP2]
         assert text_after(first) == text_after(second) == f"{LARGE} of a"
 
@@ -171,7 +171,7 @@ async def test_a_client_that_has_something_already_gets_what_it_lacks(
     a = await start("a")
     state = a.document.ydoc.get_state()
     a.write("!")
-    (message,) = a.link.answer(state)
+    (message,) = a.link.live.answer(state)
     assert len(message) < LARGE_BYTES
     assert message[:2] == bytes((SYNC, STEP2))
 
@@ -180,8 +180,8 @@ async def test_what_was_passed_over_is_not_sent_to_a_client(hub: MemoryHub) -> N
     whole = make_document("file")
     whole.set(LARGE)
     link = RoomLink(Replica(MemorySyncTransport(hub), timing=TIMING), ROOM, Doc())
-    link.apply((b"\xff" * LARGE_BYTES, whole.ydoc.get_update()))
-    messages = link.answer(NOTHING)
+    link.live.apply((b"\xff" * LARGE_BYTES, whole.ydoc.get_update()))
+    messages = link.live.answer(NOTHING)
     assert [message[1] for message in messages] == [UPDATE, STEP2]
     assert text_after(messages) == LARGE
 

@@ -495,7 +495,7 @@ async def test_what_comes_while_a_checkpoint_is_written_is_not_trimmed(
         await other.flush()
 
     site.transport.compact_log = slowly
-    await site.link.checkpoint()
+    await site.link.checkpoints.write()
     text = await together(site, other)
     # What the log alone gives: nobody is asked to put anything back.
     assert await log_text(site) == text
@@ -533,13 +533,13 @@ async def test_what_comes_at_once_is_taken_in_piece_by_piece(
     there.text += "begun "
     await together(there, away)
     pieces: list[int] = []
-    apply = away.link.apply
+    apply = away.link.live.apply
 
     def counting(updates: tuple[bytes, ...], offsets: tuple[str, ...] = ()) -> None:
         pieces.append(len(updates))
         apply(updates, offsets)
 
-    monkeypatch.setattr(away.link, "apply", counting)
+    monkeypatch.setattr(away.link.live, "apply", counting)
     await away.transport.unsubscribe(ROOM)
     read_log, all_there = away.transport.read_log, asyncio.Event()
 
@@ -828,7 +828,7 @@ async def test_a_log_that_others_have_begun_anew_is_not_dropped(
         await transport.expire_room(ROOM, log, 0)
         await transport.seed_log(ROOM, "other", "x", b"\x00" + mine.get_update())
 
-    site.link.abandon = meanwhile
+    site.link.room.content.abandon = meanwhile
     await site.link.open()
     await until(lambda: site.settled, what="the room")
     assert str(site) == await log_text(site) == "acknowledged"

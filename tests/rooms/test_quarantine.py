@@ -44,7 +44,7 @@ async def test_a_forged_entry_is_quarantined_alone(
         assert site.replica.counters["quarantined"] >= 1
         assert not site.link.replicator.outdated
         assert not site.link.broken
-    await late.link.checkpoint()
+    await late.link.checkpoints.write()
     latest = await make_site()
     assert await together(latest, *sites) == "before after "
     assert not latest.link.replicator.quarantined
@@ -140,7 +140,7 @@ async def test_a_document_in_which_the_library_has_panicked_is_left_and_opened_a
 ) -> None:
     site = await make_site()
     broken: list[RoomLink] = []
-    site.link.on_broken = lambda: broken.append(site.link)
+    site.link.room.on_broken = lambda: broken.append(site.link)
     site.doc.apply_update(Doc({"source": Text("known ")}, client_id=5).get_update())
     await site.flush()
     offset = await site.forge(encode_payload(PANICS))
@@ -149,7 +149,7 @@ async def test_a_document_in_which_the_library_has_panicked_is_left_and_opened_a
     site.doc.observe(touched.append)
     await asyncio.sleep(0.5)  # several heartbeats
     assert site.link.broken
-    assert not site.link.wants_lease
+    assert not site.link.lease_keeper.wanted
     await site.link.aclose()
     assert touched == []
     again = await make_site(replica=site.replica)
@@ -169,11 +169,11 @@ async def test_nothing_is_written_of_a_document_in_which_the_library_has_panicke
     await site.flush()
     appends = site.appends
     with pytest.raises(DocumentBroken):
-        site.link.take_in(PANICS)
+        site.link.live.take_in(PANICS)
     site.text += "into nothing"
     await asyncio.sleep(0.2)
     assert site.appends == appends
-    await site.link.checkpoint()
+    await site.link.checkpoints.write()
     assert site.appends == appends
 
 
@@ -216,7 +216,7 @@ async def test_a_later_format_that_no_server_writes_is_quarantined(
         )
         assert not site.link.replicator.outdated
         assert f"quarantined {ROOM.room}" in site.replica.complaints
-    await until(lambda: any(site.link.wants_lease for site in sites), what="who saves it")
+    await until(lambda: any(site.link.lease_keeper.wanted for site in sites), what="who saves it")
     # And whoever repeats it stops nothing any more.
     await sites[0].forge(LATER)
     await until(lambda: len(sites[1].link.replicator.quarantined) == 2, what="its place")
@@ -240,7 +240,7 @@ async def test_what_a_server_that_lives_says_it_writes_stops_the_saving(
     site.replica.formats[ROOM.share] = 1
     await asyncio.sleep(0.6)
     assert site.link.replicator.outdated
-    assert not site.link.wants_lease
+    assert not site.link.lease_keeper.wanted
     assert offset not in site.link.replicator.quarantined
 
 
@@ -252,7 +252,7 @@ async def test_a_server_that_says_late_what_it_writes_is_believed(
     await until(lambda: site.link.replicator.quarantined, what="the quarantine")
     site.replica.formats[ROOM.share] = 9
     await until(lambda: site.link.replicator.outdated, what="that it is believed")
-    assert not site.link.wants_lease
+    assert not site.link.lease_keeper.wanted
 
 
 async def test_a_checkpoint_that_no_server_can_have_written_is_not_the_document(

@@ -84,7 +84,7 @@ async def test_whoever_has_never_had_it_hears_of_it(
     start: Start, disk: Disk, hub: MemoryHub
 ) -> None:
     b = await _rolled_back(start, disk, hub)
-    b.link._hold_off_until = math.inf
+    b.link.lease_keeper._hold_off_until = math.inf
     b.write(" and b")
 
     async def told() -> bool:

@@ -214,7 +214,7 @@ class Run:
         elif step.what == "slow":
             transport.slow = not transport.slow
         elif step.what == "checkpoint" and site.open:
-            site.link.spawn(site.link.checkpoint())
+            site.link.spawn(site.link.checkpoints.write())
 
     def _excuse(self) -> None:
         """Something was destroyed: what is nowhere any more cannot be promised, and what only the

@@ -259,12 +259,12 @@ class Site:
         self.transport.disconnect()
         listeners = self.transport.hub.listeners[ROOM]
         listeners[:] = [pair for pair in listeners if pair[0] is not self.transport]
-        tasks = [self.replica._beating, self.link._saving, self._opening, self._watching]
-        tasks += [*self.link._tasks, *self.link._appending, *self.replica._tasks]
+        tasks = [self.replica._beating, self.link.saving.task, self._opening, self._watching]
+        tasks += [*self.link.room.background.tasks, *self.replica._tasks]
         for task in tasks:
             if task is not None:
                 task.cancel()
-        self.link.doc.unobserve(self.link._subscription)
+        self.link.live.close()
         self.document.unobserve()
         if self.link.awareness is not None:
             self.link.awareness.close()

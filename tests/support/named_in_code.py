@@ -335,9 +335,8 @@ def complaints() -> set[tuple[str, str]]:
                 elif len(call.args) > 1:
                     subjects, messages = texts.of(call.args[0]), texts.of(call.args[1])
                     if messages == {f"Room {GAP}: {GAP}"}:
-                        messages = {
-                            f"Room {GAP}: {text}" for text in _texts_given_to("Quarantined")
-                        }
+                        given_to = "fault" if function.name == "fault" else "Quarantined"
+                        messages = {f"Room {GAP}: {text}" for text in _texts_given_to(given_to)}
                 elif isinstance(call.args[0], ast.Name) and call.args[0].id in caught:
                     continue  # a callback that is given the error
                 else:

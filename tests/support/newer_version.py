@@ -26,25 +26,26 @@ def _load_jupyter_server_extension(serverapp: Any) -> None:
 
 def _kinds() -> None:
     from jupyter_teleportal.core import envelopes
-    from jupyter_teleportal.sync.room_link import RoomLink
+    from jupyter_teleportal.sync.live_doc import LiveDoc
 
-    on_update = RoomLink._on_update
+    on_update = LiveDoc._on_update
 
     class Later(envelopes.Envelope):
         kind = b"Z"
 
-    def also_send(self: RoomLink, event: Any) -> None:
+    def also_send(self: LiveDoc, event: Any) -> None:
         on_update(self, event)
-        self.publish(Later(self.replica.id))
-        known = envelopes.Notice(self.replica.id, "later", {"what": "a notice nobody knows"})
-        self.publish(known)
-        self.spawn(
-            self.replica.transport.publish(
-                self.scope, bytes((envelopes.VERSION + 1,)) + known.encode()[1:]
+        room = self._room
+        room.channel.publish(Later(room.replica.id))
+        known = envelopes.Notice(room.replica.id, "later", {"what": "a notice nobody knows"})
+        room.channel.publish(known)
+        room.background.spawn(
+            room.replica.transport.publish(
+                room.scope, bytes((envelopes.VERSION + 1,)) + known.encode()[1:]
             )
         )
 
-    RoomLink._on_update = also_send  # type: ignore[method-assign]
+    LiveDoc._on_update = also_send  # type: ignore[method-assign]
 
 
 def _announcements() -> None:
@@ -74,7 +75,7 @@ def _announcements() -> None:
 def _payloads() -> None:
     from jupyter_teleportal.core import envelopes, replicator
     from jupyter_teleportal.jupyter import file_ids
-    from jupyter_teleportal.sync import compaction, history, room_link
+    from jupyter_teleportal.sync import compaction, effects, history
 
     file_ids.FORMAT = LATER_FORMAT[0]  # type: ignore[misc]
 
@@ -86,7 +87,7 @@ def _payloads() -> None:
     def encode_later(update: bytes) -> bytes:
         return LATER_FORMAT + update
 
-    for module in (compaction, replicator, room_link, history):
+    for module in (compaction, replicator, effects, history):
         if hasattr(module, "decode_payload"):
             module.decode_payload = decode_both  # type: ignore[attr-defined]
         if hasattr(module, "encode_payload"):

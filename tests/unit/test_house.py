@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 import jupyter_teleportal
+from jupyter_teleportal.files.document_link import DocumentLink
 from jupyter_teleportal.jupyter.compatibility import SUPPORTED
+from jupyter_teleportal.sync.room_link import RoomLink
 from jupyter_teleportal.transports import redis as redis_package
 
 PACKAGE = Path(jupyter_teleportal.__file__).parent
@@ -113,6 +115,11 @@ def test_imports_make_no_circle() -> None:
         assert done, f"these import each other: {sorted(waiting)}"
         for module in done:
             del waiting[module]
+
+
+def test_a_room_is_handed_its_file_and_overridden_in_nothing() -> None:
+    own = {name for name in vars(DocumentLink) if not name.startswith("__")}
+    assert not own & set(dir(RoomLink))
 
 
 def declared() -> dict[str, str]:
