@@ -45,6 +45,10 @@ class DocumentFile(Protocol):
         """
         ...
 
+    async def finish(self) -> bool:
+        """Finish what a saver has begun to write and died over; return whether there was such."""
+        ...
+
     async def keep_copy(self, content: Any) -> str:
         """Write `content` to a new file beside this one and return its path."""
         ...

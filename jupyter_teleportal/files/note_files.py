@@ -12,7 +12,7 @@ import os
 
 from ..core.errors import LeavesShare
 from .open_folders import Place, name_beside, open_folder, reading
-from .whole_files import replacing
+from .whole_files import writing
 
 NOTES_MAX = 8
 NOTES_MAX_BYTES = 256 * 1024 * 1024
@@ -22,7 +22,7 @@ NAMES = (".teleportal", *(f".teleportal-{number}" for number in range(2, NOTES_M
 
 
 def leave(file: Place, note: bytes) -> str:
-    """Write `note` beside the file, and return its name.
+    """Write `note` beside the file, for all who can read that, and return its name.
 
     Raises:
         OSError: if it cannot be written, or there are `NOTES_MAX` already.
@@ -35,7 +35,7 @@ def leave(file: Place, note: bytes) -> str:
             except FileExistsError:
                 continue
         try:
-            with replacing(place, text=False) as opened:
+            with writing(place, text=False, like=file) as opened:
                 opened.write(note)
         except BaseException:
             remove(file, name)
@@ -78,6 +78,9 @@ def _place(file: Place, name: str) -> Place:
 
 
 def _read(place: Place, most: int) -> bytes:
+    with open_folder(place) as folder:
+        if folder.stat(place.name).st_size == 0:
+            return b""  # which may not be ours to open yet
     with reading(place) as file:
         data: bytes = file.read(most + 1)
     if len(data) > most:

@@ -423,6 +423,8 @@ class Reconciler:
                 await self._link.catch_up(REQUEST_TIMEOUT_S)
             if not self._may_save():
                 raise NotTheSaver("another server saves this document now")
+        if await self._file.finish():
+            self._link.log.warning("%s: an interrupted save was finished", self._file.path)
         saved, noted = await self._what_is_said()
         while True:
             path = self._file.path

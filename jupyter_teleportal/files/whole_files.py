@@ -3,49 +3,46 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import os
 import secrets
-import stat
+import time
 from collections.abc import Iterator
 from typing import IO, Any
 
-from ..core.errors import SaveFailed
-from .open_folders import Folder, Place, name_beside, open_folder, place_of
+from ..core.errors import LeavesShare, SaveFailed
+from .file_access import is_being_written, mark_written, may_have_written, share_copy, take_place_of
+from .open_folders import Folder, Place, name_beside, open_folder, place_of, reading
 
+READ_TRIES = 50
+"""So often a file is read again that somebody writes at the same time."""
+READ_PAUSE_S = 0.02
+_CHANGED = "the file was changed in the very moment of saving"
 _GONE = "the file was renamed or removed in the very moment of saving"
 
 
-def replaceable(path: str | Place) -> bool:
-    """Whether the file at `path` can be replaced by another one without anything of it being lost
-    but its content: its owner, its other names and whoever may write it stay."""
-    place = path if isinstance(path, Place) else place_of(path)
-    try:
-        with open_folder(place) as folder:
-            if not folder.writable:
-                return False
-            known = folder.stat(place.name)
-    except FileNotFoundError:
-        return True
-    # Where users have no numbers, a file has no owner to lose.
-    user = os.geteuid() if hasattr(os, "geteuid") else known.st_uid
-    owned = user in (0, known.st_uid)
-    return owned and known.st_nlink == 1 and os.access(place.path, os.W_OK)
+class NotPutBack(OSError):
+    """The file is incomplete; what it should hold lies beside it, if there is room."""
 
 
 @contextlib.contextmanager
-def replacing(
+def writing(
     path: str | Place,
     text: bool = True,
     encoding: str = "utf-8",
     *,
     may_be_new: bool = True,
     unchanged: bool = True,
+    like: Place | None = None,
 ) -> Iterator[IO[Any]]:
     """A file object for the new content of the file at `path`.
 
-    The content goes to a file beside it, which takes its place when the context ends without an
-    error and the content is on the disk (``rename(2)``, atomic within a filesystem). Whoever is
-    frozen meanwhile finds out when it wakes: what was changed since the context began stays.
+    The content goes to a file beside it. When the context ends without an error and the content is
+    on the disk, that takes the file's place (``rename(2)``, atomic within a filesystem), if it can
+    be what the file was to everybody. Otherwise it is copied into the file, and stays beside it
+    until that is done, where `reading_whole` finds it. Whoever is frozen meanwhile finds out when
+    it wakes: what was changed since the context began stays.
 
     Args:
         path: the file, or a symbolic link to it, or its place.
@@ -53,6 +50,7 @@ def replacing(
         encoding: the text's.
         may_be_new: whether the file may not be there yet.
         unchanged: whether what somebody else has written meanwhile stays.
+        like: the file of which this is a copy, which the same people may read and write.
 
     Raises:
         OSError: if it cannot be written; the file is then as it was.
@@ -61,28 +59,40 @@ def replacing(
         LeavesShare: if a link was put in the way of a place.
     """
     place = path if isinstance(path, Place) else place_of(path)
-    with open_folder(place) as folder:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(open_folder(place))
         seen = _version(folder, place.name)
         if seen is None and not may_be_new:
             raise SaveFailed(_GONE)
+        if seen is not None:
+            os.close(folder.open(place.name, os.O_RDWR))  # what may not be written stays
         aside = name_beside(place.name, ".", f".{secrets.token_hex(4)}.new")
-        # Not by `tempfile`, whose files nobody else may read: a new file's mode is the umask's
-        # affair.
-        descriptor = folder.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        # Until it is known who may read it, nobody may.
+        mode = 0o666 if seen is None and like is None else 0o600
         try:
-            with _opened(descriptor, text, encoding) as file:
+            descriptor = folder.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
+        except PermissionError:
+            if seen is None:
+                raise
+            in_place = writing_in_place(
+                place, text, encoding, may_be_new=False, unchanged=unchanged
+            )
+            yield stack.enter_context(in_place)
+            return
+        stack.callback(os.close, descriptor)
+        try:
+            with _opened(os.dup(descriptor), text, encoding) as file:
                 yield file
-                file.flush()
-                os.fsync(descriptor)
-                with contextlib.suppress(FileNotFoundError):
-                    _keep_attributes(folder, place.name, descriptor)
+            os.fsync(descriptor)
+            fits = _dress(folder, place, descriptor, like)
             if unchanged and _version(folder, place.name) != seen:
-                raise SaveFailed("the file was changed in the very moment of saving")
-            folder.replace(place.name, aside)
+                raise SaveFailed(_CHANGED)
+            if not fits or not _replaced(folder, place.name, aside):
+                _copy_over(folder, place.name, descriptor, aside)
         except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                folder.unlink(aside)
+            _unlink(folder, aside)
             raise
+        _unlink(folder, _spare(place.name))
 
 
 @contextlib.contextmanager
@@ -91,23 +101,22 @@ def writing_in_place(
     text: bool = True,
     encoding: str = "utf-8",
     *,
-    backup: bool = True,
     may_be_new: bool = True,
+    unchanged: bool = False,
 ) -> Iterator[IO[Any]]:
-    """A file object that writes into the file at `place` itself, for files that cannot be
-    replaced.
+    """A file object for the new content of the file at `place`, where nothing can, or may, be kept
+    beside it: the content is written into the file when the context ends without an error.
 
     Args:
         place: the file's.
         text: whether str is written, with ``\\n`` at the ends of lines, or bytes.
         encoding: the text's.
-        backup: whether a copy of what is there is kept beside it until the new content is on the
-            disk, under the name under which Jupyter looks for one.
         may_be_new: whether the file may not be there yet.
+        unchanged: whether what somebody else has written meanwhile stays.
 
     Raises:
         OSError: if it cannot be written; what was there is put back.
-        SaveFailed: if it has to be there, and is not.
+        SaveFailed: if it has to be there, and is not, or was changed meanwhile.
         LeavesShare: if a link was put in the way.
     """
     with open_folder(place) as folder:
@@ -115,36 +124,193 @@ def writing_in_place(
             descriptor = folder.open(place.name, os.O_RDWR | (os.O_CREAT if may_be_new else 0))
         except FileNotFoundError:
             raise SaveFailed(_GONE) from None
-        aside = name_beside(place.name, ".~", "")
         try:
-            with open(descriptor, "rb", closefd=False) as there:
-                known = there.read()
-            if kept := bool(backup and known and folder.writable):
-                with contextlib.suppress(FileNotFoundError):
-                    folder.unlink(aside)
-                with open(folder.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as copy:
-                    copy.write(known)
-            try:
-                with _opened(_emptied(descriptor), text, encoding) as file:
-                    yield file
-                    file.flush()
-                    os.fsync(descriptor)
-            except BaseException:
-                with open(_emptied(descriptor), "wb") as back:
-                    back.write(known)
-                raise
-            if kept:
-                with contextlib.suppress(FileNotFoundError):
-                    folder.unlink(aside)
+            seen = _version(folder, place.name)
+            content = io.BytesIO()
+            if text:
+                wrapped = io.TextIOWrapper(content, encoding, newline="\n", write_through=True)
+                yield wrapped
+                wrapped.detach()
+            else:
+                yield content
+            if unchanged and _version(folder, place.name) != seen:
+                raise SaveFailed(_CHANGED)
+            _overwrite(descriptor, content.getbuffer())
         finally:
             os.close(descriptor)
 
 
-def _emptied(descriptor: int) -> int:
-    """Another descriptor of the same file, of which nothing is left."""
-    os.lseek(descriptor, 0, os.SEEK_SET)
+@contextlib.contextmanager
+def reading_whole(place: Place) -> Iterator[IO[bytes]]:
+    """The content of the file at `place`, for reading bytes: whole, also while a server writes into
+    it, or after one has died there.
+
+    Raises:
+        LeavesShare: if a link has been put in the way.
+        OSError: if it cannot be opened, or is no regular file.
+    """
+    for _ in range(READ_TRIES):
+        with open_folder(place) as folder:
+            before = _version(folder, place.name)
+            content, written = _read(place)
+            whole = _whole(folder, place, content)
+            if whole is not None or (not written and before == _version(folder, place.name)):
+                break
+        if written:
+            time.sleep(READ_PAUSE_S)
+    yield io.BytesIO(content if whole is None else whole)
+
+
+def finish(place: Place) -> bool:
+    """Finish what a server has begun to write into the file at `place` and died over; return
+    whether there was something to finish. Only its saver may call this.
+
+    Raises:
+        OSError: if it cannot be read or written.
+        SaveFailed: if it is changed meanwhile.
+        LeavesShare: if a link has been put in the way.
+    """
+    with open_folder(place) as folder:
+        try:
+            folder.stat(_spare(place.name))
+            whole = _whole(folder, place, content := _content(place))
+        except FileNotFoundError:
+            return False
+    if whole is None:
+        return False
+    if whole == content:
+        # It died after that.
+        with open_folder(place) as folder, contextlib.suppress(PermissionError):
+            _unlink(folder, _spare(place.name))
+        return False
+    with writing(place, text=False, may_be_new=False) as file:
+        file.write(whole)
+    return True
+
+
+def _spare(name: str) -> str:
+    """The name of the new content while it is copied into the file: where Jupyter looks, too."""
+    return name_beside(name, ".~", "")
+
+
+def _content(place: Place) -> bytes:
+    with reading(place) as file:
+        content: bytes = file.read()
+    return content
+
+
+def _read(place: Place) -> tuple[bytes, bool]:
+    """What the file holds, and whether somebody is writing into it."""
+    with reading(place) as file:
+        content: bytes = file.read()
+        return content, is_being_written(file.fileno(), content)
+
+
+def _whole(folder: Folder, place: Place, content: bytes) -> bytes | None:
+    """What the file would hold if writing into it had been done; None if nobody writes into it."""
+    try:
+        spare = folder.stat(_spare(place.name))
+        if spare.st_size < len(content) or spare.st_nlink != 1:
+            return None
+        whole = _content(place.beside(_spare(place.name)))
+        if not whole.startswith(content):
+            return None
+        known = folder.open(place.name, os.O_RDONLY)
+        try:
+            trusted = may_have_written(folder.stat(os.curdir), known, spare, whole)
+        finally:
+            os.close(known)
+    except (OSError, LeavesShare):
+        return None
+    return whole if trusted else None
+
+
+def _dress(folder: Folder, place: Place, new: int, like: Place | None) -> bool:
+    """Give the new file what the file that it replaces has; return whether it may replace it."""
+    with contextlib.ExitStack() as stack:
+        try:
+            if like is not None:
+                folder = stack.enter_context(open_folder(like))
+            known = folder.open((like or place).name, os.O_RDONLY)
+        except FileNotFoundError:
+            return True
+        stack.callback(os.close, known)
+        if like is not None:
+            share_copy(known, new)
+        elif os.fstat(known).st_nlink != 1 or not take_place_of(known, new):
+            share_copy(known, new)
+            return False
+    return True
+
+
+def _replaced(folder: Folder, name: str, by: str) -> bool:
+    try:
+        folder.replace(name, by)
+    except OSError as error:
+        # Another's file in a sticky folder, or one that something is mounted at.
+        if error.errno not in (errno.EPERM, errno.EACCES, errno.EBUSY):
+            raise
+        return False
+    return True
+
+
+def _copy_over(folder: Folder, name: str, new: int, aside: str) -> None:
+    target = folder.open(name, os.O_RDWR)
+    try:
+        with open(os.dup(new), "rb") as file:
+            file.seek(0)
+            content = file.read()
+        spare = _spare(name)
+        # Somebody else's, which was left there, may refuse: then there is none.
+        kept = spare if _replaced(folder, spare, aside) else aside
+        try:
+            _overwrite(target, content)
+        except NotPutBack:
+            raise
+        except BaseException:
+            _unlink(folder, kept)
+            raise
+        _unlink(folder, kept)
+    finally:
+        os.close(target)
+
+
+def _overwrite(descriptor: int, content: bytes | memoryview) -> None:
+    """Write into an open file, as quickly as can be.
+
+    Raises:
+        NotPutBack: if neither that nor putting back what was there is possible.
+        OSError: if it is not possible.
+    """
+    with open(os.dup(descriptor), "rb") as there:
+        there.seek(0)
+        known = there.read()
+    mark_written(descriptor, content)
+    try:
+        _put(descriptor, content)
+    except BaseException as error:
+        mark_written(descriptor, known)
+        try:
+            _put(descriptor, known)
+        except OSError:
+            mark_written(descriptor, content)
+            raise NotPutBack(*error.args) from error
+        mark_written(descriptor, None)
+        raise
+    mark_written(descriptor, None)
+
+
+def _put(descriptor: int, content: bytes | memoryview) -> None:
     os.ftruncate(descriptor, 0)
-    return os.dup(descriptor)
+    left = memoryview(content)
+    while left:
+        left = left[os.pwrite(descriptor, left, len(content) - len(left)) :]
+    os.fsync(descriptor)
+
+
+def _unlink(folder: Folder, name: str) -> None:
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        folder.unlink(name)
 
 
 def _version(folder: Folder, name: str) -> tuple[int, ...] | None:
@@ -160,19 +326,3 @@ def _opened(descriptor: int, text: bool, encoding: str) -> IO[Any]:
     if text:
         return open(descriptor, "w", encoding=encoding, newline="\n")
     return open(descriptor, "wb")
-
-
-def _keep_attributes(folder: Folder, old: str, new: int) -> None:
-    known = folder.stat(old)
-    with contextlib.suppress(PermissionError, AttributeError):
-        os.chown(new, known.st_uid, known.st_gid)
-    # The mode and, on Linux, the extended attributes, among them access control lists.
-    if os.chmod in os.supports_fd:
-        os.chmod(new, stat.S_IMODE(known.st_mode))
-    with contextlib.suppress(OSError, AttributeError):
-        source = folder.open(old, os.O_RDONLY)
-        try:
-            for name in os.listxattr(source):
-                os.setxattr(new, name, os.getxattr(source, name))
-        finally:
-            os.close(source)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,10 +19,10 @@ from tornado.web import HTTPError
 from ..core.cell_ids import name_cells
 from ..core.errors import LeavesShare, SaveFailed
 from ..core.stepwise import StepwiseDecoder
-from ..files.open_folders import Place, reading
-from ..files.share_folders import ShareFolders, is_saving
+from ..files.open_folders import Place
+from ..files.share_folders import ShareFolders, is_copying, is_saving
 from ..files.signatures import QueuedSignatures
-from ..files.whole_files import replaceable, replacing, writing_in_place
+from ..files.whole_files import reading_whole, writing, writing_in_place
 
 _UNTYPED: Any = nbformat
 _WITH_IDS = (4, 5)
@@ -85,24 +86,19 @@ def _write_in_place(manager: Any, find: Find) -> None:
         place = find(os_path)
         if place is None:
             opened = write(os_path, *args, **keywords)
-        elif manager.use_atomic_writing and replaceable(place):
+        elif manager.use_atomic_writing:
             # A save by REST, such as of a new file that a whole class opens, replaces what is
             # there, as ever.
-            opened = replacing(
+            opened = writing(
                 place,
                 *args,
                 **keywords,
                 may_be_new=not is_saving(),
                 unchanged=is_saving(),
+                like=is_copying(),
             )
         else:
-            opened = writing_in_place(
-                place,
-                *args,
-                **keywords,
-                backup=bool(manager.use_atomic_writing),
-                may_be_new=not is_saving(),
-            )
+            opened = writing_in_place(place, *args, **keywords, may_be_new=not is_saving())
         with manager.perm_to_403(os_path), _told(), opened as file:
             yield file
 
@@ -122,7 +118,7 @@ def _read_in_place(manager: Any, find: Find) -> None:
             with read(os_path, mode, *args, **keywords) as file:
                 yield file
         else:
-            with manager.perm_to_403(os_path), _told(), reading(place) as file:
+            with manager.perm_to_403(os_path), _told(), reading_whole(place) as file:
                 yield file
 
     manager.open = opened
@@ -147,7 +143,13 @@ def _copy_in_place(checkpoints: Any, folders: ShareFolders) -> None:
             known = folders.find(source)
             if known is None:
                 return False
-            with reading(known) as file, replacing(there, text=False, unchanged=False) as copy:
+            # A file that is put back is for whom it was for, whatever its checkpoint says.
+            kept = os.path.basename(os.path.dirname(target)) == checkpoints.checkpoint_dir
+            like = known if kept else None
+            with (
+                reading_whole(known) as file,
+                writing(there, text=False, unchanged=False, like=like) as copy,
+            ):
                 shutil.copyfileobj(file, copy)
             return True
 

@@ -21,6 +21,7 @@ from ..core.errors import SaveFailed
 from ..files import note_files
 from ..files.open_folders import Place, name_beside
 from ..files.share_folders import working_for
+from ..files.whole_files import finish
 from .file_ids import FileRegistry
 
 
@@ -170,9 +171,13 @@ class LoadedFile:
         stamp = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S-%f")
         path = posixpath.join(folder, name_beside(stem, "", f" (conflict {stamp}){extension}"))
         model = {"format": self._room.file_format, "type": self._type, "content": content}
-        with self.working():
+        with working_for(self._share, copying=self._place()):
             await ensure_async(self._contents.save(model, path))
         return path
+
+    async def finish(self) -> bool:
+        place = self._place()
+        return place is not None and await asyncio.to_thread(finish, place)
 
     async def write_note(self, note: bytes) -> str | None:
         place = self._place()

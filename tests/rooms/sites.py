@@ -42,6 +42,13 @@ class Disk:
     copies: list[Any] = field(default_factory=list)
     writable: bool = True
     notes: dict[str, bytes] = field(default_factory=dict)
+    cut_off: Any = None
+    """What a server was writing into the file when it died; it can be read."""
+
+    @property
+    def whole(self) -> Any:
+        """What is read, whatever the file holds."""
+        return self.content if self.cut_off is None else self.cut_off
 
     @property
     def note(self) -> bytes | None:
@@ -53,7 +60,7 @@ class Disk:
         self.notes = {"of another": note}
 
     def state(self) -> FileState:
-        text = json.dumps(self.content, sort_keys=True)
+        text = json.dumps(self.whole, sort_keys=True)
         found = hashlib.sha256(text.encode()).hexdigest()
         return FileState(found, str(len(text)), self.writable, len(text))
 
@@ -71,7 +78,7 @@ class File:
         return self.disk.state()
 
     async def load(self) -> tuple[Any, FileState]:
-        return copy.deepcopy(self.disk.content), self.disk.state()
+        return copy.deepcopy(self.disk.whole), self.disk.state()
 
     def taken_over(self) -> None:
         """It has no other path."""
@@ -83,9 +90,14 @@ class File:
         await asyncio.sleep(0)
         if over.hash != self.disk.state().hash:
             raise SaveFailed("the file was changed in the very moment of saving")
-        self.disk.content = copy.deepcopy(content)
+        self.disk.content, self.disk.cut_off = copy.deepcopy(content), None
         self.disk.written.append(self.name)
         return self.disk.state()
+
+    async def finish(self) -> bool:
+        finished = self.disk.cut_off is not None
+        self.disk.content, self.disk.cut_off = self.disk.whole, None
+        return finished
 
     async def keep_copy(self, content: Any) -> str:
         self.disk.copies.append(content)

@@ -41,16 +41,16 @@ class Writing:
     def __init__(self, manager: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         self.manager = manager
         self.thread: threading.Thread | None = None
-        replacing = contents_files.replacing
+        writing = contents_files.writing
 
         @contextlib.contextmanager
         def noted(*args: Any, **keywords: Any) -> Iterator[Any]:
             if ".ipynb_checkpoints" not in args[0].folders:
                 self.thread = threading.current_thread()
-            with replacing(*args, **keywords) as file:
+            with writing(*args, **keywords) as file:
                 yield file
 
-        monkeypatch.setattr(contents_files, "replacing", noted)
+        monkeypatch.setattr(contents_files, "writing", noted)
         self.close = take_over_files(manager, folders_of(manager, Shares({"shared": "team"})), LOG)
 
 
@@ -129,7 +129,7 @@ async def test_a_write_that_fails_is_told_and_leaves_the_file(
         raise OSError(28, "No space left on device")
         yield
 
-    monkeypatch.setattr(contents_files, "replacing", full)
+    monkeypatch.setattr(contents_files, "writing", full)
     with pytest.raises(Exception, match="No space left"):
         await writing.manager.save({**TEXT, "content": "other"}, "shared/file.txt")
     assert (tmp_path / "shared" / "file.txt").read_text() == "text"

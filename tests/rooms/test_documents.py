@@ -82,6 +82,20 @@ async def test_successor_of_a_saver_that_died_after_writing(start: Start, disk: 
     assert b.text == "text written and more"
 
 
+async def test_successor_of_a_saver_that_died_while_writing(start: Start, disk: Disk) -> None:
+    """The file holds half of it, of which other programs know nothing."""
+    a, b = await start("a"), await start("b")
+    a.link.saver._delay_s = None
+    a.write(" written")
+    await a.link.saver._claim(digest(a.text), a.link.doc.get_state())
+    await until(same(a, b), what="a's edit")
+    disk.content, disk.cut_off = "text wri", a.text
+    await a.die()
+    await until(lambda: disk.content == "text written", what="the whole file")
+    assert not disk.copies
+    assert b.text == "text written"
+
+
 async def test_saver_that_gets_the_lease_again_knows_what_it_has_written(
     start: Start, disk: Disk, hub: MemoryHub
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,6 @@ from jupyter_teleportal.core.envelopes import encode_note
 from jupyter_teleportal.core.errors import LeavesShare, SaveFailed
 from jupyter_teleportal.core.shares import Shares
 from jupyter_teleportal.files.share_folders import folders_of
-from jupyter_teleportal.jupyter import contents_files
 from jupyter_teleportal.jupyter.contents_files import take_over_files
 from jupyter_teleportal.jupyter.file_ids import FileRegistry
 from jupyter_teleportal.jupyter.loaded_file import LoadedFile
@@ -80,9 +80,8 @@ async def test_a_file_that_is_renamed_right_then_is_not_made_anew(
 ) -> None:
     path = tmp_path / "file.txt"
     path.write_text("before", encoding="utf-8")
-    if in_place:
-        monkeypatch.setattr(contents_files, "replaceable", lambda place: False)
     file = loaded(tmp_path, hub)
+    file._contents.use_atomic_writing = not in_place
     take_over_files(file._contents, file._registry.folders, logging.getLogger())
     compared = await file.stat()
     save = file._loader._save_content
@@ -152,3 +151,38 @@ async def test_a_renamed_file_is_known_by_what_is_noted_beside_it(
     assert not await file.is_at("new.txt", "another")
     assert not await file.is_at("new.txt")
     assert not await file.is_at("file.txt", "lineage")
+
+
+async def test_copies_of_a_private_file_are_private(tmp_path: Path, hub: MemoryHub) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("before", encoding="utf-8")
+    path.chmod(0o600)
+    file = loaded(tmp_path, hub)
+    take_over_files(file._contents, file._registry.folders, logging.getLogger())
+    copies = [tmp_path / await file.keep_copy("what was not saved")]
+    await file._contents.create_checkpoint("file.txt")
+    copies += (tmp_path / ".ipynb_checkpoints").iterdir()
+    assert len(copies) == 2
+    for copy in copies:
+        assert stat.S_IMODE(copy.stat().st_mode) == 0o600, copy
+    path.chmod(0o640)
+    await file._contents.create_checkpoint("file.txt")
+    assert stat.S_IMODE(copies[1].stat().st_mode) == 0o640
+    path.chmod(0o600)
+    await file._contents.restore_checkpoint("checkpoint", "file.txt")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+async def test_a_save_that_was_cut_off_is_finished(tmp_path: Path, hub: MemoryHub) -> None:
+    path, spare = tmp_path / "file.txt", tmp_path / ".~file.txt"
+    path.write_text("the new", encoding="utf-8")
+    spare.write_text("the new content", encoding="utf-8")
+    file = loaded(tmp_path, hub)
+    take_over_files(file._contents, file._registry.folders, logging.getLogger())
+    content, _ = await file.load()
+    assert content == "the new content"
+    assert path.read_text(encoding="utf-8") == "the new"
+    assert await file.finish()
+    assert path.read_text(encoding="utf-8") == "the new content"
+    assert os.listdir(tmp_path) == ["file.txt"]
+    assert not await file.finish()

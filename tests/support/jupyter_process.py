@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import httpx
 
+from support.accounts import Account, environment_of_packages, python_as
 from support.processes import GRACE_SECONDS, ChildProcess, free_port
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class JupyterProcess:
         arguments: more of the command line.
         as_installed: with the extensions that are installed, and none named in the configuration.
         probe: load `support.probe_extension`, which shows the inside of the server over HTTP.
+        account: under which other account of the operating system it runs.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class JupyterProcess:
         probe: bool = False,
         arguments: Sequence[str] = (),
         as_installed: bool = False,
+        account: Account | None = None,
     ) -> None:
         self.root_dir = root_dir
         self.work_dir = work_dir
@@ -86,6 +89,7 @@ class JupyterProcess:
         self.ignore_interrupt = ignore_interrupt
         self.probe = probe
         self.arguments = tuple(arguments)
+        self.account = account
         self._env = dict(env or {})
         self._config = _merged(
             self._base_config(redis_url, shares, extension, cookie_secret_file), config or {}
@@ -349,10 +353,16 @@ class JupyterProcess:
             target.parent.mkdir(parents=True, exist_ok=True)
             # The question about news would lie over what a test wants to see.
             target.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))
+        if self.account is not None:
+            for path in (self.work_dir, *self.work_dir.rglob("*")):
+                os.chown(path, self.account.user, self.account.group)
 
     def _command(self) -> list[str]:
         program = "lab" if self.lab else "server"
         always = ("--no-browser", "--allow-root")
+        if self.account is not None:
+            module = f"jupyter_{program}"
+            return [*python_as(self.account), "-m", module, *always, *self.arguments]
         return [sys.executable, "-m", "jupyter", program, *always, *self.arguments]
 
     def _environment(self) -> dict[str, str]:
@@ -362,6 +372,8 @@ class JupyterProcess:
             if not key.startswith(("JUPYTER", "JUPYTERHUB", "PYTEST", "REDIS"))
         }
         home = self.work_dir / "home"
+        if self.account is not None:
+            inherited |= environment_of_packages()
         return {
             **inherited,
             "HOME": str(home),

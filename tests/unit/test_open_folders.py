@@ -18,11 +18,11 @@ from jupyter_teleportal.files.open_folders import (
     reading,
 )
 from jupyter_teleportal.files.share_folders import ShareFolders, working_for
-from jupyter_teleportal.files.whole_files import replacing, writing_in_place
+from jupyter_teleportal.files.whole_files import writing, writing_in_place
 
 
 def write_whole(place: Place) -> None:
-    with replacing(place) as file:
+    with writing(place) as file:
         file.write("written")
 
 
@@ -71,7 +71,7 @@ def test_swapped_between_finding_and_doing(
     assert os.listdir(private) == ["file"]
 
 
-@pytest.mark.parametrize("write", [replacing, writing_in_place])
+@pytest.mark.parametrize("write", [writing, writing_in_place])
 def test_swapped_while_it_is_written(
     share: Path, private: Path, write: Callable[..., object]
 ) -> None:
@@ -159,6 +159,6 @@ def test_a_name_beside_a_long_one_fits(name: str) -> None:
 
 def test_a_file_with_the_longest_name_is_written(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 255)
-    with replacing(str(path)) as file:
+    with writing(str(path)) as file:
         file.write("x")
     assert path.read_text() == "x"

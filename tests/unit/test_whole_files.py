@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from jupyter_teleportal.core.errors import SaveFailed
-from jupyter_teleportal.files.whole_files import replaceable, replacing
+from jupyter_teleportal.files.whole_files import writing
 
 
 def write(path: Path, text: str, meanwhile: Callable[[], object]) -> None:
-    with replacing(str(path)) as file:
+    with writing(str(path)) as file:
         file.write(text)
         meanwhile()
 
@@ -26,7 +26,7 @@ def names(folder: Path) -> list[str]:
 def test_nobody_sees_a_half_written_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
-    with replacing(str(path)) as file:
+    with writing(str(path)) as file:
         file.write("new")
         file.flush()
         assert path.read_text() == "old"
@@ -71,16 +71,18 @@ def test_mode_and_links_stay(tmp_path: Path) -> None:
     path.write_text("old")
     path.chmod(0o640)
     link.symlink_to(path)
-    with replacing(str(link), text=False) as file:
+    with writing(str(link), text=False) as file:
         file.write(b"new")
     assert link.is_symlink()
     assert path.read_bytes() == b"new"
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
-def test_a_file_with_two_names_is_not_replaced(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_text("old")
-    assert replaceable(str(path))
-    os.link(path, tmp_path / "second name")
-    assert not replaceable(str(path))
+def test_a_file_with_two_names_keeps_both(tmp_path: Path) -> None:
+    path, second = tmp_path / "file", tmp_path / "second name"
+    path.write_text("the old text")
+    os.link(path, second)
+    write(path, "the new", lambda: None)
+    assert path.read_text() == second.read_text() == "the new"
+    assert path.samefile(second)
+    assert names(tmp_path) == ["file", "second name"]
