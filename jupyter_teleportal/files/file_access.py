@@ -83,6 +83,17 @@ def mark_written(known: int, content: bytes | memoryview | None) -> None:
             os.setxattr(known, _MARK, hashlib.sha256(content).digest())
 
 
+def is_marked(known: int, content: bytes) -> bool:
+    """Whether the open file `known` is marked as one into which `content` is written; or cannot be
+    marked at all."""
+    try:
+        return os.getxattr(known, _MARK) == hashlib.sha256(content).digest()
+    except AttributeError:
+        return True
+    except OSError as error:
+        return error.errno == errno.ENOTSUP
+
+
 def is_being_written(known: int, content: bytes) -> bool:
     """Whether the open file `known`, which holds `content`, is marked as one that holds something
     else when writing is done."""

@@ -12,7 +12,14 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from ..core.errors import LeavesShare, SaveFailed
-from .file_access import is_being_written, mark_written, may_have_written, share_copy, take_place_of
+from .file_access import (
+    is_being_written,
+    is_marked,
+    mark_written,
+    may_have_written,
+    share_copy,
+    take_place_of,
+)
 from .open_folders import Folder, Place, name_beside, open_folder, place_of, reading
 
 READ_TRIES = 50
@@ -180,9 +187,12 @@ def finish(place: Place) -> bool:
         return False
     if whole == content:
         # It died after that.
-        with open_folder(place) as folder, contextlib.suppress(PermissionError):
+        with open_folder(place) as folder:
             _unlink(folder, _spare(place.name))
         return False
+    with reading(place) as file:
+        if not is_marked(file.fileno(), whole):
+            return False  # a server without this extension may be writing it
     with writing(place, text=False, may_be_new=False) as file:
         file.write(whole)
     return True

@@ -16,6 +16,7 @@ from jupyter_server_ydoc.loaders import FileLoader
 from jupyter_teleportal.core.envelopes import encode_note
 from jupyter_teleportal.core.errors import LeavesShare, SaveFailed
 from jupyter_teleportal.core.shares import Shares
+from jupyter_teleportal.files.file_access import mark_written
 from jupyter_teleportal.files.share_folders import folders_of
 from jupyter_teleportal.jupyter.contents_files import take_over_files
 from jupyter_teleportal.jupyter.file_ids import FileRegistry
@@ -177,11 +178,15 @@ async def test_a_save_that_was_cut_off_is_finished(tmp_path: Path, hub: MemoryHu
     path, spare = tmp_path / "file.txt", tmp_path / ".~file.txt"
     path.write_text("the new", encoding="utf-8")
     spare.write_text("the new content", encoding="utf-8")
+    # Another program does so.
     file = loaded(tmp_path, hub)
     take_over_files(file._contents, file._registry.folders, logging.getLogger())
     content, _ = await file.load()
     assert content == "the new content"
+    assert not await file.finish()
     assert path.read_text(encoding="utf-8") == "the new"
+    with path.open("rb") as opened:
+        mark_written(opened.fileno(), b"the new content")
     assert await file.finish()
     assert path.read_text(encoding="utf-8") == "the new content"
     assert os.listdir(tmp_path) == ["file.txt"]
