@@ -49,10 +49,17 @@ class FileIds:
         self.share = share
         self.exceptions: dict[str, str] = {}
         self.paths: dict[str, str] = {}
+        self.unconfirmed: set[str] = set()
+        """Documents that were opened, or are remembered, while the transport could not be asked."""
+        self.version = 0
+        """Goes up with each change of the maps."""
 
     def id_at(self, path: str) -> str:
         """The id that the document at `path` has, or will have."""
-        return self.exceptions.get(path) or SharedPath(self.share, path).default_file_id()
+        return self.exceptions.get(path) or self._default_id(path)
+
+    def _default_id(self, path: str) -> str:
+        return SharedPath(self.share, path).default_file_id()
 
     def index(self, path: str) -> str:
         """The id of the document at `path`, which is known from now on."""
@@ -137,7 +144,43 @@ class FileIds:
         """Take over changes of the maps."""
         for mine, theirs in ((self.exceptions, files), (self.paths, paths)):
             for key, value in theirs.items():
+                if mine.get(key) == value:
+                    continue
+                self.version += 1
                 if value is None:
-                    mine.pop(key, None)
+                    del mine[key]
                 else:
                     mine[key] = value
+
+    def remembered(self) -> tuple[Changes, Changes]:
+        """What does not follow from shares and paths, for a start without the transport: what is
+        in ``files``, and which of these documents are there."""
+        paths: Changes = {i: p for p, i in self.exceptions.items() if self.paths.get(i) == p}
+        return dict(self.exceptions), paths
+
+    def remember(self, files: Changes, paths: Changes) -> None:
+        """Take over what was `remembered`, until the transport says whether it is still so."""
+        self.update(files, paths)
+        self.unconfirmed.update(paths)
+
+    def give_way(self, files: Mapping[str, str], paths: Mapping[str, str]) -> dict[str, str]:
+        """Let go of what the transport, which can be asked again, does not confirm.
+
+        Args:
+            files: the map as it is in the transport.
+            paths: those of the documents known here that are in the other.
+
+        Returns:
+            The documents in whose place others are, by their ids, and the ids of those.
+        """
+        for said in self.exceptions.keys() - files.keys():
+            if self.exceptions[said] in self.unconfirmed:
+                self.update({said: None}, {})
+        displaced = {}
+        for file_id in self.unconfirmed - paths.keys():
+            path = self.paths.get(file_id)
+            if path is not None and (other := files.get(path) or self._default_id(path)) != file_id:
+                displaced[file_id] = other
+                self.update({}, {file_id: None, other: path})
+        self.unconfirmed.clear()
+        return displaced

@@ -81,6 +81,20 @@ class DocumentLink(RoomLink):
         except TransportError as error:
             self.complain(f"The log of a deleted document is left behind: {error}")
 
+    async def give_way(self) -> None:
+        """The file is another document's: nothing more of this one is shared or saved, and what
+        the file does not hold is noted beside it, for that document's saver to take over."""
+        self.saver.ended()
+        self.replicator.writable = False
+        async with self.saver.between_saves():
+            if not await self.reconciler.holds_document():
+                await self.reconciler.leave_note()
+        try:
+            if (log := self.replicator.log) is not None:
+                await self.replica.transport.expire_room(self.scope, log, DELETED_KEEP_S)
+        except TransportError as error:
+            self.complain(f"The log of a document that is another one is left behind: {error}")
+
     async def removed(self, keep: Callable[[Any], Awaitable[str]]) -> None:
         """This server has lost the document's share for good: nothing more of it is shared, or
         saved to its folder. What the file does not hold is kept.

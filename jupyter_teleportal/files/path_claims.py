@@ -23,6 +23,8 @@ class Look(Enum):
     """The document's file, as this server knew it, or as another one has noted beside it."""
     OTHER = auto()
     """A file that this server does not know."""
+    CLOSED = auto()
+    """A file, of a document that nobody has open on this server."""
 
 
 class Claims:
@@ -103,6 +105,8 @@ class Claims:
             return False
         may_be_new = old is Look.GONE or claim.replaced
         if claim.new is None:
-            return may_be_new
+            # Asked for before the other server could say which document was renamed to there.
+            is_anothers = old is Look.CLOSED and claim.files.get(claim.old) is not None
+            return may_be_new or is_anothers
         new = await self.look(claim.share, claim.file_id, claim.new)
-        return new is Look.THERE or (new is Look.OTHER and may_be_new)
+        return new is Look.THERE or (new is not Look.GONE and may_be_new)

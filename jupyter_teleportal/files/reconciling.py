@@ -326,10 +326,13 @@ class Reconciler:
             )
             self.unnoted = False
             # What a note is about is older than this save, but its edits may not be here yet.
-            for name, noted in (await self.notes.found()).items():
-                await self._dispose_of(name, noted)
+            await self._take_in_notes()
         except TransportError as error:
             self._link.complain(f"The save is not noted for the other servers: {error}")
+
+    async def _take_in_notes(self) -> None:
+        for name, noted in (await self.notes.found()).items():
+            await self._dispose_of(name, noted)
 
     async def _dispose_of(self, name: str, noted: SeedContent) -> None:
         """Remove another replica's note when its edits are in the document, or kept in a copy.
@@ -671,6 +674,8 @@ class Reconciler:
             await self._link.flush(REQUEST_TIMEOUT_S)
             holds = await self.holds_document()
             await self.mark(self._link.replicator.offset if holds else ZERO_OFFSET)
+        elif self._link.shared:
+            await self._take_in_notes()
 
     def _step_down(self) -> NoReturn:
         """The file is not what this replica knows, and alone it cannot know whether another one

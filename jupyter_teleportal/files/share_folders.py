@@ -70,13 +70,13 @@ class ShareFolders:
             LeavesShare: if that is not in the share's own folder, or is in that of a share inside
                 it.
         """
-        root = self._real_folder(shared.share)
+        root = self.real_folder(shared.share)
         real = os.path.realpath(self._os_path(self._shares.api_path(shared)))
         place = place_within(root, real)
         if place is None or any(
             place_within(inner, real) is not None
             for share in self._shares
-            if place_within(root, inner := self._real_folder(share)) is not None
+            if place_within(root, inner := self.real_folder(share)) is not None
         ):
             raise LeavesShare(
                 f"{self._shares.api_path(shared)!r} leads, by a link, out of the folder of share "
@@ -120,7 +120,8 @@ class ShareFolders:
     def _located(self, os_path: str) -> SharedPath | None:
         return self._shares.locate(os.path.relpath(os_path, self._root).replace(os.sep, "/"))
 
-    def _real_folder(self, share: str) -> str:
+    def real_folder(self, share: str) -> str:
+        """The real path of a share's folder."""
         known = self._real.get(share)
         if known is None:
             known = os.path.realpath(self._os_path(self._shares.folder(share)))

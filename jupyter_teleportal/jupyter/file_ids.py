@@ -22,6 +22,7 @@ from ..core.shares import SharedPath, Shares, is_within
 from ..core.values import Scope
 from ..files.open_folders import Place
 from ..files.path_claims import DOUBTED_AFTER_S, Claims, Look
+from ..files.remembered_ids import Memory
 from ..files.share_agreement import ShareAgreement
 from ..files.share_folders import ShareFolders
 from ..sync.cluster import Replica
@@ -66,15 +67,55 @@ class FileRegistry:
         self._unheard: set[str] = set()
         """Shares whose channel was refused."""
         self._loading = asyncio.Lock()
+        self._remembering = asyncio.Lock()
         self.scope = Scope("", "files")
         self.agreement = ShareAgreement(replica, shares)
         self.folders: ShareFolders | None = None
         self._claims: Claims | None = None
         self._caught_up_at = 0.0
+        self._memory: Memory | None = None
+        self._kept: dict[str, int] = {}
+        self._displacement_listeners: list[Callable[[str, str], None]] = []
 
     def on_deletion(self, listener: Callable[[str], None]) -> None:
         """Call `listener` with the file id of a document that was deleted, on whatever server."""
         self._deletion_listeners.append(listener)
+
+    def on_displacement(self, listener: Callable[[str, str], None]) -> None:
+        """Call `listener` with the id of a document that was opened while the transport was away,
+        and that of the document that its file turns out to be."""
+        self._displacement_listeners.append(listener)
+
+    def remember_in(self, memory: Memory) -> None:
+        """Keep the ids that do not follow from paths there, and begin with what is there."""
+        self._memory = memory
+        for share, ids in self._ids.items():
+            try:
+                ids.remember(*self._sound(share, *memory.load(share)))
+            except (OSError, ValueError) as error:
+                self._replica.complain(
+                    f"memory {share}",
+                    f"Share {share}: which documents were renamed is not remembered: {error}",
+                )
+            self._kept[share] = ids.version
+
+    def _keep(self, share: str) -> None:
+        """See that what has changed is remembered."""
+        ids = self._ids[share]
+        if self._memory is not None and self._kept[share] != ids.version:
+            self._kept[share] = ids.version
+            self._spawn(self._write_down(self._memory, share, *ids.remembered()))
+
+    async def _write_down(self, memory: Memory, share: str, files: Changes, paths: Changes) -> None:
+        try:
+            async with self._remembering:
+                await asyncio.to_thread(memory.save, share, files, paths)
+        except OSError as error:
+            self._replica.complain(
+                f"memory {share}",
+                f"Share {share}: a server that starts while Redis is away will not know which "
+                f"documents were renamed, since that cannot be written down: {error}",
+            )
 
     def look_with(self, look: Callable[[str, str, str], Awaitable[Look]]) -> None:
         """Believe others' renames and deletions only where the folder shows them. Without this
@@ -116,7 +157,11 @@ class FileRegistry:
         return None if self.folders is None else self.folders.place(shared)
 
     def index(self, shared: SharedPath) -> str:
-        file_id = self._ids[shared.share].index(shared.path)
+        known = self._ids[shared.share]
+        file_id = known.id_at(shared.path)
+        if known.path_of(file_id) is None and not self._replica.connected:
+            known.unconfirmed.add(file_id)
+        known.index(shared.path)
         for share, ids in self._ids.items():
             if share != shared.share and ids.path_of(file_id) is not None:
                 # What this server sees for itself counts.
@@ -147,6 +192,7 @@ class FileRegistry:
         ids = self._ids[old.share]
         ids.index(old.path)
         self._tell(self._seen(_Told(old.share, old.path, new.path, *ids.moved(old.path, new.path))))
+        self._keep(old.share)
         return self.index(new)
 
     def delete(self, shared: SharedPath) -> None:
@@ -156,6 +202,7 @@ class FileRegistry:
         told = self._seen(_Told(shared.share, shared.path, None, *ids.deleted(shared.path)))
         self._ended(told.ended)
         self._tell(told)
+        self._keep(shared.share)
 
     def _seen(self, told: _Told) -> _Told:
         """What this server has seen for itself goes before what others say."""
@@ -370,21 +417,35 @@ class FileRegistry:
         emptied = await self.agreement.agree(share)
         files = await self._read_files(share)
         paths = await transport.read_map(scope, "paths", list(ids.paths))
+        # What was renamed or deleted here meanwhile is where it is here until that is told.
+        untold = self._untold(share)
+        here = {file_id for told in untold for file_id in told.paths}
+        taken = {path for told in untold for path in told.files}
+        ids.unconfirmed -= {*here, *(ids.id_at(path) for path in taken)}
+        if not emptied and (files or paths or ids.unconfirmed):
+            self._give_way(share, ids.give_way(files, paths))
         if emptied or (not files and not paths):
             # The transport knows nothing (any more), so it learns from here.
             files = await transport.write_map(scope, "files", ids.exceptions, keep=True)
             paths = await transport.write_map(scope, "paths", ids.paths, keep=True)
         changed: Changes = {**paths, **dict.fromkeys(ids.ended(files, paths))}
-        # What was renamed or deleted here meanwhile is where it is here until that is told.
-        untold = self._untold(share)
-        here = {file_id for told in untold for file_id in told.paths}
-        taken = {path for told in untold for path in told.files}
         self._take(
             share,
             {path: file_id for path, file_id in files.items() if path not in taken},
             {i: path for i, path in changed.items() if i not in here and path not in taken},
             replaced=True,
         )
+
+    def _give_way(self, share: str, displaced: Mapping[str, str]) -> None:
+        for file_id, other in displaced.items():
+            self._replica.log.warning(
+                "%s was opened while Redis was away, and is the document %s for other servers; "
+                "what was written here goes to that one",
+                self._shares.api_path(SharedPath(share, self._ids[share].paths[other])),
+                other,
+            )
+            for listener in self._displacement_listeners:
+                listener(file_id, other)
 
     async def _read_files(self, share: str) -> dict[str, str]:
         """Return the map ``files``; of one that is too large, what concerns the documents that are
@@ -407,6 +468,7 @@ class FileRegistry:
                 del paths[file_id]
         files, paths, claims = ids.split(files, paths, replaced=replaced)
         ids.update(files, paths)
+        self._keep(share)
         self._ended([file_id for file_id, path in paths.items() if path is None])
         if self._claims is not None:
             self._claims.add(claims)
@@ -422,6 +484,7 @@ class FileRegistry:
         displaced = [i for i, path in ids.paths.items() if path == claim.new]
         changes = {**claim.paths, **dict.fromkeys(displaced), claim.file_id: claim.new}
         ids.update(claim.files, changes)
+        self._keep(claim.share)
         if self._claims is not None:
             self._claims.drop(claim.share, displaced)
         self._ended([file_id for file_id, path in changes.items() if path is None])

@@ -37,10 +37,15 @@ class LoadedFile:
         self._modified: Any = None
         self._seen: Any = None
         self._known: Any = None
+        self._stays_at = ""
 
     @property
     def path(self) -> str:
-        return str(self._loader.path)
+        return self._stays_at or str(self._loader.path)
+
+    def stay_at(self, path: str) -> None:
+        """The file at this API path is another document's from now on."""
+        self._stays_at = path
 
     def _place(self) -> Place | None:
         """Where the file really is; None, if the contents manager keeps no files in folders.

@@ -10,6 +10,7 @@ import asyncio
 import datetime
 import os
 import posixpath
+import secrets
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from jupyter_core.paths import jupyter_data_dir
 from jupyter_server.utils import ensure_async
 from jupyter_server_ydoc.loaders import FileLoader
 from jupyter_server_ydoc.rooms import DocumentRoom, TransientRoom
-from jupyter_server_ydoc.utils import LogLevel, decode_file_path
+from jupyter_server_ydoc.utils import LogLevel, decode_file_path, encode_file_path
 from pycrdt import Channel
 from pycrdt.websocket import YRoom
 from tornado.web import HTTPError
@@ -31,13 +32,15 @@ from ..clients.serving import take_over
 from ..clients.tornado_sockets import FrameWriter
 from ..core.client_limits import ClientLimits
 from ..core.crdt import Door
-from ..core.errors import DocumentBroken, ForeignBytes, SaveFailed
+from ..core.envelopes import SaveRequest
+from ..core.errors import DocumentBroken, ForeignBytes, SaveFailed, TransportError
 from ..core.messages import sync_message
 from ..core.shares import SharedPath, Shares
 from ..core.update_walk import STEP2
 from ..core.values import Scope
 from ..files.document_link import DocumentLink
 from ..files.path_claims import Look
+from ..files.remembered_ids import Memory
 from ..files.share_folders import folders_of
 from ..files.watching import FileWatch
 from ..sync.cluster import Replica
@@ -67,6 +70,7 @@ from .upstream_rooms import (
 GLOBAL_AWARENESS = "JupyterLab:globalAwareness"
 BROKEN = 1012
 """A close code at which JupyterLab connects again, and shows nothing: the service restarts."""
+DISPLACED = "This file is another document. Your edits go there: close this tab and reopen it."
 REFUSED_MAX = 20
 """So many messages of one client are passed over before it is disconnected."""
 
@@ -106,12 +110,16 @@ class Seam:
         self._watch = FileWatch(poll_interval_s) if poll_interval_s else None
         self._close_files: Callable[[], None] = lambda: None
         self._collections = ShortCollections()
+        self._data = Path(jupyter_data_dir()) / "teleportal"
         registry.folders = folders_of(self._settings["contents_manager"], shares)
         self.admissions = Admissions(replica, resync=resync_client)
         registry.look_with(self._look)
+        if registry.folders is not None:
+            registry.remember_in(Memory(self._data, registry.folders.real_folder))
         self._closing: dict[str, asyncio.Task[None]] = {}
         self._refused: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         registry.on_deletion(self._on_deletion)
+        registry.on_displacement(self._on_displacement)
         replica.on_session(self._on_session)
         self._lost: set[str] = set()
         replica.on_granted(self._on_granted)
@@ -136,8 +144,8 @@ class Seam:
         seams_in_use.add(self)
         # In the shared folder the record would be one more file that nobody asked for.
         if not self._settings.get("collaborative_session_store_path"):
-            folder = Path(jupyter_data_dir()) / "teleportal"
-            self._settings["collaborative_session_store_path"] = str(folder / "sessions.json")
+            path = str(self._data / "sessions.json")
+            self._settings["collaborative_session_store_path"] = path
         install_handlers()
         self._close_files = take_over_files(
             self._settings["contents_manager"], self.registry.folders, self.replica.log
@@ -388,6 +396,9 @@ class Seam:
     def _close_broken(self, room: Any) -> None:
         """The room's document cannot be used any more: its clients connect again, and the first of
         them opens it anew."""
+        self._end_room(room, lambda client: client.close(BROKEN, "The document is opened anew"))
+
+    def _end_room(self, room: Any, close_client: Callable[[Any], None]) -> None:
         if self._server.rooms.get(room.room_id) is not room:
             return
         del self._server.rooms[room.room_id]
@@ -395,7 +406,7 @@ class Seam:
         async def close() -> None:
             for client in list(room.clients):
                 client._cleanup_delay = None  # upstream's cleaning is about rooms that are there
-                client.close(BROKEN, "The document is opened anew")
+                close_client(client)
             if room.cleaner is not None:
                 room.cleaner.cancel()
             try:
@@ -487,6 +498,29 @@ class Seam:
         for link in self._links(file_id):
             link.spawn(link.deleted())
 
+    def _on_displacement(self, file_id: str, other: str) -> None:
+        path = self.registry.api_path(other)
+        for link in self._links(file_id):
+            if (room_id := link.scope.room) and path and isinstance(link.file, LoadedFile):
+                link.file.stay_at(path)
+                self.replica.spawn(self._hand_over(link, room_id, other))
+
+    async def _hand_over(self, link: DocumentLink, room_id: str, other: str) -> None:
+        """The file of a document that was opened while the transport was away is another
+        document's: its tabs are asked to open that one."""
+        room: Any = self._server.rooms.get(room_id)
+        await link.give_way()
+        file_format, file_type, _ = decode_file_path(room_id)
+        scope = Scope(link.scope.share, encode_file_path(file_format, file_type, other))
+        if room is not None:
+            self._end_room(room, partial(ask_to_reload, reason="displaced", errorReason=DISPLACED))
+        try:
+            # Whoever saves that document finds what was written here.
+            request = SaveRequest(self.replica.id, secrets.token_hex(8))
+            await self.replica.transport.publish(scope, request.encode())
+        except TransportError as error:
+            self.replica.log.info("%s: it is taken over with the next save: %s", scope.room, error)
+
     async def _look(self, share: str, file_id: str, path: str) -> Look:
         """What is where the document was, as this server sees it now."""
         api_path = self.shares.api_path(SharedPath(share, path))
@@ -502,6 +536,8 @@ class Seam:
             for link in self._links(file_id)
             if isinstance(link.file, LoadedFile)
         ]
+        if not known:
+            return Look.CLOSED
         return Look.THERE if any(known) else Look.OTHER
 
     # -- status ----------------------------------------------------------------------------

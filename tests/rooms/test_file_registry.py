@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from jupyter_teleportal.core.errors import SharePathMismatch
 from jupyter_teleportal.core.shares import SharedPath, Shares
 from jupyter_teleportal.core.values import Scope
 from jupyter_teleportal.files.path_claims import Look
+from jupyter_teleportal.files.remembered_ids import Memory
 from jupyter_teleportal.jupyter.file_ids import FileRegistry
 from jupyter_teleportal.sync.cluster import Replica
 from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
@@ -598,3 +600,37 @@ async def test_what_is_said_of_a_server_that_does_not_say_so_is_set_right(hub: M
     assert (await about(one))["format"] == f"{FORMAT} {two.replica.id}"
     await one.ids.tick()
     assert one.replica.formats == {"default": FORMAT}
+
+
+async def test_what_is_opened_before_its_rename_is_told_is_the_renamed_document(
+    hub: MemoryHub,
+) -> None:
+    there = {"new": Look.CLOSED}
+    a, b = await join(hub, there), await join(hub, there)
+    file_id = a.ids.index(at("old"))
+    await a.ids.register(at("old"))
+    # Nothing of it has gone to the transport yet.
+    a.ids.move(at("old"), at("new"))
+    made_up = b.ids.index(at("new"))
+    assert made_up != file_id
+    await b.ids.register(at("new"))
+    await until(lambda: b.ids.index(at("new")) == file_id, what="the renamed document")
+    assert b.ids.api_path(file_id) == "new"
+    assert a.ids.index(at("new")) == file_id
+
+
+async def test_what_is_remembered_cannot_be_read(hub: MemoryHub, tmp_path: Path) -> None:
+    site = await join(hub)
+    memory = Memory(tmp_path, lambda share: share)
+    memory.save("default", {"../outside": "id", "new": "id"}, {"id": "new"})
+    site.ids.remember_in(memory)
+    assert site.ids.index(at("new")) == "id"
+    assert site.replica.counters["forged_paths"] == 1
+    path = memory._path("default")
+    path.write_text("nothing")
+    other = await join(hub)
+    other.ids.remember_in(memory)
+    assert path.name in other.replica.complaints["memory default"].message
+    other.ids.move(at("a"), at("b"))
+    await other.ids.flush()
+    assert {"a", "b"} <= set(memory.load("default")[0])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support.cluster import saver_of, transport_state
 from support.missing import missing
-from support.notebooks import file_sources, write_notebook
+from support.notebooks import file_sources, notebooks_in, write_notebook
 from support.rtc_client import RtcClient, equal
 from support.waiting import holds, until
 
@@ -22,15 +22,6 @@ if TYPE_CHECKING:
     from support.redis_server import RedisServer
 
     Pair = tuple[JupyterProcess, JupyterProcess]
-
-
-def notebooks_in(folder: Path) -> list[str]:
-    """The notebooks in a folder and below, without Jupyter's checkpoints."""
-    return sorted(
-        found.relative_to(folder).as_posix()
-        for found in folder.rglob("*.ipynb")
-        if ".ipynb_checkpoints" not in found.parts
-    )
 
 
 async def test_new_file_on_one_server_opens_on_the_other(servers: Pair, shared_folder: Path):

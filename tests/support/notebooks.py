@@ -58,3 +58,12 @@ def is_subsequence(part: Iterable[str], whole: Iterable[str]) -> bool:
     """Whether all of `part` is in `whole`, in that order."""
     rest = iter(whole)
     return all(item in rest for item in part)
+
+
+def notebooks_in(folder: Path) -> list[str]:
+    """The notebooks in a folder and below, without Jupyter's checkpoints."""
+    return sorted(
+        found.relative_to(folder).as_posix()
+        for found in folder.rglob("*.ipynb")
+        if ".ipynb_checkpoints" not in found.parts
+    )

@@ -28,6 +28,7 @@ class Folder:
 
 RENAMED = Claim("share", "id", "old", "new")
 DELETED = Claim("share", "id", "old", None)
+ANOTHERS = Claim("share", "id", "old", None, {"old": "other"}, {"other": "old"})
 REPLACED = Claim("share", "id", "old", None, replaced=True)
 REPLACED_AND_RENAMED = Claim("share", "id", "old", "new", replaced=True)
 
@@ -46,6 +47,11 @@ REPLACED_AND_RENAMED = Claim("share", "id", "old", "new", replaced=True)
         (DELETED, Look.GONE, Look.GONE, True),
         (DELETED, Look.THERE, Look.GONE, False),
         (DELETED, Look.OTHER, Look.GONE, False),
+        (DELETED, Look.CLOSED, Look.GONE, False),
+        (RENAMED, Look.CLOSED, Look.CLOSED, False),
+        (RENAMED, Look.GONE, Look.CLOSED, True),
+        (ANOTHERS, Look.CLOSED, Look.GONE, True),
+        (ANOTHERS, Look.OTHER, Look.GONE, False),
         (REPLACED, Look.OTHER, Look.GONE, True),
         (REPLACED, Look.THERE, Look.GONE, False),
     ],

@@ -1,0 +1,68 @@
+"""What a server remembers of documents' ids, for a start while the transport is away."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .open_folders import place_of, reading
+from .whole_files import replacing
+
+VERSION = 1
+MOST_BYTES = 64 * 1024 * 1024
+
+
+class Memory:
+    """A file for each share, in a folder of this user alone."""
+
+    def __init__(self, folder: Path, real_folder: Callable[[str], str]) -> None:
+        """
+        Args:
+            folder: where the files are, one for each share.
+            real_folder: returns the real path of a share's folder, which tells it from others of
+                the same name.
+        """
+        self._folder = folder
+        self._real_folder = real_folder
+
+    def load(self, share: str) -> tuple[Any, Any]:
+        """What was saved, as it stands in the file: the maps ``files`` and ``paths``.
+
+        Raises:
+            OSError: if it cannot be read.
+            ValueError: if it is not what this version has saved.
+        """
+        try:
+            with reading(place_of(str(self._path(share)))) as file:
+                raw = file.read(MOST_BYTES + 1)
+        except FileNotFoundError:
+            return {}, {}
+        if len(raw) > MOST_BYTES:
+            raise ValueError(f"{self._path(share)} is larger than {MOST_BYTES} bytes")
+        try:
+            found = json.loads(raw)
+            if found["version"] != VERSION:
+                raise ValueError(f"version {found['version']}")
+            return found["files"], found["paths"]
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise ValueError(
+                f"{self._path(share)} cannot be read ({error!r}); it is written anew"
+            ) from error
+
+    def save(self, share: str, files: dict[str, str | None], paths: dict[str, str | None]) -> None:
+        """
+        Raises:
+            OSError: if it cannot be saved.
+        """
+        path = self._path(share)
+        os.makedirs(path.parent, mode=0o700, exist_ok=True)
+        with replacing(place_of(str(path)), text=True) as file:
+            json.dump({"version": VERSION, "files": files, "paths": paths}, file)
+
+    def _path(self, share: str) -> Path:
+        name = hashlib.sha256(f"{share}\0{self._real_folder(share)}".encode()).hexdigest()[:16]
+        return self._folder / f"documents-{name}.json"
