@@ -73,13 +73,7 @@ class DocumentLink(RoomLink):
         self.saver.ended()
         self.replicator.writable = False
         self._tell("WARNING", "The file was deleted; what is written here is not saved.")
-        try:
-            if (log := self.replicator.log) is not None:
-                await self.replica.transport.expire_room(self.scope, log, DELETED_KEEP_S)
-        except LogChanged:
-            pass  # it is another document's by now
-        except TransportError as error:
-            self.complain(f"The log of a deleted document is left behind: {error}")
+        await self._let_log_expire()
 
     async def give_way(self) -> None:
         """The file is another document's: nothing more of this one is shared or saved, and what
@@ -89,11 +83,16 @@ class DocumentLink(RoomLink):
         async with self.saver.between_saves():
             if not await self.reconciler.holds_document():
                 await self.reconciler.leave_note()
+        await self._let_log_expire()
+
+    async def _let_log_expire(self) -> None:
         try:
             if (log := self.replicator.log) is not None:
                 await self.replica.transport.expire_room(self.scope, log, DELETED_KEEP_S)
+        except LogChanged:
+            pass  # it is another document's by now
         except TransportError as error:
-            self.complain(f"The log of a document that is another one is left behind: {error}")
+            self.complain(f"The log of a deleted document is left behind: {error}")
 
     async def removed(self, keep: Callable[[Any], Awaitable[str]]) -> None:
         """This server has lost the document's share for good: nothing more of it is shared, or
