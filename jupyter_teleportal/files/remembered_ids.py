@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .open_folders import place_of, reading
-from .whole_files import replacing
+from .whole_files import writing
 
 VERSION = 1
 MOST_BYTES = 64 * 1024 * 1024
@@ -60,7 +60,7 @@ class Memory:
         """
         path = self._path(share)
         os.makedirs(path.parent, mode=0o700, exist_ok=True)
-        with replacing(place_of(str(path)), text=True) as file:
+        with writing(str(path), unchanged=False) as file:
             json.dump({"version": VERSION, "files": files, "paths": paths}, file)
 
     def _path(self, share: str) -> Path:
