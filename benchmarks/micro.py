@@ -23,7 +23,8 @@ from jupyter_teleportal.core.envelopes import (
     decode_payload,
     encode_payload,
 )
-from jupyter_teleportal.core.replicator import Append, AppendState, Apply, Read, Replicator, Seed
+from jupyter_teleportal.core.log_effects import Append, AppendState, Apply, Read, Seed
+from jupyter_teleportal.core.replicator import Replicator
 from jupyter_teleportal.core.values import Appended, LogRead, Seeded
 
 pytest.importorskip("pytest_benchmark")

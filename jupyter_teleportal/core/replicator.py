@@ -4,37 +4,37 @@ Events go in as method calls, what is to be done comes out as a list of effects.
 clock, no await and no transport in here, so that thousands of schedules of several replicas, with
 messages lost, repeated and reordered, run in seconds.
 
-Whoever drives a `Replicator` must carry out the effects in their order, `Apply` and `Convert`
-at once, and the others in the background, each with the one call that ends it:
-
-============== ===============================================================================
-effect         ends with
-============== ===============================================================================
-`Read`         `read_done` with the effect and what was read, or `failed` with the effect
-`Append`       `append_done` with the effect, or `failed` with the effect
-`AppendState`  the same, or `nothing_to_append` if there is nothing
-`Seed`         `seed_done` with the effect, or `failed` with the effect
-`LoadContent`  `provide`, or nothing at all if the content cannot be loaded
-`Linger`       `lingered`, some 50 ms later
-`Gapped`       `look_again`, some time later
-`Apply`        nothing if it is done; `failed` with the effect if not, and then the effects
-`Convert`      after it are not carried out: what they are about is found out anew
-============== ===============================================================================
+What whoever drives a `Replicator` has to do with the effects is said in `log_effects`.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from enum import Enum
-from itertools import count
+from dataclasses import dataclass, field
 
 from .completeness import Waiting
 from .crdt import EMPTY_UPDATE, NOTHING, Door, merge, state_of
-from .envelopes import EntryEnvelope, decode_payload
+from .envelopes import EntryEnvelope
 from .errors import CodecError, ForeignBytes, NewerFormat
-from .update_walk import Block, Id, read_update
+from .log_decoding import Decoded, decoded, decoded_log, lineage_of
+from .log_effects import (
+    Append,
+    AppendState,
+    Apply,
+    Convert,
+    Effect,
+    Gapped,
+    Linger,
+    LoadContent,
+    Phase,
+    Position,
+    Problem,
+    Quarantined,
+    Read,
+    Seed,
+)
+from .update_walk import Id
 from .values import ZERO_OFFSET, Appended, LogRead, Seeded, offset_key
 
 OUTBOX_MAX_BYTES = 1024 * 1024
@@ -44,130 +44,6 @@ QUARANTINED_MAX = 100
 UNREAD_MAX = 100
 _BLOCK_BYTES = 200
 """What a block of an entry takes that is kept."""
-MAX_LOG_BYTES = 512 * 1024 * 1024
-"""So much comes out of one reading of a log. What a checkpoint and the entries after it hold is one
-document and its latest edits."""
-
-
-class Phase(Enum):
-    """Where a replicator stands."""
-
-    AWAY = "away"
-    """Not following the log: the transport is not there, or refused something."""
-    JOINING = "joining"
-    """Reading the log, or seeding it."""
-    LIVE = "live"
-    """Following the log."""
-
-
-@dataclass(frozen=True)
-class Effect:
-    """Something to be done; compared by identity of `number`."""
-
-    number: int = field(default_factory=count(1).__next__, init=False)
-
-
-@dataclass(frozen=True)
-class Read(Effect):
-    """Read the log `log` after `after`; from its checkpoint on if `log` is None."""
-
-    log: str | None
-    after: str
-
-
-@dataclass(frozen=True)
-class Append(Effect):
-    """Append these updates, merged, as one entry of `log`."""
-
-    log: str
-    updates: tuple[bytes, ...]
-
-
-@dataclass(frozen=True)
-class AppendState(Effect):
-    """Append what the document holds now, before the next effect, beyond the state vector
-    `since`."""
-
-    log: str
-    since: bytes
-
-
-@dataclass(frozen=True)
-class Seed(Effect):
-    """Create the log with `update`, or with the whole document if that is None."""
-
-    lineage: str
-    update: bytes | None
-
-
-@dataclass(frozen=True)
-class LoadContent(Effect):
-    """Nobody has seeded this document: load it from its file and `provide` it."""
-
-
-@dataclass(frozen=True)
-class Position:
-    """How far a document holds which log."""
-
-    log: str | None = None
-    lineage: str | None = None
-    offset: str = ZERO_OFFSET
-
-
-@dataclass(frozen=True)
-class Apply(Effect):
-    """Apply these updates to the document. They are everybody's, so they are not appended.
-    `offsets` says where they are in the log, if they come from there; `before`, how far the
-    document was."""
-
-    updates: tuple[bytes, ...]
-    offsets: tuple[str, ...] = ()
-    before: Position = Position()
-
-
-@dataclass(frozen=True)
-class Convert(Effect):
-    """The document has another lineage than the log, whose whole content is `updates`: make the
-    document the log's, and bring what was changed in it over as an edit."""
-
-    updates: tuple[bytes, ...]
-    lineage: str
-    before: Position
-
-
-@dataclass(frozen=True)
-class Gapped(Effect):
-    """The log lacks something that others may still hold: ask them to put it back, and look again
-    with `look_again`. If nobody does, the log `log`, which ended at `tail`, is worth nothing and
-    has to go."""
-
-    updates: tuple[bytes, ...]
-    log: str
-    tail: str
-
-
-@dataclass(frozen=True)
-class Linger(Effect):
-    """An entry came before its predecessor; see whether that comes by itself."""
-
-
-@dataclass(frozen=True)
-class Problem(Effect):
-    """Something to tell the log about: an entry that cannot be read."""
-
-    message: str
-
-
-@dataclass(frozen=True)
-class Quarantined(Effect):
-    """Something to tell the log about: an entry that the document goes on without."""
-
-    message: str
-
-
-def lineage_of(log: str) -> str:
-    """The lineage in the log id ``lineage/epoch``."""
-    return log.split("/", 1)[0]
 
 
 @dataclass
@@ -733,84 +609,6 @@ class _Taken:
     def effects(self, before: Position) -> list[Effect]:
         apply = [Apply(tuple(self.updates), tuple(self.offsets), before)] if self.updates else []
         return [*apply, *self.problems]
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """An entry of a log, as far as it can be read.
-
-    Attributes:
-        offset: where it is in the log.
-        update: its update.
-        blocks: the update's blocks.
-        error: why it cannot be read; then there is no update.
-        lacks: the first item that it builds on and that is not there, once that is known.
-    """
-
-    offset: str
-    update: bytes = b""
-    blocks: Sequence[Block] = ()
-    error: CodecError | None = None
-    lacks: Id | None = None
-
-    def __post_init__(self) -> None:
-        # Its frames hold what was read, hundreds of megabytes of what inflates to that.
-        if self.error is not None:
-            self.error.__traceback__ = self.error.__cause__ = self.error.__context__ = None
-
-
-def decoded(offset: str, payload: bytes, most: int | None = None) -> Decoded:
-    """Read an entry of a log, whose update has no more than `most` bytes."""
-    try:
-        update = decode_payload(payload, most)
-        return Decoded(offset, update, read_update(update))
-    except CodecError as error:
-        return Decoded(offset, error=error)
-
-
-def decoded_log(read: LogRead, most_blocks: int | None = None) -> list[Decoded]:
-    """Read the checkpoint, if there is one, and the entries of a log, up to `MAX_LOG_BYTES`. With
-    `most_blocks` no more of them than have so many blocks together, and one more."""
-    offsets = [entry.offset for entry in read.entries]
-    if read.checkpoint is not None:
-        offsets.insert(0, read.checkpoint_offset)
-    found: list[Decoded] = []
-    left, blocks = MAX_LOG_BYTES, 0
-    for offset, payload in zip(offsets, read.payloads, strict=True):
-        found.append(decoded(offset, payload, left))
-        left -= len(found[-1].update)
-        blocks += len(found[-1].blocks)
-        if most_blocks is not None and blocks >= most_blocks:
-            break
-    return found
-
-
-def admitted(entries: Sequence[Decoded], door: Door) -> list[Decoded]:
-    """What may come in of a log's entries, checked at the door of a document that has nothing else:
-    in an order in which each builds on those before, and then those that lack something."""
-    found: list[Decoded] = []
-    waiting: Waiting[Decoded] = Waiting()
-    gone: list[Decoded] = []
-    for entry in entries:
-        coming = [entry]
-        while coming:
-            for one in coming:
-                if one.error is None:
-                    try:
-                        update, lacks = door.sift(one.update, one.blocks)
-                    except ForeignBytes as error:
-                        one = Decoded(one.offset, error=error)
-                    else:
-                        if lacks is not None:
-                            waits, size = replace(one, lacks=lacks), len(one.update)
-                            gone += [
-                                old for _, old, _ in waiting.add(one.offset, waits, lacks, size)
-                            ]
-                        one = Decoded(one.offset, update)
-                found.append(one)
-            coming = waiting.ready(door.known)
-    left = [waiting.remove(offset) for offset in list(waiting)]
-    return [*found, *gone, *(one[0] for one in left if one is not None)]
 
 
 def _state_of(updates: tuple[bytes, ...]) -> bytes:

@@ -11,7 +11,7 @@ from jupyter_ydoc.ybasedoc import YBaseDoc
 from ..core.document_file import DocumentFile
 from ..core.envelopes import Envelope, SaveReply, SaveRequest
 from ..core.errors import TransportError
-from ..core.replicator import Phase
+from ..core.log_effects import Phase
 from ..sync.room_link import RoomLink
 from ..transports.base import TransportState
 from .save_requests import SaveRequests

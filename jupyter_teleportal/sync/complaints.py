@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from ..core.replicator import Problem, Quarantined
+from ..core.log_effects import Problem, Quarantined
 
 SAID_MAX = 20
 """So many different things are said of one subject before it is well again."""

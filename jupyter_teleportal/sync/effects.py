@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from ..core import replicator as protocol
+from ..core import log_effects as protocol
 from ..core.authors import nobodys_message
 from ..core.content import SeedContent
 from ..core.crdt import EMPTY_UPDATE, Door, merge
@@ -17,7 +17,8 @@ from ..core.errors import (
     TransportError,
     TransportRefused,
 )
-from ..core.replicator import Effect, Phase, admitted
+from ..core.log_decoding import Decoded, admitted, lineage_of
+from ..core.log_effects import Effect, Phase
 from ..core.schedule import RetryPace
 from ..core.values import Appended, LogRead
 from ..transports.base import loop_time
@@ -209,15 +210,13 @@ class Effects:
         if misses and not self._room.closed:
             self._peers.ask_for_lost()
 
-    async def _prepare(
-        self, effect: protocol.Read, read: LogRead, entries: list[protocol.Decoded]
-    ) -> bool:
+    async def _prepare(self, effect: protocol.Read, read: LogRead, entries: list[Decoded]) -> bool:
         """The document is about to become the log's, which is another one: return whether it may
         now."""
         known = admitted(entries, Door())
         try:
             await self._room.content.before_convert(
-                protocol.lineage_of(read.log or ""),
+                lineage_of(read.log or ""),
                 tuple(one.update for one in known if one.error is None and one.lacks is None),
             )
         except TransportError as error:

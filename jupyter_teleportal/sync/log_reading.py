@@ -10,7 +10,7 @@ from pycrdt import Doc
 
 from ..core.crdt import NOTHING, UNTRIED_MAX_S, Door, refuse
 from ..core.envelopes import inflated_within
-from ..core.replicator import Decoded, admitted, decoded_log
+from ..core.log_decoding import Decoded, admitted, decoded_log
 from ..core.update_walk import Blocks, read_state
 from ..core.values import LogRead
 from .trial import FROM_LOG_MAX_S, TOO_LONG, Trials, Verdict, tried

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ..core.envelopes import Envelope, Notice
 from ..core.errors import LogChanged, TransportError
 from ..core.leases import Lease
-from ..core.replicator import Gapped
+from ..core.log_effects import Gapped
 from ..transports.base import loop_time
 from .checkpoints import Checkpoints
 from .room import Room

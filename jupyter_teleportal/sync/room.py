@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..core.errors import DocumentBroken
-from ..core.replicator import Effect, Replicator
+from ..core.log_effects import Effect
+from ..core.replicator import Replicator
 from ..core.values import Scope
 from .background import Background
 from .changes import Changes

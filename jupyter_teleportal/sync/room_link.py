@@ -19,7 +19,8 @@ from ..core.envelopes import (
     inflated_within,
 )
 from ..core.errors import CodecError, TransportError, TransportRefused
-from ..core.replicator import Phase, Replicator
+from ..core.log_effects import Phase
+from ..core.replicator import Replicator
 from ..core.values import LeaseView, Scope, offset_key
 from ..transports.base import MISSED, TransportState, loop_time
 from .awareness import AwarenessBridge, Sink

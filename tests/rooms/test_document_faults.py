@@ -16,7 +16,7 @@ from jupyter_teleportal.core.authors import current_channel
 from jupyter_teleportal.core.content import make_document
 from jupyter_teleportal.core.document_file import FileState
 from jupyter_teleportal.core.errors import TransportRefused
-from jupyter_teleportal.core.replicator import Phase
+from jupyter_teleportal.core.log_effects import Phase
 from jupyter_teleportal.core.values import Scope
 from jupyter_teleportal.files.document_link import DocumentLink
 from jupyter_teleportal.sync import peers

@@ -15,7 +15,7 @@ from support.waiting import until
 from support.yjs_bytes import blocks, string
 from transports.backends import Backend
 
-from jupyter_teleportal.core import replicator
+from jupyter_teleportal.core import log_decoding
 from jupyter_teleportal.core.content import make_document
 from jupyter_teleportal.core.crdt import NOTHING
 from jupyter_teleportal.core.update_walk import STEP2, SYNC, UPDATE
@@ -55,7 +55,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[threading.Thread]]
         monkeypatch.setattr(module, name, noted)
 
     note(effects, "encode_payload")
-    note(replicator, "read_update")
+    note(log_decoding, "read_update")
     note(reconciling, "seed")
     note(reconciling, "digest")
     note(notes, "encode_note")

@@ -127,7 +127,7 @@ def unwary(monkeypatch: pytest.MonkeyPatch) -> None:
         return [] if update == PANICS else read(update)
 
     monkeypatch.setattr(crdt, "_refused", type(crdt._refused)())
-    monkeypatch.setattr("jupyter_teleportal.core.replicator.read_update", unwary)
+    monkeypatch.setattr("jupyter_teleportal.core.log_decoding.read_update", unwary)
     monkeypatch.setattr(crdt, "read_update", unwary)
 
 

@@ -73,7 +73,7 @@ def _announcements() -> None:
 
 
 def _payloads() -> None:
-    from jupyter_teleportal.core import envelopes, replicator
+    from jupyter_teleportal.core import envelopes, log_decoding
     from jupyter_teleportal.jupyter import file_ids
     from jupyter_teleportal.sync import compaction, effects, history
 
@@ -87,7 +87,7 @@ def _payloads() -> None:
     def encode_later(update: bytes) -> bytes:
         return LATER_FORMAT + update
 
-    for module in (compaction, replicator, effects, history):
+    for module in (compaction, log_decoding, effects, history):
         if hasattr(module, "decode_payload"):
             module.decode_payload = decode_both  # type: ignore[attr-defined]
         if hasattr(module, "encode_payload"):

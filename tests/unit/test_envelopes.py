@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pycrdt import Doc, Text
 
 from jupyter_teleportal.core import envelopes as codec
-from jupyter_teleportal.core import replicator
+from jupyter_teleportal.core import log_decoding
 from jupyter_teleportal.core.envelopes import (
     COMPRESS_ABOVE_BYTES,
     VERSION,
@@ -34,7 +34,7 @@ from jupyter_teleportal.core.envelopes import (
     inflated_within,
 )
 from jupyter_teleportal.core.errors import CodecError, NewerFormat
-from jupyter_teleportal.core.replicator import decoded_log
+from jupyter_teleportal.core.log_decoding import decoded_log
 from jupyter_teleportal.core.values import Entry, LogRead
 
 KINDS = (EntryEnvelope, AwarenessEnvelope, AwarenessQuery, SaveRequest, SaveReply, Notice)
@@ -210,7 +210,7 @@ def test_what_inflates_to_hundreds_of_times_its_size_is_refused_and_not_written(
 
 
 def test_of_one_reading_no_more_comes_out_than_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replicator, "MAX_LOG_BYTES", 250_000)
+    monkeypatch.setattr(log_decoding, "MAX_LOG_BYTES", 250_000)
     update = Doc({"text": Text("x" * 100_000)}).get_update()
     entries = [Entry(f"{n}-1", encode_payload(update), "r", f"{n - 1}-1") for n in range(1, 6)]
     found = decoded_log(LogRead("l/e", False, entries))

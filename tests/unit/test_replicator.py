@@ -25,10 +25,8 @@ from jupyter_teleportal.core import crdt
 from jupyter_teleportal.core.completeness import WAITING_MAX, WAITING_MAX_BYTES, Waiting
 from jupyter_teleportal.core.envelopes import EntryEnvelope, decode_payload, encode_payload
 from jupyter_teleportal.core.errors import ForeignBytes
-from jupyter_teleportal.core.replicator import (
-    EARLY_MAX_ENTRIES,
-    EMPTY_UPDATE,
-    OUTBOX_MAX_UPDATES,
+from jupyter_teleportal.core.log_decoding import decoded_log
+from jupyter_teleportal.core.log_effects import (
     Append,
     AppendState,
     Apply,
@@ -40,9 +38,13 @@ from jupyter_teleportal.core.replicator import (
     Problem,
     Quarantined,
     Read,
-    Replicator,
     Seed,
-    decoded_log,
+)
+from jupyter_teleportal.core.replicator import (
+    EARLY_MAX_ENTRIES,
+    EMPTY_UPDATE,
+    OUTBOX_MAX_UPDATES,
+    Replicator,
 )
 from jupyter_teleportal.core.values import ZERO_OFFSET, Appended, Entry, LogRead, Seeded, offset_key
 
