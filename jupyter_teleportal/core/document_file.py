@@ -49,6 +49,10 @@ class DocumentFile(Protocol):
         """Finish what a saver has begun to write and died over; return whether there was such."""
         ...
 
+    async def is_cut_off(self) -> bool:
+        """Whether a saver has died while it wrote the file, and what is missing is nowhere."""
+        ...
+
     async def keep_copy(self, content: Any) -> str:
         """Write `content` to a new file beside this one and return its path."""
         ...

@@ -428,6 +428,9 @@ class Reconciler:
                 raise NotTheSaver("another server saves this document now")
         if await self._file.finish():
             self._link.log.warning("%s: an interrupted save was finished", self._file.path)
+        if await self._file.is_cut_off():
+            await self._pass_over_cut_off()
+            return
         saved, noted = await self._what_is_said()
         while True:
             path = self._file.path
@@ -457,6 +460,22 @@ class Reconciler:
                     return
                 break
         await self._mark_if_new(saved)
+
+    async def _pass_over_cut_off(self) -> None:
+        """A saver has died while it wrote into the file, so that what the file lacks is no change.
+        The file is written again."""
+        self._link.log.warning("%s: an interrupted save is done again", self._file.path)
+        on_disk = None
+        # Half a notebook cannot be read.
+        with contextlib.suppress(Exception):
+            on_disk = (await self.load())[0]
+        state = await self._file.stat()
+        content = None if on_disk is None else on_disk.content
+        begun = isinstance(content, str) and str(read(self._document)).startswith(content)
+        if content is not None and not begun:
+            # Another program may have changed it since.
+            await self._keep(content)
+        self.settle(None, "", state, None)
 
     async def _gather(self, on_disk: SeedContent, vector: bytes) -> None:
         """A saver says that the file holds what a document with this state vector held. What this

@@ -198,6 +198,26 @@ def finish(place: Place) -> bool:
     return True
 
 
+def is_cut_off(place: Place) -> bool:
+    """Whether a server has died while it wrote into the file at `place`, and what it was writing is
+    not beside it.
+
+    Raises:
+        OSError: if it cannot be read.
+        LeavesShare: if a link has been put in the way.
+    """
+    for _ in range(READ_TRIES):
+        with open_folder(place) as folder:
+            try:
+                content, written = _read(place)
+            except FileNotFoundError:
+                return False
+            if not written or _whole(folder, place, content) is not None:
+                return False
+        time.sleep(READ_PAUSE_S)
+    return True
+
+
 def _spare(name: str) -> str:
     """The name of the new content while it is copied into the file: where Jupyter looks, too."""
     return name_beside(name, ".~", "")

@@ -21,7 +21,7 @@ from ..core.errors import SaveFailed
 from ..files import note_files
 from ..files.open_folders import Place, name_beside
 from ..files.share_folders import working_for
-from ..files.whole_files import finish
+from ..files.whole_files import finish, is_cut_off
 from .file_ids import FileRegistry
 
 
@@ -183,6 +183,10 @@ class LoadedFile:
     async def finish(self) -> bool:
         place = self._place()
         return place is not None and await asyncio.to_thread(finish, place)
+
+    async def is_cut_off(self) -> bool:
+        place = self._place()
+        return place is not None and await asyncio.to_thread(is_cut_off, place)
 
     async def write_note(self, note: bytes) -> str | None:
         place = self._place()

@@ -44,6 +44,8 @@ class Disk:
     notes: dict[str, bytes] = field(default_factory=dict)
     cut_off: Any = None
     """What a server was writing into the file when it died; it can be read."""
+    half: bool = False
+    """Whether a server died while it was writing into the file, and nobody knows what."""
 
     @property
     def whole(self) -> Any:
@@ -91,6 +93,7 @@ class File:
         if over.hash != self.disk.state().hash:
             raise SaveFailed("the file was changed in the very moment of saving")
         self.disk.content, self.disk.cut_off = copy.deepcopy(content), None
+        self.disk.half = False
         self.disk.written.append(self.name)
         return self.disk.state()
 
@@ -98,6 +101,9 @@ class File:
         finished = self.disk.cut_off is not None
         self.disk.content, self.disk.cut_off = self.disk.whole, None
         return finished
+
+    async def is_cut_off(self) -> bool:
+        return self.disk.half
 
     async def keep_copy(self, content: Any) -> str:
         self.disk.copies.append(content)

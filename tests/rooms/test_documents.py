@@ -82,17 +82,24 @@ async def test_successor_of_a_saver_that_died_after_writing(start: Start, disk: 
     assert b.text == "text written and more"
 
 
-async def test_successor_of_a_saver_that_died_while_writing(start: Start, disk: Disk) -> None:
+@pytest.mark.parametrize(
+    ("beside", "content"),
+    [(True, "text wri"), (False, "text wri"), (False, ""), (False, "text of another program")],
+)
+async def test_successor_of_a_saver_that_died_while_writing(
+    start: Start, disk: Disk, beside: bool, content: str
+) -> None:
     """The file holds half of it, of which other programs know nothing."""
     a, b = await start("a"), await start("b")
     a.link.saver._delay_s = None
     a.write(" written")
     await a.link.saver._claim(digest(a.text), a.link.doc.get_state())
     await until(same(a, b), what="a's edit")
-    disk.content, disk.cut_off = "text wri", a.text
+    disk.content = content
+    disk.cut_off, disk.half = (a.text, False) if beside else (None, True)
     await a.die()
     await until(lambda: disk.content == "text written", what="the whole file")
-    assert not disk.copies
+    assert disk.copies == ([content] if "another" in content else [])
     assert b.text == "text written"
 
 

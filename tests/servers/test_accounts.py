@@ -119,11 +119,13 @@ async def test_everybody_reads_whole_what_members_save_in_turn(
     assert_no_errors(ann_server, bob_server)
 
 
+@pytest.mark.parametrize("mode", [0o3775, 0o755], ids=["sticky", "closed"])
 async def test_a_save_that_was_cut_off_is_finished_by_another_accounts_server(
-    make_own: MakeOwn, top: Path
+    make_own: MakeOwn, top: Path, mode: int
 ) -> None:
-    """In a sticky folder, where nobody can replace another's file."""
-    folder = group_folder(top / "group", 0o3775)
+    """In a folder where nobody can replace another's file."""
+    folder = group_folder(top / "group", mode)
+    os.chown(folder, 0, GROUP)
     path = notebook(folder / "plan.ipynb")
     bob_server = await make_own(BOB, folder)
     session = await bob_server.session("plan.ipynb")

@@ -27,7 +27,7 @@ from support.accounts import (
 from jupyter_teleportal.files import whole_files
 from jupyter_teleportal.files.note_files import leave, read_all
 from jupyter_teleportal.files.open_folders import place_of
-from jupyter_teleportal.files.whole_files import finish, reading_whole, writing
+from jupyter_teleportal.files.whole_files import finish, is_cut_off, reading_whole, writing
 
 OLD, NEW = "old " * 50_000, "new one " * 50_000
 STATES = (OLD, NEW)
@@ -285,6 +285,17 @@ def test_whoever_is_killed_while_writing_leaves_the_whole_to_all_who_may_read(
     assert not ANN.run(lambda: finish(place_of(str(path))))
     ANN.run(lambda: save(path, OLD))
     assert ANN.run(lambda: whole(path)) == OLD
+
+
+def test_what_was_cut_off_in_a_closed_folder_is_known(accounts: Path) -> None:
+    path = PLACES["a closed folder"](accounts)
+    here = place_of(str(path))
+    assert not is_cut_off(here)
+    die_while_writing(path, BOB)
+    assert CARL.run(lambda: is_cut_off(here))
+    CARL.run(lambda: save(path))
+    assert plain(path) == NEW
+    assert not is_cut_off(here)
 
 
 def test_what_lies_beside_a_file_is_not_its_content_unless_it_was_being_written(
