@@ -129,16 +129,18 @@ def set_acl(path: Path, *entries: str) -> None:
 
 def python_as(account: Account) -> list[str]:
     """A command that begins Python under another account. It needs `environment_of_packages`."""
-    prefix = Path(sys.base_prefix)
     steps = [f"umask {account.umask:o}"]
-    reached = all(folder.stat().st_mode & 0o001 for folder in (prefix, *prefix.parents))
     begin = []
-    if not reached:
-        # Somebody's home, for instance. Where it is mounted nobody else sees.
+    hidden = [folder for folder in _needed() if _as_seen(folder) != folder]
+    if hidden:
+        # Below somebody's home, for instance. Where they are mounted nobody else sees.
         begin = ["unshare", "--mount"]
-        steps.append(f"mount --bind {shlex.quote(str(prefix))} /mnt")
-        prefix = Path("/mnt")
-        steps.append(f"export LD_LIBRARY_PATH={prefix}/lib")
+        steps.append("mount -t tmpfs -o mode=755 none /mnt")
+        for folder in hidden:
+            seen = shlex.quote(str(_as_seen(folder)))
+            steps.append(f"mkdir {seen} && mount --bind {shlex.quote(str(folder))} {seen}")
+    prefix = _as_seen(Path(sys.base_prefix))
+    steps.append(f"export LD_LIBRARY_PATH={shlex.quote(str(prefix / 'lib'))}")
     groups = (
         f"--groups={','.join(map(str, account.groups))}" if account.groups else "--clear-groups"
     )
@@ -150,9 +152,20 @@ def python_as(account: Account) -> list[str]:
 
 def environment_of_packages() -> dict[str, str]:
     """What has to be in the environment for a Python that is not in this one's place."""
-    packages = [each for each in sys.path if each.endswith("-packages")]
-    here = str(Path(jupyter_teleportal.__file__).parents[1])
-    return {
-        "PYTHONPATH": os.pathsep.join([here, *packages]),
-        "JUPYTER_CONFIG_PATH": f"{sys.prefix}/etc/jupyter",
-    }
+    _, configuration, here, *packages = map(_as_seen, _needed())
+    paths = [str(path) for path in (here, here / "tests", *packages)]
+    return {"PYTHONPATH": os.pathsep.join(paths), "JUPYTER_CONFIG_PATH": f"{configuration}/jupyter"}
+
+
+def _needed() -> list[Path]:
+    """The folders with Python, Jupyter's configuration, this project and its packages."""
+    here = Path(jupyter_teleportal.__file__).parents[1]
+    packages = [Path(each) for each in sys.path if each.endswith("-packages")]
+    return [Path(sys.base_prefix), Path(sys.prefix, "etc"), here, *packages]
+
+
+def _as_seen(folder: Path) -> Path:
+    """Where other accounts find one of these folders."""
+    if all(each.stat().st_mode & 0o001 for each in (folder, *folder.parents)):
+        return folder
+    return Path("/mnt", str(_needed().index(folder)))
