@@ -10,13 +10,14 @@ What whoever drives a `Replicator` has to do with the effects is said in `log_ef
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from .completeness import Waiting
-from .crdt import EMPTY_UPDATE, NOTHING, Door, merge, state_of
+from .crdt import NOTHING, Door, merge, state_of
 from .envelopes import EntryEnvelope
-from .errors import CodecError, ForeignBytes, NewerFormat
+from .errors import ForeignBytes
+from .intake import Intake, Taken
 from .log_decoding import Decoded, decoded, decoded_log, lineage_of
 from .log_effects import (
     Append,
@@ -29,12 +30,9 @@ from .log_effects import (
     LoadContent,
     Phase,
     Position,
-    Problem,
-    Quarantined,
     Read,
     Seed,
 )
-from .update_walk import Id
 from .values import ZERO_OFFSET, Appended, LogRead, Seeded, offset_key
 
 OUTBOX_MAX_BYTES = 1024 * 1024
@@ -65,20 +63,13 @@ class Replicator:
     log: str | None = field(default=None, init=False)
     lineage: str | None = field(default=None, init=False)
     offset: str = field(default=ZERO_OFFSET, init=False)
-    unread: dict[str, NewerFormat] = field(default_factory=dict, init=False)
-    """Entries in a later version's format, by offset, that are not quarantined."""
-    _unread_format: int = field(default=0, init=False)
-    door: Door = field(default_factory=lambda: Door(limited=True), init=False)
+    intake: Intake = field(init=False)
+    """Which of the log's entries come into the document: through its door, at once or later."""
+    door: Door = field(init=False)
     """What comes into the document passes it."""
-    quarantined: deque[str] = field(
-        default_factory=lambda: deque(maxlen=QUARANTINED_MAX), init=False
-    )
-    """Offsets of the latest entries of the log without which the document goes on."""
-    held: Waiting[Decoded] = field(default_factory=Waiting, init=False)
-    """Entries of the log that lack something, which is waited for."""
-    given_up: Waiting[Decoded] = field(default_factory=Waiting, init=False)
-    """Entries that lack something and that the log may forget. Should it come, they are put back
-    into the log."""
+    held: Waiting[Decoded] = field(init=False)
+    given_up: Waiting[Decoded] = field(init=False)
+    quarantined: deque[str] = field(init=False)
     _outbox: list[bytes] = field(default_factory=list, init=False)
     _outbox_bytes: int = field(default=0, init=False)
     _sending: Effect | None = field(default=None, init=False)
@@ -88,13 +79,18 @@ class Replicator:
     _lingering: bool = field(default=False, init=False)
     _looking: bool = field(default=False, init=False)
 
+    def __post_init__(self) -> None:
+        self.intake = Intake(self.written)
+        self.door, self.held = self.intake.door, self.intake.held
+        self.given_up, self.quarantined = self.intake.given_up, self.intake.quarantined
+
     # -- what the shell asks ---------------------------------------------------------------
 
     @property
     def outdated(self) -> bool:
         """Whether the log holds something that only a newer version reads, so that this document
         is not all of it."""
-        return self._unread_format > 0 and self.written(self._unread_format, False)
+        return self.intake.outdated
 
     @property
     def unacknowledged(self) -> int:
@@ -171,8 +167,8 @@ class Replicator:
             return self._rejoin() if stuck and (log is not None or self.lineage) else []
         if log != self.log:
             return self._rejoin()
-        if self.held or self.given_up:
-            taken = _Taken()
+        if self.intake.waits:
+            taken = Taken()
             self._release(taken)
             if taken.updates:
                 return [*taken.effects(self._position), *self._send()]
@@ -255,14 +251,12 @@ class Replicator:
         if read.log is None:
             return self._vanished()
         if not read.contiguous:
-            self._unread_format = 0
-            self.unread.clear()
-            self.quarantined.clear()
-            self._stop_waiting(self.held)
+            self.intake.begin()
         if entries is None:
             entries = decoded_log(read)
         beginning = None if read.contiguous else self._beginning(read)
-        updates, offsets, effects = self._take_all(entries, door, beginning)
+        updates, offsets, effects = self.intake.take_all(entries, door, beginning)
+        self.door = self.intake.door
         if read.contiguous:
             return [*effects, *self._catch_up(read, updates, offsets)]
         lineage, fresh, before = lineage_of(read.log), self.lineage is None, self._position
@@ -374,7 +368,7 @@ class Replicator:
         self.log = None
         if self.lineage is None:
             return [LoadContent()]
-        self._stop_waiting(self.held)
+        self.intake.stop_waiting(self.held)
         if not self.writable:
             return []
         return self._begin(Seed(self.lineage, None)) if self._sending is None else []
@@ -403,9 +397,9 @@ class Replicator:
 
     def _advance(self) -> list[Effect]:
         """Apply what follows on the offset, as far as it is there, and send what waits."""
-        if self.offset not in self._early and not self.held and not self.given_up:
+        if self.offset not in self._early and not self.intake.waits:
             return [*self._clean_early(), *self._send()]
-        taken = _Taken()
+        taken = Taken()
         effects: list[Effect] = []
         before = self._position
         while (envelope := self._early.get(self.offset)) is not None:
@@ -425,10 +419,16 @@ class Replicator:
             del self._early[self.offset]
             self.offset = envelope.offset
             if entry is not None:
-                self._take(entry, taken)
+                self.intake.take(entry, taken)
         self._release(taken)
         effects = [*taken.effects(before), *effects, *self._clean_early()]
         return [*effects, *self._send()]
+
+    def _release(self, taken: Taken) -> None:
+        """Take what need not wait any more."""
+        if self.intake.release(taken):
+            # The log may have forgotten it.
+            self._unlisted = True
 
     def _clean_early(self) -> list[Effect]:
         if not self._early:
@@ -480,135 +480,6 @@ class Replicator:
     def _clear_outbox(self) -> None:
         self._outbox.clear()
         self._outbox_bytes = 0
-
-    def _take(
-        self, entry: Decoded, taken: _Taken, *, checked: bool = False, begins: bool = False
-    ) -> None:
-        """Take what may come into the document of an entry, and of those that have waited for it;
-        `begins`: which begins with it."""
-        self._take_one(entry, taken, checked=checked, begins=begins)
-        while self.held and (coming := self.held.ready(self.door.known)):
-            for one in coming:
-                self._take_one(one, taken)
-
-    def _take_one(
-        self, entry: Decoded, taken: _Taken, *, checked: bool = False, begins: bool = False
-    ) -> None:
-        error, update, lacks = entry.error, entry.update, entry.lacks
-        if error is None and not checked:
-            try:
-                # Whoever has read it has weighed it.
-                update, lacks = self.door.sift(entry.update, entry.blocks, weighed=True)
-            except ForeignBytes as refused:
-                error = refused
-        if error is not None:
-            taken.problems.append(self.quarantine(entry.offset, error, begins=begins))
-            return
-        if lacks is not None:
-            self.given_up.remove(entry.offset)
-            size = len(entry.update) + _BLOCK_BYTES * len(entry.blocks)
-            for offset, other, missing in self.held.add(entry.offset, entry, lacks, size):
-                self.given_up.add(offset, other, missing, len(other.update))
-            if checked:
-                return
-        if update != EMPTY_UPDATE:
-            taken.updates.append(update)
-            taken.offsets.append(entry.offset)
-
-    def _release(self, taken: _Taken) -> None:
-        """Take what need not wait any more."""
-        if not self.held and not self.given_up:
-            return
-        self.door.known.look()
-        while coming := self.held.ready(self.door.known):
-            for entry in coming:
-                self._take(entry, taken)
-        while coming := self.given_up.ready(self.door.known):
-            self._unlisted = True
-            for entry in coming:
-                self._take(entry, taken)
-
-    def give_up(self, offsets: Collection[str]) -> list[Effect]:
-        """Nobody has put into the log what these entries lack."""
-        effects: list[Effect] = []
-        for offset, lacks in self._stop_waiting(offsets):
-            effects.append(
-                Quarantined(
-                    f"entry {offset} of the log builds on item {lacks[1]} of client {lacks[0]}, "
-                    "which no server has; the document goes on without it"
-                )
-            )
-        return effects
-
-    def _stop_waiting(self, offsets: Iterable[str]) -> list[tuple[str, Id]]:
-        stopped = []
-        for offset in list(offsets):
-            if (found := self.held.remove(offset)) is not None:
-                entry, lacks = found
-                self.given_up.add(offset, entry, lacks, len(entry.update))
-                stopped.append((offset, lacks))
-        return stopped
-
-    def quarantine(
-        self, offset: str, error: CodecError, *, begins: bool = False
-    ) -> Problem | Quarantined:
-        """An entry is passed over, because it cannot be read or applied; the document goes on
-        without it. Where the document `begins` with it, nothing else may be taken for the
-        document meanwhile."""
-        if isinstance(error, NewerFormat) and (not begins or self.written(error.format, True)):
-            self._unread_format = max(self._unread_format, error.format)
-            if self.outdated:
-                if len(self.unread) < UNREAD_MAX:
-                    self.unread[offset] = error
-                return Problem(
-                    f"entry {offset} of the log cannot be read, so this server does not save the "
-                    f"document: {error}"
-                )
-        return self._pass_over(offset, error)
-
-    def pass_over_unread(self) -> list[Quarantined]:
-        """Nobody has written the entries in a later version's format who says so: the document goes
-        on without them."""
-        unread = list(self.unread.items())
-        self.unread.clear()
-        return [self._pass_over(offset, error) for offset, error in unread]
-
-    def _pass_over(self, offset: str, error: CodecError) -> Quarantined:
-        if offset not in self.quarantined:
-            self.quarantined.append(offset)
-        return Quarantined(
-            f"entry {offset} of the log is passed over, and the document goes on without it: "
-            f"{error}"
-        )
-
-    def _take_all(
-        self, entries: Sequence[Decoded], door: Door | None, beginning: str | None
-    ) -> tuple[tuple[bytes, ...], tuple[str, ...], list[Effect]]:
-        """The updates that may come into the document, their offsets, and what is wrong with the
-        others."""
-        if door is not None:
-            door.known.state = self.door.known.state
-            door.limited = True
-            self.door = door
-        taken = _Taken()
-        for entry in entries:
-            begins = entry.offset == beginning
-            self._take(entry, taken, checked=door is not None, begins=begins)
-        return tuple(taken.updates), tuple(taken.offsets), taken.problems
-
-
-@dataclass
-class _Taken:
-    """What may come into the document of entries that were read, where that is in the log, and what
-    is wrong with the others."""
-
-    updates: list[bytes] = field(default_factory=list)
-    offsets: list[str] = field(default_factory=list)
-    problems: list[Effect] = field(default_factory=list)
-
-    def effects(self, before: Position) -> list[Effect]:
-        apply = [Apply(tuple(self.updates), tuple(self.offsets), before)] if self.updates else []
-        return [*apply, *self.problems]
 
 
 def _state_of(updates: tuple[bytes, ...]) -> bytes:

@@ -141,7 +141,7 @@ class LiveDoc:
             if offset is None:
                 self._pass_over(update, error)
             else:
-                self._room.complaints.problem(self._replicator.quarantine(offset, error))
+                self._room.complaints.problem(self._replicator.intake.quarantine(offset, error))
             return False
         return True
 

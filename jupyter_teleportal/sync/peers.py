@@ -181,4 +181,4 @@ class Peers:
         self._waited_since = since
         limit = now - self._room.replica.timing.dead_after_s
         if vain := [offset for offset, began in since.items() if began < limit]:
-            self._room.perform(self._replicator.give_up(vain))
+            self._room.perform(self._replicator.intake.give_up(vain))

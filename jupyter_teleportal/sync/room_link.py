@@ -334,8 +334,8 @@ class RoomLink:
         self.lease_keeper.look_at_others(offset_then, view)
         if effects := replicator.observed(view.log, view.tail, offset_then):
             room.perform(effects)
-        if replicator.unread and not replicator.outdated:
-            for problem in replicator.pass_over_unread():
+        if replicator.intake.unread and not replicator.outdated:
+            for problem in replicator.intake.pass_over_unread():
                 room.complaints.problem(problem)
         if replicator.settled:
             self.effects.settled()

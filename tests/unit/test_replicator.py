@@ -23,6 +23,7 @@ from support.yjs_bytes import blocks, string
 
 from jupyter_teleportal.core import crdt
 from jupyter_teleportal.core.completeness import WAITING_MAX, WAITING_MAX_BYTES, Waiting
+from jupyter_teleportal.core.crdt import EMPTY_UPDATE
 from jupyter_teleportal.core.envelopes import EntryEnvelope, decode_payload, encode_payload
 from jupyter_teleportal.core.errors import ForeignBytes
 from jupyter_teleportal.core.log_decoding import decoded_log
@@ -42,7 +43,6 @@ from jupyter_teleportal.core.log_effects import (
 )
 from jupyter_teleportal.core.replicator import (
     EARLY_MAX_ENTRIES,
-    EMPTY_UPDATE,
     OUTBOX_MAX_UPDATES,
     Replicator,
 )
@@ -712,7 +712,7 @@ def test_what_was_given_up_is_put_back_into_the_log_when_what_it_lacks_comes() -
     appended = server.append("somebody", written(string("b", beside=(41, 0))))
     settle(sites)
     for site in sites:
-        (told,) = site.replicator.give_up([appended.offset])
+        (told,) = site.replicator.intake.give_up([appended.offset])
         assert "item 0 of client 41" in told.message  # type: ignore[attr-defined]
         assert not site.replicator.held
     before = server.appends
