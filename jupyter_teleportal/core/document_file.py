@@ -19,7 +19,7 @@ class FileState:
 
 class DocumentFile(Protocol):
     """A document's file, as the saver needs it. Every method may raise what the contents manager
-    raises."""
+    raises, and `FileGone` where there is no file."""
 
     @property
     def path(self) -> str: ...
@@ -37,8 +37,12 @@ class DocumentFile(Protocol):
         what is at its path now is another one's file."""
         ...
 
-    async def write(self, content: Any, over: FileState) -> FileState:
+    async def write(self, content: Any, over: FileState | None) -> FileState:
         """Write the file, whole or not at all.
+
+        Args:
+            content: what it is to hold.
+            over: what is there; None if there is no file, so that one is made.
 
         Raises:
             SaveFailed: if it is not `over` any more.
@@ -51,6 +55,14 @@ class DocumentFile(Protocol):
 
     async def is_cut_off(self) -> bool:
         """Whether a saver has died while it wrote the file, and what is missing is nowhere."""
+        ...
+
+    async def take_path(self) -> None:
+        """The document was deleted: let it be at its path again, for all servers.
+
+        Raises:
+            SaveFailed: if another document is there.
+        """
         ...
 
     async def keep_copy(self, content: Any) -> str:

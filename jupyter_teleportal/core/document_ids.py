@@ -53,6 +53,8 @@ class FileIds:
         """Documents that were opened, or are remembered, while the transport could not be asked."""
         self.version = 0
         """Goes up with each change of the maps."""
+        self.last_paths: dict[str, str] = {}
+        """Where documents that were deleted had been."""
 
     def id_at(self, path: str) -> str:
         """The id that the document at `path` has, or will have."""
@@ -148,9 +150,13 @@ class FileIds:
                     continue
                 self.version += 1
                 if value is None:
-                    del mine[key]
+                    gone = mine.pop(key)
+                    if mine is self.paths:
+                        self.last_paths[key] = gone
                 else:
                     mine[key] = value
+                    if mine is self.paths:
+                        self.last_paths.pop(key, None)
 
     def remembered(self) -> tuple[Changes, Changes]:
         """What does not follow from shares and paths, for a start without the transport: what is

@@ -14,6 +14,7 @@
     ├── SharePathMismatch        a share has another API path on another server
     ├── LeavesShare              a path of a share leads out of the share's folder
     ├── SaveFailed               a document could not be written to its file
+    │   └── FileGone             because it has been deleted
     ├── EmbeddedServerError      the embedded Valkey cannot be started (in ``valkey``)
     ├── DemoError, NotJoined     the demo cannot go on (in ``demo``)
     ├── StatusError              no server answers (in ``status_client``)
@@ -79,6 +80,10 @@ class LeavesShare(TeleportalError):
 
 class SaveFailed(TeleportalError):
     """A document could not be written to its file."""
+
+
+class FileGone(SaveFailed):
+    """A document's file is not there: somebody has deleted it."""
 
 
 class TransportError(TeleportalError):

@@ -11,14 +11,14 @@ from pycrdt import Awareness
 
 from ..core.content import digest, observe, without_undo
 from ..core.document_file import DocumentFile
-from ..core.errors import LogChanged, TransportError
 from ..core.reading import read
 from ..core.values import Scope
 from ..sync.cluster import Replica
 from ..sync.room_link import RoomLink
 from .document_content import DocumentContent
 from .document_saving import DocumentSaving
-from .saver import DELETED_KEEP_S, Saver
+from .saver import Saver
+from .telling import Teller
 
 
 class DocumentLink(RoomLink):
@@ -49,6 +49,7 @@ class DocumentLink(RoomLink):
         self.document = document
         self.file = file
         self._awareness = awareness
+        self._teller = Teller(self, tell)
         self._tell = tell
         self.saver = Saver(
             self,
@@ -57,23 +58,16 @@ class DocumentLink(RoomLink):
             file,
             delay_s=save_delay_s,
             autosaves=self._autosaves,
-            tell=tell,
+            teller=self._teller,
         )
         self.reconciler = self.saver.reconciler
         self.content = DocumentContent(self, document, file_type, file, self.saver, tell=tell)
-        self.saving = DocumentSaving(self, document, file, self.saver, tell=tell)
+        self.saving = DocumentSaving(self, document, file, self.saver, teller=self._teller)
         self.save_requests = self.saving.requests
         self.room.content, self.room.saver = self.content, self.saving
         without_undo(document)
         # This takes the place of upstream's observers, which save on every replica.
         observe(document, self.saver.changed, self.saving.state_changed)
-
-    async def deleted(self) -> None:
-        """The document was deleted: nothing of it is shared or saved any more."""
-        self.saver.ended()
-        self.replicator.writable = False
-        self._tell("WARNING", "The file was deleted; what is written here is not saved.")
-        await self._let_log_expire()
 
     async def give_way(self) -> None:
         """The file is another document's: nothing more of this one is shared or saved, and what
@@ -83,16 +77,7 @@ class DocumentLink(RoomLink):
         async with self.saver.between_saves():
             if not await self.reconciler.holds_document():
                 await self.reconciler.leave_note()
-        await self._let_log_expire()
-
-    async def _let_log_expire(self) -> None:
-        try:
-            if (log := self.replicator.log) is not None:
-                await self.replica.transport.expire_room(self.scope, log, DELETED_KEEP_S)
-        except LogChanged:
-            pass  # it is another document's by now
-        except TransportError as error:
-            self.complain(f"The log of a deleted document is left behind: {error}")
+        await self.saving.let_log_expire()
 
     async def removed(self, keep: Callable[[Any], Awaitable[str]]) -> None:
         """This server has lost the document's share for good: nothing more of it is shared, or

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 
 from jupyter_ydoc.ybasedoc import YBaseDoc
 
 from ..core.document_file import DocumentFile
-from ..core.envelopes import Envelope, SaveReply, SaveRequest
-from ..core.errors import TransportError
+from ..core.envelopes import Envelope, Notice, SaveReply, SaveRequest
+from ..core.errors import LogChanged, TransportError
 from ..core.log_effects import Phase
 from ..sync.room_link import RoomLink
 from ..transports.base import TransportState
 from .save_requests import SaveRequests
-from .saver import Saver
+from .saver import DELETED_KEEP_S, Saver
+from .telling import NOTICE, Teller
 
 
 class DocumentSaving:
@@ -33,7 +33,7 @@ class DocumentSaving:
         file: DocumentFile,
         saver: Saver,
         *,
-        tell: Callable[[str, str], None],
+        teller: Teller,
     ) -> None:
         """
         Args:
@@ -41,17 +41,16 @@ class DocumentSaving:
             document: the room's document.
             file: the document's file.
             saver: the document's saver.
-            tell: tells the users what happened to the file: a level ("INFO", "WARNING", "ERROR")
-                and a message.
+            teller: tells the users what happened to the file.
         """
-        self.requests = SaveRequests(link, saver)
+        self.requests = SaveRequests(link, saver, teller)
         self.task: asyncio.Task[None] | None = None
         self._link = link
         self._document = document
         self._file = file
         self._saver = saver
         self._reconciler = saver.reconciler
-        self._tell = tell
+        self._teller = teller
         self._degraded = ""
         self._state_changed = False
 
@@ -94,7 +93,21 @@ class DocumentSaving:
             await link.checkpoints.write()
 
     async def leaving(self) -> None:
-        """The room's lease is about to be given back; its log stays."""
+        """The room's lease is about to be given back. A deleted document's log is not kept for
+        long; whoever still has it open puts it back."""
+        if self._saver.file_deleted and self._link.shared:
+            await self.let_log_expire()
+
+    async def let_log_expire(self) -> None:
+        """The document has ended: see that its log is not kept for long."""
+        link = self._link
+        try:
+            if (log := link.replicator.log) is not None:
+                await link.replica.transport.expire_room(link.scope, log, DELETED_KEEP_S)
+        except LogChanged:
+            pass  # it is another document's by now
+        except TransportError as error:
+            link.complain(f"The log of a deleted document is left behind: {error}")
 
     # -- the lease -------------------------------------------------------------------------
 
@@ -152,7 +165,7 @@ class DocumentSaving:
             return
         self._degraded = cured
         saved = "they are" if self._saver.may_save else "the file is not"
-        self._tell(
+        self._teller.show(
             "WARNING",
             f"{what}: edits stay on this server until it {cured}; {saved} saved from here "
             "meanwhile.",
@@ -160,7 +173,7 @@ class DocumentSaving:
 
     def _recovered(self) -> None:
         if self._degraded:
-            self._tell("INFO", f"Redis {self._degraded}: edits are shared again.")
+            self._teller.show("INFO", f"Redis {self._degraded}: edits are shared again.")
             self._degraded = ""
 
     # -- what others say -------------------------------------------------------------------
@@ -171,6 +184,8 @@ class DocumentSaving:
             self.requests.asked(envelope)
         elif isinstance(envelope, SaveReply):
             self.requests.answered(envelope)
+        elif isinstance(envelope, Notice) and envelope.name == NOTICE:
+            self._teller.heard(envelope.details)
 
     def state_changed(self) -> None:
         """The document's shared state has changed. Within its observer nothing can be read."""

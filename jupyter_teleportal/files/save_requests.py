@@ -12,6 +12,7 @@ from ..sync.room_link import RoomLink
 from ..transports.base import loop_time
 from .reconciling import REQUEST_TIMEOUT_S, NotTheSaver
 from .saver import Saver
+from .telling import Teller
 
 ASKED_MAX = 100
 """So many requests of others wait for an answer; there are not that many servers."""
@@ -20,8 +21,9 @@ ASKED_MAX = 100
 class SaveRequests:
     """Asks whoever is the saver of one document, and answers if that is this replica."""
 
-    def __init__(self, link: RoomLink, saver: Saver) -> None:
+    def __init__(self, link: RoomLink, saver: Saver, teller: Teller) -> None:
         self._link = link
+        self._teller = teller
         self._replica = link.replica
         self._saver = saver
         self._replies: dict[str, asyncio.Future[str]] = {}
@@ -29,20 +31,33 @@ class SaveRequests:
         self._answering = False
 
     async def save_now(self) -> None:
-        """Save because somebody asked for it, here or on the replica that is the saver.
+        """Save because somebody asked for it, here or on the replica that is the saver. Where that
+        fails, whoever asked is told why.
 
         Raises:
             SaveFailed: if it was not saved; the message says why.
+            Exception: what the contents manager raises.
         """
+        try:
+            await self._save()
+        except Exception as error:
+            message = f"The document could not be saved: {error or type(error).__name__}"
+            self._teller.here("ERROR", message)
+            raise
+
+    async def _save(self) -> None:
         deadline = loop_time() + self._replica.timing.save_reply_timeout_s
         while loop_time() < deadline:
-            if self._saver.file_deleted:
-                raise SaveFailed("the file was deleted")
+            if self._saver.has_ended:
+                raise SaveFailed("this server does not write its file any more")
             if self._saver.may_save:
                 try:
-                    await self._saver.save()
+                    await self._saver.save(anew=True)
                 except NotTheSaver:
                     continue
+                except Exception as error:
+                    self._saver.failed(error)
+                    raise
                 return
             if not self._link.shared:
                 raise SaveFailed(self._why_not())
@@ -105,15 +120,12 @@ class SaveRequests:
                 )
             # Whoever asks has shared all edits, but a large one may not have been read here yet.
             await self._link.catch_up(REQUEST_TIMEOUT_S)
-            await self._saver.save()
+            await self._saver.save(anew=True)
         except NotTheSaver:
             return
         except Exception as error:  # noqa: BLE001 (whoever asks is told)
             problem = str(error) or type(error).__name__
-            self._replica.complain(
-                f"saves {self._link.scope.room}",
-                f"Room {self._link.scope.room} could not be saved for another server: {problem}",
-            )
+            self._saver.failed(error)
         for request in requests:
             self._link.publish(SaveReply(self._replica.id, request.request, problem))
 

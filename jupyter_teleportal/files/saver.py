@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,17 +12,21 @@ from jupyter_ydoc.ybasedoc import YBaseDoc
 
 from ..core.document_file import DocumentFile
 from ..core.envelopes import encode_state
-from ..core.errors import SaveFailed, TransportError
+from ..core.errors import FileGone, SaveFailed, TransportError
 from ..core.savable import Flaws
 from ..core.schedule import SaveSchedule
 from ..sync.room_link import RoomLink
 from ..transports.base import loop_time
 from .reconciling import REQUEST_TIMEOUT_S, NotTheSaver, Reconciler
+from .telling import Teller
 
 RETRY_S = 5.0
 OUTAGE_DELAY_S = 1.0
 COMPLETE_S = 10.0
 DELETED_KEEP_S = 60 * 60
+GONE_S = 2.0
+"""Where a file is gone for so long, it was neither renamed nor replaced, but deleted."""
+_TAKEN = "it was deleted, and another file is at its place now; keep it with Save As"
 
 
 class Saver:
@@ -29,6 +34,8 @@ class Saver:
 
     Without the transport, or while it refuses the room, the last saver goes on saving as long as
     nobody else has written the file; so does a replica that never knew of another saver.
+
+    A file that was deleted is written again only when somebody asks for it.
     """
 
     def __init__(
@@ -40,7 +47,7 @@ class Saver:
         *,
         delay_s: float | None,
         autosaves: Callable[[], bool],
-        tell: Callable[[str, str], None],
+        teller: Teller,
     ) -> None:
         """
         Args:
@@ -50,8 +57,7 @@ class Saver:
             file: where to.
             delay_s: how long nothing has to change before a save; None: only saved when asked to.
             autosaves: whether the clients want the document saved by itself.
-            tell: tells the users what happened to the file: a level ("INFO", "WARNING", "ERROR")
-                and a message.
+            teller: tells the users what happened to the file.
         """
         self._link = link
         self._replica = link.replica
@@ -59,25 +65,37 @@ class Saver:
         self._file = file
         self._delay_s = delay_s
         self._autosaves = autosaves
-        self._tell = tell
+        self._teller = teller
+        self._tell = teller.everybody
         self._schedule = SaveSchedule(delay_s or 0.0, self._replica.timing.save_ceiling_s)
         self._wake = asyncio.Event()
         self._lock = asyncio.Lock()
         self.reconciler = Reconciler(
-            link, document, file_type, file, tell=tell, may_save=lambda: self.may_save
+            link, document, file_type, file, tell=self._tell, may_save=lambda: self.may_save
         )
         self._changes = 0
         self._alone_from = 0.0
         self._ended = False
+        self._deleted = False
+        self._gone_from: float | None = None
+        self._gone_told = False
+        self._taken_told = False
+        self._failed = False
+        self._there_again = asyncio.Event()
         self._unshown_from: float | None = None
         self.last_save: float | None = None
 
     # -- what the room tells ---------------------------------------------------------------
 
     @property
-    def file_deleted(self) -> bool:
-        """Whether the document was deleted, so that nothing may write its file again."""
+    def has_ended(self) -> bool:
+        """Whether nothing may write the file again."""
         return self._ended
+
+    @property
+    def file_deleted(self) -> bool:
+        """Whether the document was deleted, so that another one may be at its path."""
+        return self._deleted
 
     @property
     def may_save(self) -> bool:
@@ -134,8 +152,89 @@ class Saver:
             self._wake.set()
 
     def ended(self) -> None:
-        """The document was deleted: nothing may write its file again."""
+        """Nothing may write the file again."""
         self._ended = True
+
+    # -- a file that is deleted ------------------------------------------------------------
+
+    def deleted(self) -> None:
+        """The document was deleted. Its users go on, and it is saved when one of them asks."""
+        self._deleted = True
+        self._taken_told = False
+        self.file_gone()
+        self._tell_gone()
+
+    def returned(self) -> None:
+        """The document is at its path again."""
+        self._deleted = False
+        self._wake.set()
+        self._link.spawn(self._look_for_file())
+
+    async def _look_for_file(self) -> None:
+        if await self._is_there():
+            self.file_there()
+
+    def file_gone(self) -> None:
+        """The file is not there."""
+        if self._gone_from is None:
+            self._gone_from = now = loop_time()
+            self._gone_told = False
+            self.reconciler.disk = None
+            self._there_again.clear()
+            asyncio.get_running_loop().call_later(GONE_S, self._tell_if_gone, now)
+
+    def file_there(self) -> None:
+        """The file is there."""
+        if self._gone_from is None or self._deleted:
+            return
+        self._gone_from = None
+        if self._gone_told:
+            self._teller.here("INFO", "The file is there again.")
+        self._there_again.set()
+        self._wake.set()
+
+    def _tell_if_gone(self, since: float) -> None:
+        if self._gone_from == since:
+            self._tell_gone()
+
+    def _tell_gone(self) -> None:
+        if not self._gone_told and not self._ended:
+            self._gone_told = True
+            self._teller.here(
+                "WARNING",
+                "The file was deleted. Everybody in the document can go on, but nothing is saved "
+                "until somebody saves it again, with Ctrl-S at its old place or with Save As.",
+            )
+
+    async def place_taken(self) -> None:
+        """Where the document was deleted there is a file again: perhaps the document itself, saved
+        by another way than through its room."""
+        if not self._deleted:
+            return
+        try:
+            on_disk, state = await self.reconciler.load()
+            self.reconciler.forget_loaded()
+            content, vector = await self.reconciler.moment()
+            same = await self.reconciler.digest(content) == on_disk.digest
+            if same:
+                await self._file.take_path()
+        except FileGone:
+            return
+        except SaveFailed:
+            same = False
+        if same:
+            if self.may_save:
+                self.reconciler.settle(on_disk.content, on_disk.digest, state, vector)
+                self.reconciler.unnoted = True
+            self.returned()
+        elif not self._taken_told:
+            self._taken_told = True
+            # Another server may have saved the document there, and be about to say so.
+            asyncio.get_running_loop().call_later(GONE_S, self._tell_taken)
+
+    def _tell_taken(self) -> None:
+        if self._deleted and not self._ended:
+            self._teller.here("WARNING", f"What is written here is not saved: {_TAKEN}.")
 
     # -- life ------------------------------------------------------------------------------
 
@@ -159,7 +258,8 @@ class Saver:
             if due is not None and not self._link.shared:
                 # If the others can reach the transport, one of them saves first, and is seen.
                 due += OUTAGE_DELAY_S
-            if not self.may_save or (due is None and self.reconciler.disk is not None):
+            nothing = due is None and self.reconciler.disk is not None
+            if not self.may_save or self._deleted or nothing:
                 await self._wake.wait()
                 self._wake.clear()
             elif self.reconciler.disk is not None and due is not None and due > loop_time():
@@ -188,14 +288,20 @@ class Saver:
                 self._schedule.taken()
         except NotTheSaver as error:
             self._link.log.info("%s: %s", self._file.path, error)
+        except FileGone:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._there_again.wait(), RETRY_S)
         except Exception as error:  # noqa: BLE001 (told, and tried again)
-            message = f"The document could not be saved: {error or type(error).__name__}"
-            if self._replica.complain(
-                f"saves {self._link.scope.room}",
-                f"Room {self._link.scope.room}: {message}; it is tried again every {RETRY_S:.0f} s",
-            ):
-                self._tell("ERROR", message)
+            self.failed(error)
             await asyncio.sleep(RETRY_S)
+
+    def failed(self, error: Exception) -> None:
+        """Tell everybody in the document why it is not saved."""
+        message = f"The document could not be saved: {error or type(error).__name__}"
+        room = self._link.scope.room
+        if self._replica.complain(f"saves {room}", f"Room {room}: {message}"):
+            self._failed = True
+            self._tell("ERROR", message)
 
     def between_saves(self) -> asyncio.Lock:
         """A context in which no save is under way."""
@@ -205,6 +311,8 @@ class Saver:
         """Write what is not written yet, if this replica is the saver, and note that all of it
         is."""
         unsaved = self._schedule.due() is not None
+        if self._gone_from is not None:
+            return  # its users know
         if not self.may_save or (self.reconciler.disk is None and not unsaved):
             return
         try:
@@ -222,41 +330,81 @@ class Saver:
 
     # -- saving ----------------------------------------------------------------------------
 
-    async def save(self) -> None:
+    async def save(self, *, anew: bool = False) -> None:
         """Write the file, unless it holds the document's content already.
+
+        Args:
+            anew: whether it is written also where it was deleted.
 
         Raises:
             NotTheSaver: if another replica has become the saver.
+            FileGone: if the file was deleted.
             Exception: what the contents manager raises.
         """
         async with self._lock:
             if self._link.broken:
                 raise NotTheSaver("the document is being opened anew")
-            if self.reconciler.disk is None:
-                await self._take_over()
-            self._schedule.taken()
             try:
-                await self.reconciler.merge_foreign_change()
-                await self._write_if_changed()
-            except Exception:
-                if self._delay_s is not None:
-                    self._schedule.changed(loop_time())
-                    self._wake.set()
-                raise
+                await self._save_over()
+            except FileGone:
+                self.file_gone()
+                if not anew:
+                    raise
+                await self._save_anew()
 
-    async def _write_if_changed(self) -> None:
+    async def _save_over(self) -> None:
+        """Write the file that is there."""
+        if self._deleted:
+            raise FileGone("the file was deleted")
+        if self.reconciler.disk is None:
+            await self._take_over()
+        self._schedule.taken()
+        try:
+            await self.reconciler.merge_foreign_change()
+            await self._write_if_changed()
+        except Exception:
+            if self._delay_s is not None:
+                self._schedule.changed(loop_time())
+                self._wake.set()
+            raise
+
+    async def _save_anew(self) -> None:
+        """Write a file that was deleted, because somebody asks for it."""
+        if not self.may_save:
+            raise NotTheSaver("another server saves this document now")
+        if self._deleted:
+            if await self._is_there():
+                raise SaveFailed(_TAKEN)
+            await self._file.take_path()
+            self._deleted = False
+        self._schedule.taken()
+        await self._write_if_changed(anew=True)
+        told, self._gone_from, self._gone_told = self._gone_told, None, False
+        self._there_again.set()
+        if told:
+            self._tell("INFO", "The file was deleted, and is saved again.")
+
+    async def _is_there(self) -> bool:
+        try:
+            await self._file.stat()
+        except FileGone:
+            return False
+        return True
+
+    async def _write_if_changed(self, *, anew: bool = False) -> None:
+        """Write what the file does not hold; `anew`: to a file that is not there."""
         offset, changes = self._link.replicator.offset, self._changes
         content, vector = await self.reconciler.moment(flaws := Flaws())
         fingerprint = await self.reconciler.digest(content)
-        if not self.reconciler.holds(fingerprint):
-            noted = not await self._claim(fingerprint, vector)
+        if anew or not self.reconciler.holds(fingerprint):
+            noted = not await self._claim(fingerprint, vector, anew=anew)
             if noted:
                 content, vector = await self.reconciler.leave_note()
                 fingerprint = await self.reconciler.digest(content)
             try:
-                if self.reconciler.disk is None:
+                if self.reconciler.disk is None and not anew:
                     raise NotTheSaver("the file may be another one now")
-                state = await self._file.write(content, self.reconciler.disk)
+                state = await self._file.write(content, None if anew else self.reconciler.disk)
             except Exception:
                 if noted:
                     await self.reconciler.notes.take_back()
@@ -267,7 +415,9 @@ class Saver:
             self.reconciler.unnoted = True
             self.last_save = time.time()
             self._replica.settle(f"saves {self._link.scope.room}")
-            self._tell("INFO", "Content saved.")
+            # The others are told only where they were told that it could not be saved.
+            (self._tell if self._failed else self._teller.here)("INFO", "Content saved.")
+            self._failed = False
         if self._document.dirty:
             self._document.dirty = False
         await self._link.flush(REQUEST_TIMEOUT_S)
@@ -297,7 +447,7 @@ class Saver:
             self._unshown_from = None
             await self.reconciler.complete()
 
-    async def _claim(self, fingerprint: str, vector: bytes) -> bool:
+    async def _claim(self, fingerprint: str, vector: bytes, *, anew: bool = False) -> bool:
         """Make sure right before writing that this is the saver, and say what it is writing: if
         it dies now, its successor must not take the new file for somebody else's. Return whether
         it could be said.
@@ -305,13 +455,14 @@ class Saver:
         Args:
             fingerprint: the digest of what is written.
             vector: the state vector of the document that holds it.
+            anew: whether no file is there.
 
         Raises:
             NotTheSaver: if another replica is the saver.
         """
         if self._replica.connected:
             await self._link.tick()
-        if not self.may_save or self.reconciler.disk is None:
+        if not self.may_save or (self.reconciler.disk is None and not anew):
             raise NotTheSaver("another server saves this document now")
         if self._link.shared:
             try:
@@ -325,6 +476,8 @@ class Saver:
 
     async def file_changed(self) -> None:
         """The file's time of modification is another than before."""
+        if self._deleted:
+            return
         if not self.may_save or self.reconciler.disk is None:
             # Told only once: whoever saves next, perhaps this replica, looks at the file anew.
             self.reconciler.disk = None
@@ -336,6 +489,8 @@ class Saver:
         except NotTheSaver as error:
             self._link.log.info("%s: %s", self._file.path, error)
             self.reconciler.disk = None
+        except FileGone:
+            self.file_gone()
         except Exception as error:  # noqa: BLE001 (told, and tried again)
             message = (
                 "the file was changed and cannot be compared with the document yet: "
@@ -349,7 +504,12 @@ class Saver:
             self._wake.set()
 
     async def _take_over(self) -> None:
-        await self.reconciler.take_over()
+        try:
+            await self.reconciler.take_over()
+        except FileGone:
+            self.file_gone()
+            raise
+        self.file_there()
         await self._schedule_if_unsaved()
 
     async def _schedule_if_unsaved(self) -> None:

@@ -15,6 +15,7 @@ from ..core.errors import (
     CodecError,
     LeavesShare,
     MapTooLarge,
+    SaveFailed,
     TransportError,
     TransportUnavailable,
 )
@@ -61,6 +62,8 @@ class FileRegistry:
         self._registered: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._deletion_listeners: list[Callable[[str], None]] = []
+        self._return_listeners: list[Callable[[str], None]] = []
+        self._is_open: Callable[[str], bool] = lambda file_id: False
         self._notice_listeners: dict[str, Callable[[bytes], None]] = {}
         self._loaded: set[str] = set()
         """Shares whose maps were read since the transport came back."""
@@ -116,6 +119,19 @@ class FileRegistry:
                 f"Share {share}: a server that starts while Redis is away will not know which "
                 f"documents were renamed, since that cannot be written down: {error}",
             )
+
+    def on_return(self, listener: Callable[[str], None]) -> None:
+        """Call `listener` with the file id of a document that was deleted, and is at its path
+        again, on whatever server that was said."""
+        self._return_listeners.append(listener)
+
+    def ask_whether_open(self, is_open: Callable[[str], bool]) -> None:
+        """Keep in mind where deleted documents were for as long as they are open.
+
+        Args:
+            is_open: whether this server has the document with an id open.
+        """
+        self._is_open = is_open
 
     def look_with(self, look: Callable[[str, str, str], Awaitable[Look]]) -> None:
         """Believe others' renames and deletions only where the folder shows them. Without this
@@ -184,8 +200,43 @@ class FileRegistry:
         return None
 
     def api_path(self, file_id: str) -> str | None:
-        shared = self.find(file_id)
+        """Where the document with this id is; of one that was deleted, and is still open, where it
+        was."""
+        shared = self.find(file_id) or self._last_place(file_id)
         return None if shared is None else self._shares.api_path(shared)
+
+    def _last_place(self, file_id: str) -> SharedPath | None:
+        if self._is_open(file_id):
+            for share, ids in self._ids.items():
+                path = ids.last_paths.get(file_id)
+                if path is not None:
+                    return SharedPath(share, path)
+        return None
+
+    async def take_path(self, file_id: str) -> None:
+        """Let a document that was deleted, and is open, be where it was.
+
+        Raises:
+            SaveFailed: if another document is there.
+            TransportError: if that cannot be found out.
+        """
+        place = self._last_place(file_id)
+        if place is None:
+            return  # it is there already
+        ids, path = self._ids[place.share], place.path
+        other = ids.id_at(path)
+        taken = self._is_open(other)
+        if self._replica.connected and not taken:
+            transport, scope = self._replica.transport, Scope(place.share)
+            other = (await transport.read_map(scope, "files", [path])).get(path, other)
+            taken = other in await transport.read_map(scope, "paths", [other])
+        if taken and other != file_id:
+            raise SaveFailed("it was deleted, and another file is at its place now")
+        files: Changes = {path: file_id}
+        paths: Changes = {other: None, file_id: path} if other != file_id else {file_id: path}
+        ids.update(files, paths)
+        self._keep(place.share)
+        self._tell(self._seen(_Told(place.share, path, path, files, paths)))
 
     def move(self, old: SharedPath, new: SharedPath) -> str:
         """Note a rename within a share; return the file id."""
@@ -416,7 +467,7 @@ class FileRegistry:
         scope = Scope(share)
         emptied = await self.agreement.agree(share)
         files = await self._read_files(share)
-        paths = await transport.read_map(scope, "paths", list(ids.paths))
+        paths = await transport.read_map(scope, "paths", [*ids.paths, *ids.last_paths])
         # What was renamed or deleted here meanwhile is where it is here until that is told.
         untold = self._untold(share)
         here = {file_id for told in untold for file_id in told.paths}
@@ -466,9 +517,19 @@ class FileRegistry:
             if path is not None and (files.get(path) or ids.id_at(path)) != file_id:
                 self._pass_over(share, f"{path!r} is not the path of {file_id} alone")
                 del paths[file_id]
+        for path, there in files.items():
+            # An id that this server gave out while no file was there is nobody's.
+            idle = ids.id_at(path)
+            used = idle in self._registered or self._is_open(idle)
+            if there in ids.last_paths and there != idle and not used:
+                ids.paths.pop(idle, None)
         files, paths, claims = ids.split(files, paths, replaced=replaced)
+        back = [i for i, path in paths.items() if path is not None and i in ids.last_paths]
         ids.update(files, paths)
         self._keep(share)
+        for file_id in back:
+            for listener in self._return_listeners:
+                listener(file_id)
         self._ended([file_id for file_id, path in paths.items() if path is None])
         if self._claims is not None:
             self._claims.add(claims)
@@ -540,6 +601,9 @@ class FileRegistry:
         for file_id in file_ids:
             for listener in self._deletion_listeners:
                 listener(file_id)
+        for ids in self._ids.values():
+            for file_id in [i for i in ids.last_paths if not self._is_open(i)]:
+                del ids.last_paths[file_id]
 
     def _untold(self, share: str) -> list[_Told]:
         """What the others have not been told of the share, in its order."""

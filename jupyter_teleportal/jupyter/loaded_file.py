@@ -8,16 +8,18 @@ import datetime
 import os
 import posixpath
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any
 
 from jupyter_server.utils import ensure_async
 from jupyter_server_ydoc.loaders import FileLoader
 from jupyter_server_ydoc.rooms import DocumentRoom
 from jupyter_server_ydoc.utils import OutOfBandChanges
+from tornado.web import HTTPError
 
 from ..core.document_file import FileState
 from ..core.envelopes import lineage_noted
-from ..core.errors import SaveFailed
+from ..core.errors import FileGone, SaveFailed
 from ..files import note_files
 from ..files.open_folders import Place, name_beside
 from ..files.share_folders import working_for
@@ -63,10 +65,15 @@ class LoadedFile:
     @contextlib.contextmanager
     def working(self, *, saving: bool = False) -> Iterator[None]:
         """A context in which no file outside the share is read or written; `saving`: nor one made
-        that is not there. Raises `LeavesShare`."""
+        that is not there. Raises `LeavesShare`, and `FileGone` where the file is not there."""
         self._place()
-        with working_for(self._share, saving=saving):
-            yield
+        try:
+            with working_for(self._share, saving=saving):
+                yield
+        except HTTPError as error:
+            if error.status_code == HTTPStatus.NOT_FOUND:
+                raise FileGone("the file was deleted") from error
+            raise
 
     @property
     def _type(self) -> str:
@@ -150,7 +157,9 @@ class LoadedFile:
             if self._modified == model["last_modified"]:
                 return model["content"], state
 
-    async def write(self, content: Any, over: FileState) -> FileState:
+    async def write(self, content: Any, over: FileState | None) -> FileState:
+        if over is None:
+            return await self._write_anew(content)
         if over.last_modified != str(self._modified):
             raise SaveFailed("the file was changed in the very moment of saving")
         self._loader.last_modified = self._modified
@@ -170,6 +179,28 @@ class LoadedFile:
         await self._notice()
         return _state(saved)
 
+    async def _write_anew(self, content: Any) -> FileState:
+        model = {"format": self._room.file_format, "type": self._type, "content": content}
+        path = self.path
+        folder = posixpath.dirname(path.strip("/"))
+        if not await ensure_async(self._contents.dir_exists(folder)):
+            raise SaveFailed(
+                f"it was deleted, and so was its folder, {folder}; keep it with Save As"
+            )
+        with self.working():
+            if await ensure_async(self._contents.file_exists(path)):
+                raise SaveFailed("the file was made anew in the very moment of saving")
+            saved = await ensure_async(self._contents.save(model, path))
+        state = await self.stat()
+        if self._modified != saved["last_modified"]:
+            raise SaveFailed("the file was changed in the very moment of saving")
+        self._loader.last_modified = self._modified
+        await self._notice()
+        return state
+
+    async def take_path(self) -> None:
+        await self._registry.take_path(self._loader.file_id)
+
     async def keep_copy(self, content: Any) -> str:
         folder, name = posixpath.split(self.path)
         stem, extension = posixpath.splitext(name)
@@ -182,11 +213,17 @@ class LoadedFile:
 
     async def finish(self) -> bool:
         place = self._place()
-        return place is not None and await asyncio.to_thread(finish, place)
+        try:
+            return place is not None and await asyncio.to_thread(finish, place)
+        except FileNotFoundError:
+            return False  # nor is the folder there
 
     async def is_cut_off(self) -> bool:
         place = self._place()
-        return place is not None and await asyncio.to_thread(is_cut_off, place)
+        try:
+            return place is not None and await asyncio.to_thread(is_cut_off, place)
+        except FileNotFoundError:
+            return False  # nor is the folder there
 
     async def write_note(self, note: bytes) -> str | None:
         place = self._place()

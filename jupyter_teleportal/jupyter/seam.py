@@ -33,7 +33,7 @@ from ..clients.tornado_sockets import FrameWriter
 from ..core.client_limits import ClientLimits
 from ..core.crdt import Door
 from ..core.envelopes import SaveRequest
-from ..core.errors import DocumentBroken, ForeignBytes, SaveFailed, TransportError
+from ..core.errors import DocumentBroken, FileGone, ForeignBytes, SaveFailed, TransportError
 from ..core.messages import sync_message
 from ..core.shares import SharedPath, Shares
 from ..core.update_walk import STEP2
@@ -120,6 +120,8 @@ class Seam:
         self._refused: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         registry.on_deletion(self._on_deletion)
         registry.on_displacement(self._on_displacement)
+        registry.on_return(self._on_return)
+        registry.ask_whether_open(lambda file_id: file_id in ydoc.file_loaders)
         replica.on_session(self._on_session)
         self._lost: set[str] = set()
         replica.on_granted(self._on_granted)
@@ -364,6 +366,15 @@ class Seam:
 
     async def _link_document(self, room: Any, shared: SharedPath, fanout: Fanout) -> DocumentLink:
         file = LoadedFile(room, self.registry, shared.share)
+        try:
+            return await self._open_link(room, shared, fanout, file)
+        except FileGone as error:
+            # Upstream tells browsers of Jupyter's errors.
+            raise error.__cause__ or error from None
+
+    async def _open_link(
+        self, room: Any, shared: SharedPath, fanout: Fanout, file: LoadedFile
+    ) -> DocumentLink:
         writable = await file.is_writable()
         link = DocumentLink(
             self.replica,
@@ -429,8 +440,18 @@ class Seam:
 
         async def look_at_it() -> None:
             before = loader.last_modified
-            with file.working():
-                await loader.maybe_notify()
+            savers = [link.saver for link in self._links(loader.file_id)]
+            try:
+                with file.working():
+                    await loader.maybe_notify()
+            except FileGone:
+                for saver in savers:
+                    saver.file_gone()
+                self.replica.settle(subject)
+                return
+            for saver in savers:
+                saver.file_there()
+                await saver.place_taken()
             if before is not None and await file.needs_a_closer_look(before):
                 for link in self._links(loader.file_id):
                     await link.saver.file_changed()
@@ -496,7 +517,11 @@ class Seam:
 
     def _on_deletion(self, file_id: str) -> None:
         for link in self._links(file_id):
-            link.spawn(link.deleted())
+            link.saver.deleted()
+
+    def _on_return(self, file_id: str) -> None:
+        for link in self._links(file_id):
+            link.saver.returned()
 
     def _on_displacement(self, file_id: str, other: str) -> None:
         path = self.registry.api_path(other)

@@ -265,6 +265,7 @@ class RoomLink:
             self.room.background.spawn_once("tick", self.tick)
         else:
             self.peers.noticed(envelope.name, envelope.replica)
+            self.room.saver.received(envelope)
 
     def _pass_over(self, error: CodecError) -> None:
         self.replica.complain(

@@ -14,7 +14,7 @@ from pycrdt import Awareness
 
 from jupyter_teleportal.core.content import make_document
 from jupyter_teleportal.core.document_file import FileState
-from jupyter_teleportal.core.errors import SaveFailed
+from jupyter_teleportal.core.errors import FileGone, SaveFailed
 from jupyter_teleportal.core.settings import Timing
 from jupyter_teleportal.core.values import Scope
 from jupyter_teleportal.files.document_link import DocumentLink
@@ -41,6 +41,12 @@ class Disk:
     written: list[str] = field(default_factory=list)
     copies: list[Any] = field(default_factory=list)
     writable: bool = True
+    gone: bool = False
+    """Whether the file was deleted."""
+    problem: str = ""
+    """Why nothing can be written."""
+    taken: str = ""
+    """Why a document that was deleted cannot be at its path again."""
     notes: dict[str, bytes] = field(default_factory=dict)
     cut_off: Any = None
     """What a server was writing into the file when it died; it can be read."""
@@ -62,6 +68,8 @@ class Disk:
         self.notes = {"of another": note}
 
     def state(self) -> FileState:
+        if self.gone:
+            raise FileGone("the file was deleted")
         text = json.dumps(self.whole, sort_keys=True)
         found = hashlib.sha256(text.encode()).hexdigest()
         return FileState(found, str(len(text)), self.writable, len(text))
@@ -80,7 +88,8 @@ class File:
         return self.disk.state()
 
     async def load(self) -> tuple[Any, FileState]:
-        return copy.deepcopy(self.disk.whole), self.disk.state()
+        state = self.disk.state()
+        return copy.deepcopy(self.disk.whole), state
 
     def taken_over(self) -> None:
         """It has no other path."""
@@ -88,9 +97,14 @@ class File:
     async def may_be_elsewhere(self) -> bool:
         return False
 
-    async def write(self, content: Any, over: FileState) -> FileState:
+    async def write(self, content: Any, over: FileState | None) -> FileState:
         await asyncio.sleep(0)
-        if over.hash != self.disk.state().hash:
+        if self.disk.problem:
+            raise OSError(self.disk.problem)
+        if over is None:
+            assert self.disk.gone, "only what was deleted is made anew"
+            self.disk.gone = False
+        elif over.hash != self.disk.state().hash:
             raise SaveFailed("the file was changed in the very moment of saving")
         self.disk.content, self.disk.cut_off = copy.deepcopy(content), None
         self.disk.half = False
@@ -104,6 +118,10 @@ class File:
 
     async def is_cut_off(self) -> bool:
         return self.disk.half
+
+    async def take_path(self) -> None:
+        if self.disk.taken:
+            raise SaveFailed(self.disk.taken)
 
     async def keep_copy(self, content: Any) -> str:
         self.disk.copies.append(content)

@@ -14,7 +14,7 @@ from jupyter_server.services.contents.largefilemanager import AsyncLargeFileMana
 from jupyter_server_ydoc.loaders import FileLoader
 
 from jupyter_teleportal.core.envelopes import encode_note
-from jupyter_teleportal.core.errors import LeavesShare, SaveFailed
+from jupyter_teleportal.core.errors import FileGone, LeavesShare, SaveFailed
 from jupyter_teleportal.core.shares import Shares
 from jupyter_teleportal.files.file_access import mark_written
 from jupyter_teleportal.files.share_folders import folders_of
@@ -27,9 +27,9 @@ from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
 SHARES = Shares({"": "share"})
 
 
-def loaded(folder: Path, hub: MemoryHub) -> LoadedFile:
+def loaded(folder: Path, hub: MemoryHub, path: str = "file.txt") -> LoadedFile:
     manager = AsyncLargeFileManager(root_dir=str(folder))
-    ids: Any = SimpleNamespace(get_path=lambda file_id: "file.txt")
+    ids: Any = SimpleNamespace(get_path=lambda file_id: path)
     room: Any = SimpleNamespace(
         _file=FileLoader("id", ids, manager), file_type="file", file_format="text"
     )
@@ -191,3 +191,31 @@ async def test_a_save_that_was_cut_off_is_finished(tmp_path: Path, hub: MemoryHu
     assert path.read_text(encoding="utf-8") == "the new content"
     assert os.listdir(tmp_path) == ["file.txt"]
     assert not await file.finish()
+
+
+async def test_a_file_that_is_gone_is_made_anew_where_nobody_else_has_made_one(
+    tmp_path: Path, hub: MemoryHub
+) -> None:
+    path = tmp_path / "folder" / "file.txt"
+    path.parent.mkdir()
+    path.write_text("before", encoding="utf-8")
+    file = loaded(tmp_path, hub, "folder/file.txt")
+    before = await file.stat()
+    path.unlink()
+    for _ in range(2):
+        for look in (file.stat(), file.load(), file.is_writable(), file.write("mine", before)):
+            with pytest.raises(FileGone, match="was deleted"):
+                await look
+        assert not await file.finish()
+        assert not await file.is_cut_off()
+        if path.parent.exists():
+            path.parent.rmdir()
+    with pytest.raises(SaveFailed, match="so was its folder, folder"):
+        await file.write("mine", None)
+    path.parent.mkdir()
+    path.write_text("another's", encoding="utf-8")
+    with pytest.raises(SaveFailed, match="in the very moment"):
+        await file.write("mine", None)
+    path.unlink()
+    assert await file.write("mine", None) == await file.stat()
+    assert path.read_text(encoding="utf-8") == "mine"

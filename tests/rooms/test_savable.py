@@ -129,14 +129,16 @@ async def test_a_client_cannot_keep_a_notebook_from_being_saved(
     text = json.dumps(disk.content, allow_nan=False)
     nbformat.validate(nbformat.from_dict(json.loads(text)))  # type: ignore[no-untyped-call]
     assert not [told for told in a.told + b.told if told[0] == "ERROR"]
-    complaints = [replica.replica.complaints for replica in (a, b)]
-    told = [
-        [message for level, message in server.told if level == "WARNING" and "repaired" in message]
-        for server in (a, b)
-    ]
-    for said, about in zip(told, complaints, strict=True):
-        assert len(said) == len(set(said))
-        assert bool(said) == any("repaired room" in subject for subject in about)
+    repaired = any(
+        "repaired room" in subject for server in (a, b) for subject in server.replica.complaints
+    )
+
+    def told(server: Server) -> list[str]:
+        return [text for level, text in server.told if level == "WARNING" and "repaired" in text]
+
+    for server in (a, b):
+        await until(lambda server=server: bool(told(server)) == repaired, what="who is told")
+        assert len(told(server)) == len(set(told(server)))
     late = await start("late", file_type="notebook")
     await until(lambda: read(late.document) == read(a.document), what="it is opened")
     write(late, " later")

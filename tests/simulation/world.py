@@ -131,7 +131,7 @@ class SimulatedFile(File):
         await self._site.transport.alive()
         return await super().load()
 
-    async def write(self, content: Any, over: FileState) -> FileState:
+    async def write(self, content: Any, over: FileState | None) -> FileState:
         # Between the last look at the lease and here nothing is waited for, so a process that is
         # frozen right here is all that remains, and that is what the documents concede.
         if self._site.transport.dead:
