@@ -19,7 +19,7 @@ from .content import (
     with_known_ids,
 )
 from .reading import read
-from .text_changes import with_common_changes
+from .text_changes import clash, with_common_changes
 
 
 def merge(file_type: str, base: Any, ours: Any, theirs: Any) -> Any:
@@ -51,6 +51,13 @@ def merge(file_type: str, base: Any, ours: Any, theirs: Any) -> Any:
             ]
         return merged
     return _merge_edits(file_type, base, ours, theirs)
+
+
+def keeps_all(base: Any, ours: Any, theirs: Any) -> bool:
+    """Whether it is sure that `merge` leaves what both sides have made as each of them made it:
+    texts whose changes do not touch each other."""
+    sides = base, ours, theirs
+    return all(isinstance(side, str) for side in sides) and not clash(*sides)
 
 
 def _named(notebook: dict[str, Any], namespace: uuid.UUID, side: str) -> dict[str, Any]:

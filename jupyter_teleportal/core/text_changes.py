@@ -43,6 +43,14 @@ def with_common_changes(base: str, ours: str, theirs: str) -> str:
     return "".join((*found, *before[at:]))
 
 
+def clash(base: str, ours: str, theirs: str) -> bool:
+    """Whether both sides have changed the same lines, or lines next to each other, and not in the
+    same way."""
+    before = base.splitlines(keepends=True)
+    sides = ours.splitlines(keepends=True), theirs.splitlines(keepends=True)
+    return any(one != other for *_, (one, other) in _changed_on_both(before, sides))
+
+
 def _changed_on_both(
     before: list[str], sides: tuple[list[str], list[str]]
 ) -> Iterator[tuple[int, int, list[list[str]]]]:

@@ -15,7 +15,7 @@ from ..core.crdt import Door, Sieve, covers, state_of
 from ..core.document_file import DocumentFile, FileState
 from ..core.envelopes import decode_state, encode_state
 from ..core.errors import ForeignBytes, LogChanged, SaveFailed, TransportError, TransportRefused
-from ..core.merging import edit_between, merge
+from ..core.merging import edit_between, keeps_all, merge
 from ..core.reading import complete, read, read_stepwise, replace_foreign
 from ..core.savable import Flaws
 from ..core.values import ZERO_OFFSET, offset_key
@@ -717,14 +717,19 @@ class Reconciler:
         """Bring the change from `base`, the content before, to `theirs` into the document; `theirs`
         is what the file holds but for the edits that are in the document anyway. Where
         `base` is not known, `theirs` becomes the document's content. What was not saved, unless the
-        document's digest is one of the `known`, is kept beside the file too, before that.
+        document's digest is one of the `known`, or the changes do not touch each other, is kept
+        beside the file too, before that.
 
         Raises:
             SaveFailed: if it cannot be kept; then nothing is changed.
         """
         before = read(self._document)
         differs = theirs != before
-        copy = await self._keep(before) if differs and digest(before) not in known else ""
+        copy = ""
+        if differs and digest(before) not in known:
+            size = self._link.live.content_bytes
+            if not await off_loop(size, lambda: keeps_all(base, before, theirs)):
+                copy = await self._keep(before)
         update = None
         # What is typed here and on its way to the log may be in the file too.
         if base is not None and self._link.shared and await self._link.flush(REQUEST_TIMEOUT_S):

@@ -452,9 +452,10 @@ class Seam:
             for saver in savers:
                 saver.file_there()
                 await saver.place_taken()
-            if before is not None and await file.needs_a_closer_look(before):
-                for link in self._links(loader.file_id):
-                    await link.saver.file_changed()
+            # A file that is open under two types has two rooms, of which one may have saved it.
+            if before is not None and (len(savers) > 1 or await file.needs_a_closer_look(before)):
+                for saver in savers:
+                    await saver.file_changed()
             await file.follow_changes()
             self.replica.settle(subject)
 

@@ -179,7 +179,7 @@ async def test_a_keystroke_while_a_copy_is_kept(
     a = await start("a")
     a.link.saver._delay_s = None
     a.write("unsaved\n")
-    disk.content = "FIRST\nsecond\n"
+    disk.content = "FIRST\n2nd\n"
 
     async def typed_meanwhile(self: File, content: Any) -> str:
         a.write("keystroke\n")
@@ -187,7 +187,7 @@ async def test_a_keystroke_while_a_copy_is_kept(
 
     monkeypatch.setattr(File, "keep_copy", typed_meanwhile)
     await a.link.saver.save()
-    assert a.text == "FIRST\nsecond\nunsaved\nkeystroke\n"
+    assert a.text == "FIRST\n2nd\nunsaved\nkeystroke\n"
 
 
 async def test_a_keystroke_while_the_successor_reads_the_file(

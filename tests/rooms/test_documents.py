@@ -234,11 +234,26 @@ async def test_change_from_outside_while_edits_are_unsaved(start: Start, disk: D
     a.link.saver._delay_s = None
     b.write("third line\n")
     await until(same(a, b), what="b's edit")
+    disk.content = "FIRST line\n2nd line\n"
+    await a.link.saver.save()
+    merged = "FIRST line\n2nd line\nthird line\n"
+    await until(lambda: a.text == b.text == disk.content == merged, what="both changes")
+    assert disk.copies == ["first line\nsecond line\nthird line\n"]
+
+
+async def test_no_copy_is_kept_where_both_changes_stay_as_they_are(
+    start: Start, disk: Disk
+) -> None:
+    disk.content = "first line\nsecond line\n"
+    a, b = await start("a"), await start("b")
+    a.link.saver._delay_s = None
+    b.write("third line\n")
+    await until(same(a, b), what="b's edit")
     disk.content = "FIRST line\nsecond line\n"
     await a.link.saver.save()
     merged = "FIRST line\nsecond line\nthird line\n"
     await until(lambda: a.text == b.text == disk.content == merged, what="both changes")
-    assert disk.copies == ["first line\nsecond line\nthird line\n"]
+    assert not disk.copies
 
 
 async def test_change_from_outside_while_nobody_has_it_open(start: Start, disk: Disk) -> None:

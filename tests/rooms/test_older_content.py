@@ -162,13 +162,13 @@ async def test_a_change_from_outside_waits_for_the_copy_of_what_was_not_saved(
     a.write("unsaved\n")
     with monkeypatch.context() as full:
         no_space(full)
-        disk.content = "FIRST\nsecond\n"
+        disk.content = "FIRST\n2nd\n"
         await a.link.saver.file_changed()
         await until(lambda: errors(a), what="whoever types is told")
         assert "no space left" in errors(a)[0]
         assert a.text == "first\nsecond\nunsaved\n"
-        assert disk.content == "FIRST\nsecond\n"
-    await until(lambda: a.text == "FIRST\nsecond\nunsaved\n", what="the change, tried again")
+        assert disk.content == "FIRST\n2nd\n"
+    await until(lambda: a.text == "FIRST\n2nd\nunsaved\n", what="the change, tried again")
     assert disk.copies == ["first\nsecond\nunsaved\n"]
 
 

@@ -453,3 +453,21 @@ def test_a_large_text_is_compared_in_no_time(lines: int, change: str) -> None:
     if change == "every other line":
         # Others' edits in the lines between stay where they are.
         assert len(changes) >= lines // 2
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "clashes"),
+    [
+        ("A\nb\nc\nd\n", "a\nb\nc\nD\n", False),
+        ("A\nb\nc\nd\n", "A\nb\nc\nd\n", False),
+        ("A\nb\nc\nd\n", "X\nb\nc\nd\n", True),
+        ("A\nb\nc\nd\n", "a\nB\nc\nd\n", True),
+        ("a\nb\nc\nd\ne\n", "a\nb\nc\nd\nf\n", True),
+        ("0\na\nb\nc\nd\n", "a\nb\nc\nd\ne\n", False),
+        ("a\nb\nc\nd\n", "", False),
+        ("a\nb\nC\nd\n", "", True),
+    ],
+)
+def test_changes_clash_where_they_touch_each_other(ours: str, theirs: str, clashes: bool) -> None:
+    assert text_changes.clash("a\nb\nc\nd\n", ours, theirs) is clashes
+    assert text_changes.clash("a\nb\nc\nd\n", theirs, ours) is clashes
