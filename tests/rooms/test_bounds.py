@@ -277,7 +277,7 @@ async def test_a_document_that_is_too_large_is_saved_all_the_same_and_shared_whe
     run(a.document, output)
     write(a.document, " # of a")
     await until(lambda: disk.content["cells"][0]["outputs"] == [output], what="the file")
-    assert "may take" in a.link.refused
+    await until(lambda: "may take" in a.link.refused, what="the refusal")
     assert any("may take" in complaint.message for complaint in a.replica.complaints.values())
     # The others go on, with each other.
     write(b.document, " # of b")
