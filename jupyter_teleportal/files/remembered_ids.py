@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..core.document_ids import Changes
 from .open_folders import place_of, reading
 from .whole_files import writing
 
 VERSION = 1
 MOST_BYTES = 64 * 1024 * 1024
+TOLD = 4
 
 
 class Memory:
@@ -29,8 +31,9 @@ class Memory:
         self._folder = folder
         self._real_folder = real_folder
 
-    def load(self, share: str) -> tuple[Any, Any]:
-        """What was saved, as it stands in the file: the maps ``files`` and ``paths``.
+    def load(self, share: str) -> tuple[Any, Any, list[list[Any]]]:
+        """What was saved, as it stands in the file: the maps ``files`` and ``paths``, and what the
+        other servers have not been told.
 
         Raises:
             OSError: if it cannot be read.
@@ -40,28 +43,40 @@ class Memory:
             with reading(place_of(str(self._path(share)))) as file:
                 raw = file.read(MOST_BYTES + 1)
         except FileNotFoundError:
-            return {}, {}
+            return {}, {}, []
         if len(raw) > MOST_BYTES:
             raise ValueError(f"{self._path(share)} is larger than {MOST_BYTES} bytes")
         try:
             found = json.loads(raw)
             if found["version"] != VERSION:
                 raise ValueError(f"version {found['version']}")
-            return found["files"], found["paths"]
+            untold = found["untold"]
+            if not all(len(told) == TOLD for told in untold):
+                raise ValueError("what is untold is incomplete")
+            return found["files"], found["paths"], untold
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ValueError(
                 f"{self._path(share)} cannot be read ({error!r}); it is written anew"
             ) from error
 
-    def save(self, share: str, files: dict[str, str | None], paths: dict[str, str | None]) -> None:
+    def save(
+        self, share: str, files: Changes, paths: Changes, untold: Sequence[tuple[Any, ...]]
+    ) -> None:
         """
+        Args:
+            share: the share.
+            files, paths: its maps, as far as they do not follow from paths.
+            untold: renames and deletions of which the other servers do not know: where from and
+                where to, and what they have changed in the maps.
+
         Raises:
             OSError: if it cannot be saved.
         """
         path = self._path(share)
         os.makedirs(path.parent, mode=0o700, exist_ok=True)
         with writing(str(path), unchanged=False) as file:
-            json.dump({"version": VERSION, "files": files, "paths": paths}, file)
+            known = {"version": VERSION, "files": files, "paths": paths, "untold": untold}
+            json.dump(known, file)
 
     def _path(self, share: str) -> Path:
         name = hashlib.sha256(f"{share}\0{self._real_folder(share)}".encode()).hexdigest()[:16]

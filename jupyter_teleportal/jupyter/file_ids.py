@@ -77,7 +77,7 @@ class FileRegistry:
         self._claims: Claims | None = None
         self._caught_up_at = 0.0
         self._memory: Memory | None = None
-        self._kept: dict[str, int] = {}
+        self._kept: dict[str, tuple[int, list[_Told]]] = {}
         self._displacement_listeners: list[Callable[[str, str], None]] = []
 
     def on_deletion(self, listener: Callable[[str], None]) -> None:
@@ -94,25 +94,39 @@ class FileRegistry:
         self._memory = memory
         for share, ids in self._ids.items():
             try:
-                ids.remember(*self._sound(share, *memory.load(share)))
+                files, paths, untold = memory.load(share)
+                ids.remember(*self._sound(share, files, paths))
+                self._unsent += [self._told_before(share, *one) for one in untold]
             except (OSError, ValueError) as error:
                 self._replica.complain(
                     f"memory {share}",
                     f"Share {share}: which documents were renamed is not remembered: {error}",
                 )
-            self._kept[share] = ids.version
+            self._kept[share] = ids.version, self._untold(share)
+
+    def _told_before(self, share: str, old: Any, new: Any, files: Any, paths: Any) -> _Told:
+        """A rename or deletion, as it is remembered.
+
+        Raises:
+            ValueError: if it is none.
+        """
+        if not self._shares.owns(share, old) or not (new is None or self._shares.owns(share, new)):
+            raise ValueError(f"no rename in this share: {old!r} to {new!r}")
+        return _Told(share, old, new, *self._sound(share, files, paths))
 
     def _keep(self, share: str) -> None:
         """See that what has changed is remembered."""
         ids = self._ids[share]
-        if self._memory is not None and self._kept[share] != ids.version:
-            self._kept[share] = ids.version
-            self._spawn(self._write_down(self._memory, share, *ids.remembered()))
+        if self._memory is not None and self._kept[share] != (ids.version, self._untold(share)):
+            self._kept[share] = ids.version, self._untold(share)
+            self._spawn(self._write_down(self._memory, share))
 
-    async def _write_down(self, memory: Memory, share: str, files: Changes, paths: Changes) -> None:
+    async def _write_down(self, memory: Memory, share: str) -> None:
+        untold = [(t.old, t.new, t.files, t.paths) for t in self._untold(share)]
+        known = self._ids[share].remembered()
         try:
             async with self._remembering:
-                await asyncio.to_thread(memory.save, share, files, paths)
+                await asyncio.to_thread(memory.save, share, *known, untold)
         except OSError as error:
             self._replica.complain(
                 f"memory {share}",
@@ -445,9 +459,7 @@ class FileRegistry:
             self._registered.difference_update(self._ids[share].paths)
             try:
                 await self._read_maps(share)
-                while untold := self._untold(share):
-                    await self._send(untold[0])
-                    self._unsent.remove(untold[0])
+                await self._tell_all(share)
             except TransportError as error:
                 self._replica.complain(
                     f"files {share}",
@@ -610,31 +622,37 @@ class FileRegistry:
         return [told for told in self._unsent if told.share == share]
 
     def _tell(self, told: _Told) -> None:
-        if self._replica.connected and not self._untold(told.share):
-            self._spawn(self._try_send(told))
-        else:
-            self._unsent.append(told)
+        self._unsent.append(told)
+        if self._replica.connected:
+            self._spawn(self._try_tell(told.share))
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _try_send(self, told: _Told) -> None:
+    async def _try_tell(self, share: str) -> None:
         try:
-            await self._send(told)
+            async with self._loading:
+                await self._tell_all(share)
         except TransportError as error:
-            self._unsent.append(told)
             self._replica.complain(
-                f"files {told.share}",
-                f"Share {told.share}: a rename or deletion is told later: {error}",
+                f"files {share}",
+                f"Share {share}: a rename or deletion is told later: {error}",
             )
+
+    async def _tell_all(self, share: str) -> None:
+        while untold := self._untold(share):
+            await self._send(untold[0])
+            self._unsent.remove(untold[0])
+            self._keep(share)
 
     async def _send(self, told: _Told) -> None:
         transport, scope, ids = self._replica.transport, Scope(told.share), self._ids[told.share]
-        # What has become of a document since is told after this. Another one may be at its path.
-        files = {p: i for p, i in told.files.items() if ids.exceptions.get(p) == i}
-        paths = {i: p for i, p in told.paths.items() if ids.path_of(i) == p}
+        # Whatever has become of these documents since, or is at those paths.
+        paths: Changes = {file_id: ids.path_of(file_id) for file_id in told.paths}
+        concerned = {*told.files, *(path for path in paths.values() if path is not None)}
+        files: Changes = {p: ids.exceptions[p] for p in concerned if p in ids.exceptions}
         # Documents that only other servers have opened go along.
         try:
             _, there = self._sound(told.share, None, await transport.read_map(scope, "paths"))

@@ -42,7 +42,6 @@ from .base import Listener, TransportBase, TransportState, loop_time
 INLINE_MAX_BYTES = 64 * 1024
 LEASE_MAX = 10
 """What lasts longer than so many leases was not taken by a server."""
-"""Larger payloads are announced by their offset alone, as Redis does it."""
 FULL = "OOM command not allowed when used memory > 'maxmemory'."
 READ_ONLY = "READONLY You can't write against a read only replica."
 WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"
@@ -89,6 +88,7 @@ class MemoryHub:
         wrong_type: keys that hold a value of another kind, by scope and name (``log``,
             ``checkpoint``, ``saved``, ``saver``, or a map's).
         bulk_s: how long it takes to read a log or a history.
+        inline_max_bytes: larger payloads are announced by their offset alone, as Redis does it.
         log_max_bytes, share_max_bytes: most bytes of one document, of which each part takes a
             third, and of all of a share's; None: any number.
     """
@@ -98,6 +98,7 @@ class MemoryHub:
         self.read_only = False
         self.wrong_type: set[tuple[Scope, str]] = set()
         self.bulk_s = 0.0
+        self.inline_max_bytes = INLINE_MAX_BYTES
         self.log_max_bytes: int | None = None
         self.share_max_bytes: int | None = None
         self.clock = clock
@@ -268,7 +269,7 @@ class MemorySyncTransport(TransportBase):
         entry = Entry(self.hub.next_offset(), payload, replica, previous)
         room.entries.append(entry)
         assert room.log is not None
-        announced = payload if len(payload) <= INLINE_MAX_BYTES else None
+        announced = payload if len(payload) <= self.hub.inline_max_bytes else None
         envelope = EntryEnvelope(replica, room.log, previous, entry.offset, announced)
         self._send(scope, envelope.encode())
         return Appended(previous, entry.offset)

@@ -47,6 +47,8 @@ class Disk:
     """Why nothing can be written."""
     taken: str = ""
     """Why a document that was deleted cannot be at its path again."""
+    strangers: bool = False
+    """Another program's, which is no document."""
     notes: dict[str, bytes] = field(default_factory=dict)
     cut_off: Any = None
     """What a server was writing into the file when it died; it can be read."""

@@ -622,7 +622,7 @@ async def test_what_is_opened_before_its_rename_is_told_is_the_renamed_document(
 async def test_what_is_remembered_cannot_be_read(hub: MemoryHub, tmp_path: Path) -> None:
     site = await join(hub)
     memory = Memory(tmp_path, lambda share: share)
-    memory.save("default", {"../outside": "id", "new": "id"}, {"id": "new"})
+    memory.save("default", {"../outside": "id", "new": "id"}, {"id": "new"}, [])
     site.ids.remember_in(memory)
     assert site.ids.index(at("new")) == "id"
     assert site.replica.counters["forged_paths"] == 1
@@ -634,3 +634,38 @@ async def test_what_is_remembered_cannot_be_read(hub: MemoryHub, tmp_path: Path)
     other.ids.move(at("a"), at("b"))
     await other.ids.flush()
     assert {"a", "b"} <= set(memory.load("default")[0])
+
+
+async def test_what_was_renamed_before_a_start_is_told_after_it(
+    hub: MemoryHub, tmp_path: Path
+) -> None:
+    memory = Memory(tmp_path, lambda share: share)
+    a, b = await join(hub), await join(hub)
+    b.ids.remember_in(memory)
+    file_id = a.ids.index(at("old"))
+    await a.ids.register(at("old"))
+    b.ids.index(at("old"))
+    b.transport.disconnect()
+    b.ids.move(at("old"), at("new"))
+    await b.ids.flush()
+    again = await join(hub)
+    again.ids.remember_in(memory)
+    await again.ids.tick()
+    await until(lambda: a.ids.api_path(file_id) == "new", what="the rename")
+    await again.ids.flush()
+    assert memory.load("default")[2] == []
+
+
+async def test_two_renames_in_one_moment_are_told_as_one(hub: MemoryHub) -> None:
+    there = {"old": Look.THERE}
+    a, b = await join(hub, there), await join(hub, there)
+    file_id = a.ids.index(at("old"))
+    await a.ids.register(at("old"))
+    b.ids.index(at("old"))
+    there.clear()
+    there["last"] = Look.OTHER
+    b.ids.move(at("old"), at("next"))
+    b.ids.move(at("next"), at("last"))
+    await until(lambda: a.ids.api_path(file_id) == "last", what="the rename")
+    await b.ids.flush()
+    assert not a.ended

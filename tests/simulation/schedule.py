@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,11 +12,11 @@ from typing import Any
 from hypothesis import strategies as st
 from rooms.sites import ROOM, Disk
 
-from jupyter_teleportal.core.values import offset_key
+from jupyter_teleportal.core.values import Scope, offset_key
 from jupyter_teleportal.transports.memory import MemoryHub
 
 from .virtual import run_virtually
-from .world import Site, Wrong, text_of_log
+from .world import FILE_ID, Folder, Remembered, Site, Wrong, text_of_log
 
 NAMES = "abc"
 HEAL_S = 60.0
@@ -51,6 +52,11 @@ WORLDLY = {
     "copy the hub",
     "roll back the hub",
     "lose the log's end",
+    "announce by offset",
+    "fill the disk",
+    "mend the disk",
+    "outside, what is there",
+    "another file at an old path",
 }
 LOCAL = {
     "type",
@@ -68,6 +74,8 @@ LOCAL = {
     "repeat messages",
     "slow",
     "checkpoint",
+    "rename",
+    "deny",
 }
 
 _small = st.integers(1, 4)
@@ -96,7 +104,7 @@ class Run:
     """One schedule, carried out."""
 
     hub: MemoryHub = field(default_factory=MemoryHub)
-    disk: Disk = field(default_factory=lambda: Disk("<seed>"))
+    folder: Folder = field(default_factory=Folder)
     sites: dict[str, Site] = field(default_factory=dict)
     typed: dict[str, str] = field(default_factory=dict)
     """Tokens that must be there in the end, and who typed each."""
@@ -105,6 +113,12 @@ class Run:
     in_file_only: set[str] = field(default_factory=set)
     """Tokens that only the file still holds, of which nobody can know who wrote it."""
     outside: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    """Paths that the file had."""
+    strangers: dict[str, str] = field(default_factory=dict)
+    """What other files hold, by their paths."""
+    memory: dict[str, Remembered] = field(default_factory=lambda: defaultdict(Remembered))
+    """What replicas remember of ids, by their names."""
     copied: Any = None
     story: list[str] = field(default_factory=list)
     record: _Record = field(default_factory=_Record)
@@ -120,16 +134,33 @@ class Run:
     def _start(self, name: str, *, away: bool = False) -> None:
         log = logging.Logger("simulation")
         log.addHandler(self.record)
-        site = self.sites[name] = Site(self.hub, self.disk, name, log)
+        site = self.sites[name] = Site(self.hub, self.folder, name, self.memory[name], log)
         site.start(away=away)
+
+    @property
+    def disk(self) -> Disk:
+        """The document's file."""
+        (disk,) = (disk for disk in self.folder.files.values() if not disk.strangers)
+        return disk
+
+    def _knows_where(self, name: str, *, away: bool) -> bool:
+        """Whether a replica that starts now could know which document the file is."""
+        if not self.left:
+            return True
+        (path,) = (path for path, disk in self.folder.files.items() if not disk.strangers)
+        if self.memory[name].paths.get(FILE_ID) == path:
+            return True
+        told = self.hub.maps[Scope(ROOM.share), "paths"].get(FILE_ID) == path
+        return told and not away
 
     async def take(self, step: Step) -> None:
         self.note(str(step))
         if step.what == "wait":
             await asyncio.sleep(PAUSES_S[step.size])
         elif step.what == "start":
-            if NAMES[step.at] not in self.sites:
-                self._start(NAMES[step.at], away=step.size > 2)
+            name, away = NAMES[step.at], step.size > 2
+            if name not in self.sites and self._knows_where(name, away=away):
+                self._start(name, away=away)
         elif step.what in WORLDLY:
             self._worldly(step)
         else:
@@ -169,6 +200,23 @@ class Run:
             token = f"<o{len(self.outside)}>"
             self.outside.append(token)
             self.disk.content += token
+        elif step.what == "outside, what is there":
+            # As JupyterLab itself does with "Overwrite".
+            for site in [site for site in self.sites.values() if site.open][: step.size][-1:]:
+                before, self.disk.content = self.disk.content, site.text
+                # What nobody has looked at is overwritten, as by any program.
+                self.excused |= {t for t in self.outside if t in before and t not in site.text}
+                self._excuse()
+        elif step.what == "another file at an old path":
+            if self.left and (path := self.left[-1]) not in self.folder.files:
+                self.strangers[path] = f"<n{len(self.strangers)}>"
+                self.folder.files[path] = Disk(self.strangers[path], strangers=True)
+        elif step.what == "announce by offset":
+            self.hub.inline_max_bytes = 0
+        elif step.what == "fill the disk":
+            self.folder.full = True
+        elif step.what == "mend the disk":
+            self.folder.full = False
         else:
             for site in self.sites.values():
                 if step.what == "cut all":
@@ -192,6 +240,13 @@ class Run:
                 token = f"<{site.name}{len(self.typed)}>"
                 self.typed[token] = site.name
                 site.type(token)
+        elif step.what == "deny":
+            self.folder.denied ^= {site.name}
+        elif step.what == "rename":
+            if site.open and transport.thawed.is_set():
+                before = set(self.folder.files)
+                site.rename(f"file{len(self.left)}")
+                self.left += before - set(self.folder.files)
         elif step.what == "save" and site.open:
             site.save()
         elif step.what == "kill":
@@ -225,16 +280,24 @@ class Run:
                 continue
             if token in self.disk.content:
                 self.in_file_only.add(token)
-            elif not any(token in str(copy) for copy in self.disk.copies):
+            elif not any(token in str(copy) for copy in self.folder.copies):
                 self.excused.add(token)
 
     # -- the end ---------------------------------------------------------------------------
 
     async def end(self) -> None:
         self.note("everything heals")
-        self.hub.full = self.hub.read_only = False
+        self.hub.full = self.hub.read_only = self.folder.full = False
+        self.folder.denied.clear()
         if not self.sites:
-            self._start("a")
+            name = next((n for n in NAMES if self._knows_where(n, away=False)), None)
+            if name is None:
+                return  # nobody is left who could know which document the file is
+            self._start(name)
+        for name, memory in self.memory.items():
+            if memory.untold and name not in self.sites:
+                # What it has renamed nobody else knows of.
+                self._start(name)
         for site in self.sites.values():
             transport = site.transport
             site.thaw()
@@ -246,6 +309,7 @@ class Run:
             await asyncio.wait_for(site.opened(), REOPEN_S)
         await self._until(self._acquainted, "all know who lives")
         await self._until(lambda: not self._unequal(), "all replicas are equal")
+        await self._until(lambda: len(self._paths()) == 1, "all know where the file is")
         await self._until(lambda: self.disk.content == self._text(), "the file holds the document")
         self._judge()
         for site in self.sites.values():
@@ -288,6 +352,9 @@ class Run:
         )
         return {} if settled and len(set(texts.values())) == 1 else texts
 
+    def _paths(self) -> set[str | None]:
+        return {site.registry.api_path(FILE_ID) for site in self.sites.values()}
+
     def _acquainted(self) -> bool:
         alive = {site.replica.id for site in self.sites.values()}
         sessions = {site.replica.session for site in self.sites.values()}
@@ -295,7 +362,7 @@ class Run:
         return len(sessions) == 1 and all(there == alive for there in known)
 
     def _judge(self) -> None:
-        text, copies = self._text(), "".join(map(str, self.disk.copies))
+        text, copies = self._text(), "".join(map(str, self.folder.copies))
         # A copy is for what another program and the users changed at the same time.
         for token in self.typed:
             kept = copies if self.outside or token in self.in_file_only else ""
@@ -308,8 +375,13 @@ class Run:
             count = text.count(token)
             if count > 1:
                 raise Wrong(f"{token}, from outside, is there {count} times: {text!r}")
-            if count == 0 and token not in copies:
+            if count == 0 and token not in self.excused and token not in copies:
                 raise Wrong(f"{token}, from outside, is lost: {text!r}, copies {copies!r}")
+        there = {path: disk.content for path, disk in self.folder.files.items() if disk.strangers}
+        if there != self.strangers:
+            raise Wrong(f"other files were written: {there}, not {self.strangers}")
+        if not self._paths() <= set(self.folder.files):
+            raise Wrong(f"the file is at {set(self.folder.files)}, not at {self._paths()}")
         if text.count("<seed>") != 1:
             raise Wrong(f"the seed is there {text.count('<seed>')} times: {text!r}")
         if self.record.errors:

@@ -1,14 +1,19 @@
 """Replicas with one document open, each with its link, saver, lease and heartbeat, over one hub.
 
 A replica can be killed, stopped, started, frozen and cut off, its calls refused, their replies
-and its messages lost, delayed and repeated; another program can write the file.
+and its messages lost, delayed and repeated. The file lies in a folder: it can be renamed, the disk
+be full, a replica's account be one that may not write there; another program can write the file,
+also what the document holds already, and put another one where it was.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
+import errno
 import logging
-from dataclasses import replace
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pycrdt import Awareness, Doc, Text
@@ -19,13 +24,19 @@ from jupyter_teleportal.core.document_file import FileState
 from jupyter_teleportal.core.envelopes import decode_payload
 from jupyter_teleportal.core.errors import TransportRefused, TransportUnavailable
 from jupyter_teleportal.core.settings import Timing
+from jupyter_teleportal.core.shares import SharedPath, Shares
 from jupyter_teleportal.core.values import Scope
 from jupyter_teleportal.files.document_link import DocumentLink
+from jupyter_teleportal.files.path_claims import Look
+from jupyter_teleportal.files.remembered_ids import Memory
+from jupyter_teleportal.jupyter.file_ids import FileRegistry
 from jupyter_teleportal.sync.cluster import Replica
 from jupyter_teleportal.transports.base import Listener, TransportState
 from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
 
 TIMING = Timing()
+PATH = "file"
+FILE_ID = SharedPath(ROOM.share, PATH).default_file_id()
 SAVE_DELAY_S = 1.0
 LATENCY_S = 0.001
 SLOW_S = 0.4
@@ -116,12 +127,82 @@ for _name in ("read_map", "write_map", "heartbeat", "read_history", "trim_histor
     setattr(SimulatedTransport, _name, _with_reply(_name))
 
 
+@dataclass
+class Folder:
+    """A folder that all replicas see.
+
+    Attributes:
+        files: by their paths.
+        notes: what lies beside them, by the path that it is about.
+        full: nothing can be written.
+        denied: the replicas whose account may not write.
+    """
+
+    files: dict[str, Disk] = field(default_factory=lambda: {PATH: Disk("<seed>")})
+    notes: defaultdict[str, dict[str, bytes]] = field(default_factory=lambda: defaultdict(dict))
+    copies: list[Any] = field(default_factory=list)
+    full: bool = False
+    denied: set[str] = field(default_factory=set)
+
+    def write(self, name: str) -> None:
+        """Raise what a write by this replica does."""
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        if name in self.denied:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+
+class Remembered(Memory):
+    """What a replica remembers of ids when it starts again."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, Any] = {}
+        self.paths: dict[str, Any] = {}
+        self.untold: list[Any] = []
+
+    def load(self, share: str) -> tuple[Any, Any, list[Any]]:
+        return self.files, self.paths, self.untold
+
+    def save(self, share: str, files: Any, paths: Any, untold: Any) -> None:
+        self.files, self.paths, self.untold = copy.deepcopy((files, paths, untold))
+
+
 class SimulatedFile(File):
     """The file as one replica sees it, which stops with its process."""
 
-    def __init__(self, disk: Disk, site: Site) -> None:
-        super().__init__(disk, site.name)
+    def __init__(self, site: Site) -> None:
+        self.name = site.name
         self._site = site
+        self._seen: Any = None
+        self._known: Any = None
+
+    @property
+    def path(self) -> str:  # type: ignore[override]
+        path = self._site.registry.api_path(FILE_ID)
+        if path is None:
+            raise FileNotFoundError(errno.ENOENT, "No path found for file ID")
+        return path
+
+    @property
+    def disk(self) -> Disk:  # type: ignore[override]
+        there = self._site.folder.files.get(self.path)
+        if there is None:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", self.path)
+        return there
+
+    def is_at(self, path: str) -> bool:
+        """Whether the document's file, as this replica knew it, is there."""
+        there = self._site.folder.files.get(path)
+        return there is not None and self._known == (id(there), there.content)
+
+    def notice(self) -> None:
+        self._seen = id(self.disk), copy.deepcopy(self.disk.content)
+
+    def taken_over(self) -> None:
+        self._known = self._seen
+
+    async def may_be_elsewhere(self) -> bool:
+        return self._site.registry.is_catching_up and not self.is_at(self.path)
 
     async def stat(self) -> FileState:
         await self._site.transport.alive()
@@ -129,6 +210,7 @@ class SimulatedFile(File):
 
     async def load(self) -> tuple[Any, FileState]:
         await self._site.transport.alive()
+        self.notice()
         return await super().load()
 
     async def write(self, content: Any, over: FileState | None) -> FileState:
@@ -136,23 +218,49 @@ class SimulatedFile(File):
         # frozen right here is all that remains, and that is what the documents concede.
         if self._site.transport.dead:
             await self._site.transport.alive()
-        return await super().write(content, over)
+        self._site.folder.write(self.name)
+        state = await super().write(content, over)
+        self.notice()
+        return state
 
     async def keep_copy(self, content: Any) -> str:
         await self._site.transport.alive()
-        return await super().keep_copy(content)
+        self._site.folder.write(self.name)
+        self._site.folder.copies.append(content)
+        return "copy"
+
+    @property
+    def _notes(self) -> dict[str, bytes]:
+        return self._site.folder.notes[self.path]
 
     async def write_note(self, note: bytes) -> str | None:
-        return None if self._site.transport.dead else await super().write_note(note)
+        if self._site.transport.dead:
+            return None
+        self._site.folder.write(self.name)
+        name = next(str(number) for number in range(100) if str(number) not in self._notes)
+        self._notes[name] = note
+        return name
+
+    async def read_notes(self) -> dict[str, bytes | Exception]:
+        return dict(self._notes)
+
+    async def remove_note(self, name: str) -> None:
+        self._notes.pop(name, None)
 
 
 class Site:
     """One process with the document open."""
 
-    def __init__(self, hub: MemoryHub, disk: Disk, name: str, log: logging.Logger) -> None:
+    def __init__(
+        self, hub: MemoryHub, folder: Folder, name: str, memory: Remembered, log: logging.Logger
+    ) -> None:
         self.name = name
+        self.folder = folder
         self.transport = SimulatedTransport(hub, log)
         self.replica = Replica(self.transport, timing=replace(TIMING), log=log)
+        self.registry = FileRegistry(self.replica, Shares({"": ROOM.share}))
+        self.registry.look_with(self._look)
+        self.registry.remember_in(memory)
         self.document = make_document("file")
         self.told: list[tuple[str, str]] = []
         self.link = DocumentLink(
@@ -160,7 +268,7 @@ class Site:
             ROOM,
             self.document,
             "file",
-            SimulatedFile(disk, self),
+            SimulatedFile(self),
             awareness=Awareness(self.document.ydoc),
             broadcast=lambda message: None,
             writable=True,
@@ -172,7 +280,6 @@ class Site:
         self._frozen_at = 0.0
         self.open = False
         self.away = False
-        self.disk = disk
         self._opening: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
 
@@ -206,6 +313,13 @@ class Site:
         await self.replica.start()
         if self.away:
             self.transport.disconnect()
+        await self.registry.start()
+        (path,) = (path for path, file in self.folder.files.items() if not file.strangers)
+        shared = SharedPath(ROOM.share, path)
+        if self.replica.connected:
+            await self.registry.register(shared)
+        if (found := self.registry.index(shared)) != FILE_ID:
+            raise Wrong(f"{path} is opened as {found}")
         self.replica.links[ROOM] = self.link
         await self.link.open()
         self.open = True
@@ -213,18 +327,51 @@ class Site:
 
     async def _watch(self) -> None:
         """What upstream's file loader does."""
-        seen = self.disk.state()
+        seen = self._there()
         while True:
             await asyncio.sleep(WATCH_S)
             await self.transport.alive()
-            if self.disk.state() != seen:
-                seen = self.disk.state()
-                await self.link.saver.file_changed()
+            if (there := self._there()) != seen:
+                seen = there
+                self.link.saving.share_path()
+                if there is not None:
+                    await self.link.saver.file_changed()
+                    if not self.registry.is_catching_up:
+                        self.file.notice()
+                        self.file.taken_over()
+
+    @property
+    def file(self) -> SimulatedFile:
+        assert isinstance(self.link.file, SimulatedFile)
+        return self.link.file
+
+    def _there(self) -> Any:
+        try:
+            return self.file.path, self.file.disk.state()
+        except FileNotFoundError:
+            return None
+
+    async def _look(self, share: str, file_id: str, path: str) -> Look:
+        """As the seam does it."""
+        await self.transport.alive()
+        if path not in self.folder.files:
+            return Look.GONE
+        if not self.open or file_id != FILE_ID:
+            return Look.CLOSED
+        return Look.THERE if self.file.is_at(path) else Look.OTHER
+
+    def rename(self, new: str) -> None:
+        """Somebody renames the file by this server, if it is where this server knows it."""
+        old = self.registry.api_path(FILE_ID)
+        if old in self.folder.files and new not in self.folder.files:
+            self.folder.files[new] = self.folder.files.pop(old)
+            self.registry.move(SharedPath(ROOM.share, old), SharedPath(ROOM.share, new))
 
     async def close(self) -> None:
         """Leave in good order."""
         if self._watching is not None:
             self._watching.cancel()
+        await self.registry.aclose()
         await self.replica.aclose()
         # What an observer refers to is never collected.
         self.document.unobserve()
@@ -257,10 +404,12 @@ class Site:
         """Be gone without a word."""
         self.transport.dead = True
         self.transport.disconnect()
-        listeners = self.transport.hub.listeners[ROOM]
-        listeners[:] = [pair for pair in listeners if pair[0] is not self.transport]
+        for listeners in self.transport.hub.listeners.values():
+            listeners[:] = [pair for pair in listeners if pair[0] is not self.transport]
+        if self.registry._claims is not None:
+            self.registry._claims.close()
         tasks = [self.replica._beating, self.link.saving.task, self._opening, self._watching]
-        tasks += [*self.link.room.background.tasks, *self.replica._tasks]
+        tasks += [*self.link.room.background.tasks, *self.replica._tasks, *self.registry._tasks]
         for task in tasks:
             if task is not None:
                 task.cancel()

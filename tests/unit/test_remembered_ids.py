@@ -84,26 +84,40 @@ def memory(folder: Path) -> Memory:
 
 def test_shares_are_kept_apart(tmp_path: Path) -> None:
     kept = memory(tmp_path)
-    assert kept.load("one") == ({}, {})
-    kept.save("one", {"new": "id"}, {"id": "new"})
-    assert memory(tmp_path).load("one") == ({"new": "id"}, {"id": "new"})
-    assert kept.load("two") == ({}, {})
+    assert kept.load("one") == ({}, {}, [])
+    kept.save("one", {"new": "id"}, {"id": "new"}, [("old", "new", {}, {})])
+    assert memory(tmp_path).load("one") == (
+        {"new": "id"},
+        {"id": "new"},
+        [["old", "new", {}, {}]],
+    )
+    assert kept.load("two") == ({}, {}, [])
     elsewhere = Memory(tmp_path / "data", lambda share: "/another")
-    assert elsewhere.load("one") == ({}, {})
+    assert elsewhere.load("one") == ({}, {}, [])
 
 
-@pytest.mark.parametrize(
-    "raw", [b"", b"\xff", b"[" * 100_000, b"[]", b'{"version": 2}', b'{"version": 1}', b"x" * 200]
-)
+UNREADABLE = [
+    b"",
+    b"\xff",
+    b"[" * 100_000,
+    b"[]",
+    b'{"version": 2}',
+    b'{"version": 1}',
+    b'{"version": 1, "files": {}, "paths": {}, "untold": [[]]}',
+    b"x" * 200,
+]
+
+
+@pytest.mark.parametrize("raw", UNREADABLE)
 def test_what_cannot_be_read_is_named(
     tmp_path: Path, raw: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remembered_ids, "MOST_BYTES", 150_000 if raw[:1] == b"[" else 150)
     kept = memory(tmp_path)
-    kept.save("one", {}, {})
+    kept.save("one", {}, {}, [])
     (path,) = (tmp_path / "data").iterdir()
     path.write_bytes(raw)
     with pytest.raises(ValueError, match=path.name):
         kept.load("one")
-    kept.save("one", {"new": "id"}, {})
-    assert kept.load("one") == ({"new": "id"}, {})
+    kept.save("one", {"new": "id"}, {}, [])
+    assert kept.load("one") == ({"new": "id"}, {}, [])
