@@ -768,9 +768,16 @@ class Reconciler:
         self, base: Any, theirs: Any, state: FileState, saved: dict[str, str]
     ) -> bytes | None:
         """The update of the log's document that makes the change from `base` to `theirs`, the same
-        one whichever saver brings it; None if there is no change."""
-        held = await self._read_log()
-        update = await asyncio.to_thread(edit_between, self._file_type, held, base, theirs)
+        one whichever saver brings it; None if there is no change, or the log lacks some of the
+        document, with which it would be another one."""
+        held, here = await self._read_log(), self._link.doc.get_state()
+
+        def change() -> bytes | None:
+            if not covers(document_of(self._file_type, *held).ydoc.get_state(), here):
+                return None
+            return edit_between(self._file_type, held, base, theirs)
+
+        update = await asyncio.to_thread(change)
         if update is None:
             return None
         told = f"{state.hash} {state.last_modified} {digest(base)} {saved.get('offset')}"

@@ -201,14 +201,22 @@ class Run:
             self.outside.append(token)
             self.disk.content += token
         elif step.what == "outside, what is there":
-            # As JupyterLab itself does with "Overwrite".
-            for site in [site for site in self.sites.values() if site.open][: step.size][-1:]:
+            # As JupyterLab itself does with "Overwrite". What is not in the log, and is on its way
+            # for longer than until the saver sees the file, may be there twice.
+            sharing = [s for s in self.sites.values() if s.open and text_of_log(self.hub) == s.text]
+            for site in sharing[: step.size][-1:]:
                 before, self.disk.content = self.disk.content, site.text
                 # What nobody has looked at is overwritten, as by any program.
                 self.excused |= {t for t in self.outside if t in before and t not in site.text}
                 self._excuse()
         elif step.what == "another file at an old path":
-            if self.left and (path := self.left[-1]) not in self.folder.files:
+            # Who is not cut off, and has not heard of the rename, takes it for the document's.
+            known = [
+                site.registry.api_path(FILE_ID)
+                for site in self.sites.values()
+                if not site.registry.is_catching_up
+            ]
+            if self.left and (path := self.left[-1]) not in [*self.folder.files, *known]:
                 self.strangers[path] = f"<n{len(self.strangers)}>"
                 self.folder.files[path] = Disk(self.strangers[path], strangers=True)
         elif step.what == "announce by offset":
@@ -251,6 +259,9 @@ class Run:
             site.save()
         elif step.what == "kill":
             del self.sites[site.name]
+            if site.registry._tasks:
+                # It dies before it could even note what it has renamed: as if it had not.
+                self._undo_renames(site)
             site.kill()
             self._excuse()
         elif step.what == "stop":
@@ -270,6 +281,13 @@ class Run:
             transport.slow = not transport.slow
         elif step.what == "checkpoint" and site.open:
             site.link.spawn(site.link.checkpoints.write())
+
+    def _undo_renames(self, site: Site) -> None:
+        known = self.hub.maps[Scope(ROOM.share), "paths"].get(FILE_ID)
+        for told in reversed(site.registry._unsent):
+            if told.new in self.folder.files and told.new != known:
+                self.folder.files[told.old] = self.folder.files.pop(told.new)
+        site.memory.untold.clear()
 
     def _excuse(self) -> None:
         """Something was destroyed: what is nowhere any more cannot be promised, and what only the

@@ -256,6 +256,7 @@ class Site:
     ) -> None:
         self.name = name
         self.folder = folder
+        self.memory = memory
         self.transport = SimulatedTransport(hub, log)
         self.replica = Replica(self.transport, timing=replace(TIMING), log=log)
         self.registry = FileRegistry(self.replica, Shares({"": ROOM.share}))
@@ -328,6 +329,9 @@ class Site:
     async def _watch(self) -> None:
         """What upstream's file loader does."""
         seen = self._there()
+        if seen is not None:
+            self.file.notice()
+            self.file.taken_over()
         while True:
             await asyncio.sleep(WATCH_S)
             await self.transport.alive()

@@ -471,3 +471,13 @@ def test_a_large_text_is_compared_in_no_time(lines: int, change: str) -> None:
 def test_changes_clash_where_they_touch_each_other(ours: str, theirs: str, clashes: bool) -> None:
     assert text_changes.clash("a\nb\nc\nd\n", ours, theirs) is clashes
     assert text_changes.clash("a\nb\nc\nd\n", theirs, ours) is clashes
+
+
+def test_an_earlier_state_of_the_other_side_is_there_once():
+    """Another program has written what the document held a moment before."""
+    assert merge("file", "end", "x <two> <one> y end", "<one> end") == "x <two> <one> y end"
+    lines = "a\nfirst\nb\nsecond\nc\nend\n"
+    assert merge("file", "end\n", lines, "first\nsecond\nend\n") == lines
+    # What is not in it is added, and what was deleted stays so.
+    assert "three" in merge("file", "end", "<two> <one> end", "<three> end")
+    assert merge("file", "one two", "two three", "one two three") == "two three"
