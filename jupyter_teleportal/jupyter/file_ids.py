@@ -489,8 +489,8 @@ class FileRegistry:
             self._give_way(share, ids.give_way(files, paths))
         if emptied or (not files and not paths):
             # The transport knows nothing (any more), so it learns from here.
-            files = await transport.write_map(scope, "files", ids.exceptions, keep=True)
-            paths = await transport.write_map(scope, "paths", ids.paths, keep=True)
+            files |= await transport.write_map(scope, "files", ids.exceptions, keep=True)
+            paths |= await transport.write_map(scope, "paths", ids.paths, keep=True)
         changed: Changes = {**paths, **dict.fromkeys(ids.ended(files, paths))}
         self._take(
             share,

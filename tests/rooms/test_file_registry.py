@@ -669,3 +669,21 @@ async def test_two_renames_in_one_moment_are_told_as_one(hub: MemoryHub) -> None
     await until(lambda: a.ids.api_path(file_id) == "last", what="the rename")
     await b.ids.flush()
     assert not a.ended
+
+
+async def test_what_another_has_renamed_since_the_transport_was_emptied_is_learned(
+    hub: MemoryHub,
+) -> None:
+    a, b = await join(hub), await join(hub)
+    file_id = a.ids.index(at("old"))
+    await a.ids.register(at("old"))
+    b.ids.index(at("old"))
+    for site in (a, b):
+        site.transport.disconnect()
+    hub.clear()
+    a.transport.reconnect()
+    a.ids.move(at("old"), at("new"))
+    await a.ids.flush()
+    b.transport.reconnect()
+    await until(lambda: b.ids.api_path(file_id) == "new", what="the rename")
+    assert not b.replica.counters["forged_paths"]

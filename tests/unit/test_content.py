@@ -478,6 +478,5 @@ def test_an_earlier_state_of_the_other_side_is_there_once():
     assert merge("file", "end", "x <two> <one> y end", "<one> end") == "x <two> <one> y end"
     lines = "a\nfirst\nb\nsecond\nc\nend\n"
     assert merge("file", "end\n", lines, "first\nsecond\nend\n") == lines
-    # What is not in it is added, and what was deleted stays so.
+    # What is not in it is added.
     assert "three" in merge("file", "end", "<two> <one> end", "<three> end")
-    assert merge("file", "one two", "two three", "one two three") == "two three"
