@@ -22,7 +22,7 @@ from rooms.sites import ROOM, Disk, File
 from jupyter_teleportal.core.content import make_document
 from jupyter_teleportal.core.document_file import FileState
 from jupyter_teleportal.core.envelopes import decode_payload
-from jupyter_teleportal.core.errors import TransportRefused, TransportUnavailable
+from jupyter_teleportal.core.errors import FileGone, TransportRefused, TransportUnavailable
 from jupyter_teleportal.core.settings import Timing
 from jupyter_teleportal.core.shares import SharedPath, Shares
 from jupyter_teleportal.core.values import Scope
@@ -180,14 +180,14 @@ class SimulatedFile(File):
     def path(self) -> str:  # type: ignore[override]
         path = self._site.registry.api_path(FILE_ID)
         if path is None:
-            raise FileNotFoundError(errno.ENOENT, "No path found for file ID")
+            raise FileGone("no path is known")
         return path
 
     @property
     def disk(self) -> Disk:  # type: ignore[override]
         there = self._site.folder.files.get(self.path)
         if there is None:
-            raise FileNotFoundError(errno.ENOENT, "No such file or directory", self.path)
+            raise FileGone(f"{self.path} is not there")
         return there
 
     def is_at(self, path: str) -> bool:
@@ -352,7 +352,7 @@ class Site:
     def _there(self) -> Any:
         try:
             return self.file.path, self.file.disk.state()
-        except FileNotFoundError:
+        except FileGone:
             return None
 
     async def _look(self, share: str, file_id: str, path: str) -> Look:
