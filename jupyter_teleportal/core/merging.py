@@ -19,7 +19,7 @@ from .content import (
     with_known_ids,
 )
 from .reading import read
-from .text_changes import clash, with_common_changes
+from .text_changes import clash, is_coarse, with_common_changes
 
 
 def merge(file_type: str, base: Any, ours: Any, theirs: Any) -> Any:
@@ -55,9 +55,13 @@ def merge(file_type: str, base: Any, ours: Any, theirs: Any) -> Any:
 
 def keeps_all(base: Any, ours: Any, theirs: Any) -> bool:
     """Whether it is sure that `merge` leaves what both sides have made as each of them made it:
-    texts whose changes do not touch each other."""
+    texts whose changes do not touch each other, and are not so many that they are made together
+    with what lies between them."""
     sides = base, ours, theirs
-    return all(isinstance(side, str) for side in sides) and not clash(*sides)
+    if not all(isinstance(side, str) for side in sides) or clash(*sides):
+        return False
+    origin = with_common_changes(*sides)
+    return not is_coarse(origin, ours) and not is_coarse(origin, theirs)
 
 
 def _named(notebook: dict[str, Any], namespace: uuid.UUID, side: str) -> dict[str, Any]:

@@ -23,6 +23,12 @@ def few_changes(old: str, new: str) -> list[tuple[int, int, str]]:
     return _fewer(old, _all_changes(old, new))
 
 
+def is_coarse(old: str, new: str) -> bool:
+    """Whether there are so many changes that `few_changes` replaces some of what lies between
+    them as well."""
+    return len(_all_changes(old, new)) > _EDITS_MAX
+
+
 def with_common_changes(base: str, ours: str, theirs: str) -> str:
     """Return `base` with what both sides have changed in the same way, so that to bring it to
     either of them does nothing that the other has done already.

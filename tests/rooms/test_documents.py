@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.waiting import holds, until
 
-from jupyter_teleportal.core.content import digest
+from jupyter_teleportal.core.content import apply_content, digest
 from jupyter_teleportal.core.document_file import FileState
 from jupyter_teleportal.core.errors import SaveFailed
 from jupyter_teleportal.transports.memory import MemoryHub
@@ -254,6 +254,21 @@ async def test_no_copy_is_kept_where_both_changes_stay_as_they_are(
     merged = "FIRST line\nsecond line\nthird line\n"
     await until(lambda: a.text == b.text == disk.content == merged, what="both changes")
     assert not disk.copies
+
+
+async def test_a_copy_is_kept_where_so_much_is_changed_that_lines_between_are_replaced(
+    start: Start, disk: Disk
+) -> None:
+    """A formatter, say, has changed every fifth line."""
+    lines = [f"line {number}\n" for number in range(5000)]
+    disk.content = "".join(lines)
+    a = await start("a")
+    a.link.saver._delay_s = None
+    mine = disk.content.replace("line 102\n", "line 102 is mine\n").replace("line 203\n", "")
+    apply_content(a.document, mine)
+    disk.content = "".join(line if n % 5 else f"LINE {n}\n" for n, line in enumerate(lines))
+    await a.link.saver.save()
+    assert disk.copies == [mine]
 
 
 async def test_change_from_outside_while_nobody_has_it_open(start: Start, disk: Disk) -> None:
