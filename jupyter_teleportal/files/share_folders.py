@@ -14,29 +14,36 @@ from .open_folders import Place, place_within
 
 _working_for: ContextVar[str | None] = ContextVar("working_for", default=None)
 _saving: ContextVar[bool] = ContextVar("saving", default=False)
+_making: ContextVar[bool] = ContextVar("making", default=False)
 _copying: ContextVar[Place | None] = ContextVar("copying", default=None)
 
 
 @contextlib.contextmanager
 def working_for(
-    share: str, *, saving: bool = False, copying: Place | None = None
+    share: str, *, saving: bool = False, making: bool = False, copying: Place | None = None
 ) -> Iterator[None]:
     """What is read and written in this context is read and written for a room of `share`, so that
-    nothing outside that share may be; `saving`: what is written is a file that is there; `copying`:
-    it is a copy of the file there, for the same people."""
-    tokens = _working_for.set(share), _saving.set(saving)
-    copied = _copying.set(copying)
+    nothing outside that share may be; `saving`: what is written is a file that is there; `making`:
+    one that is not there; `copying`: it is a copy of the file there, for the same people."""
+    worked, saved = _working_for.set(share), _saving.set(saving)
+    made, copied = _making.set(making), _copying.set(copying)
     try:
         yield
     finally:
-        _working_for.reset(tokens[0])
-        _saving.reset(tokens[1])
+        _working_for.reset(worked)
+        _saving.reset(saved)
+        _making.reset(made)
         _copying.reset(copied)
 
 
 def is_saving() -> bool:
     """Whether what is written now is a document's file that is there."""
     return _saving.get()
+
+
+def is_making() -> bool:
+    """Whether what is written now is a document's file that is not there."""
+    return _making.get()
 
 
 def is_copying() -> Place | None:

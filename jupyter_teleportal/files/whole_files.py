@@ -26,6 +26,7 @@ READ_TRIES = 50
 """So often a file is read again that somebody writes at the same time."""
 READ_PAUSE_S = 0.02
 _CHANGED = "the file was changed in the very moment of saving"
+_MADE = "the file was made anew in the very moment of saving"
 _GONE = "the file was renamed or removed in the very moment of saving"
 
 
@@ -40,6 +41,7 @@ def writing(
     encoding: str = "utf-8",
     *,
     may_be_new: bool = True,
+    may_be_there: bool = True,
     unchanged: bool = True,
     like: Place | None = None,
 ) -> Iterator[IO[Any]]:
@@ -56,13 +58,14 @@ def writing(
         text: whether str is written, with ``\\n`` at the ends of lines, or bytes.
         encoding: the text's.
         may_be_new: whether the file may not be there yet.
+        may_be_there: whether it may be there already.
         unchanged: whether what somebody else has written meanwhile stays.
         like: the file of which this is a copy, which the same people may read and write.
 
     Raises:
         OSError: if it cannot be written; the file is then as it was.
         SaveFailed: if the file was changed meanwhile; it is then as it was changed. If it has to be
-            there, and is not: somebody has renamed it.
+            there, and is not: somebody has renamed it. If it may not be there, and is.
         LeavesShare: if a link was put in the way of a place.
     """
     place = path if isinstance(path, Place) else place_of(path)
@@ -71,6 +74,8 @@ def writing(
         seen = _version(folder, place.name)
         if seen is None and not may_be_new:
             raise SaveFailed(_GONE)
+        if seen is not None and not may_be_there:
+            raise SaveFailed(_MADE)
         if seen is not None:
             os.close(folder.open(place.name, os.O_RDWR))  # what may not be written stays
         aside = name_beside(place.name, ".", f".{secrets.token_hex(4)}.new")
@@ -109,6 +114,7 @@ def writing_in_place(
     encoding: str = "utf-8",
     *,
     may_be_new: bool = True,
+    may_be_there: bool = True,
     unchanged: bool = False,
 ) -> Iterator[IO[Any]]:
     """A file object for the new content of the file at `place`, where nothing can, or may, be kept
@@ -119,18 +125,23 @@ def writing_in_place(
         text: whether str is written, with ``\\n`` at the ends of lines, or bytes.
         encoding: the text's.
         may_be_new: whether the file may not be there yet.
+        may_be_there: whether it may be there already.
         unchanged: whether what somebody else has written meanwhile stays.
 
     Raises:
         OSError: if it cannot be written; what was there is put back.
-        SaveFailed: if it has to be there, and is not, or was changed meanwhile.
+        SaveFailed: if it has to be there, and is not, or the other way round, or was changed
+            meanwhile.
         LeavesShare: if a link was put in the way.
     """
     with open_folder(place) as folder:
         try:
-            descriptor = folder.open(place.name, os.O_RDWR | (os.O_CREAT if may_be_new else 0))
+            flags = (os.O_CREAT if may_be_new else 0) | (0 if may_be_there else os.O_EXCL)
+            descriptor = folder.open(place.name, os.O_RDWR | flags)
         except FileNotFoundError:
             raise SaveFailed(_GONE) from None
+        except FileExistsError:
+            raise SaveFailed(_MADE) from None
         try:
             seen = _version(folder, place.name)
             content = io.BytesIO()

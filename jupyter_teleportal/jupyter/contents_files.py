@@ -20,7 +20,7 @@ from ..core.cell_ids import name_cells
 from ..core.errors import LeavesShare, SaveFailed
 from ..core.stepwise import StepwiseDecoder
 from ..files.open_folders import Place
-from ..files.share_folders import ShareFolders, is_copying, is_saving
+from ..files.share_folders import ShareFolders, is_copying, is_making, is_saving
 from ..files.signatures import QueuedSignatures
 from ..files.whole_files import reading_whole, writing, writing_in_place
 
@@ -94,11 +94,18 @@ def _write_in_place(manager: Any, find: Find) -> None:
                 *args,
                 **keywords,
                 may_be_new=not is_saving(),
-                unchanged=is_saving(),
+                may_be_there=not is_making(),
+                unchanged=is_saving() or is_making(),
                 like=is_copying(),
             )
         else:
-            opened = writing_in_place(place, *args, **keywords, may_be_new=not is_saving())
+            opened = writing_in_place(
+                place,
+                *args,
+                **keywords,
+                may_be_new=not is_saving(),
+                may_be_there=not is_making(),
+            )
         with manager.perm_to_403(os_path), _told(), opened as file:
             yield file
 

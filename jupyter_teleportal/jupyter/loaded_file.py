@@ -63,12 +63,13 @@ class LoadedFile:
         return "" if place is None else place.path
 
     @contextlib.contextmanager
-    def working(self, *, saving: bool = False) -> Iterator[None]:
+    def working(self, *, saving: bool = False, making: bool = False) -> Iterator[None]:
         """A context in which no file outside the share is read or written; `saving`: nor one made
-        that is not there. Raises `LeavesShare`, and `FileGone` where the file is not there."""
+        that is not there; `making`: nor one replaced that is.
+        Raises `LeavesShare`, and `FileGone` where the file is not there."""
         self._place()
         try:
-            with working_for(self._share, saving=saving):
+            with working_for(self._share, saving=saving, making=making):
                 yield
         except HTTPError as error:
             if error.status_code == HTTPStatus.NOT_FOUND:
@@ -187,7 +188,7 @@ class LoadedFile:
             raise SaveFailed(
                 f"it was deleted, and so was its folder, {folder}; keep it with Save As"
             )
-        with self.working():
+        with self.working(making=True):
             if await ensure_async(self._contents.file_exists(path)):
                 raise SaveFailed("the file was made anew in the very moment of saving")
             saved = await ensure_async(self._contents.save(model, path))

@@ -98,6 +98,38 @@ async def test_a_file_that_is_renamed_right_then_is_not_made_anew(
     assert (tmp_path / "renamed.txt").read_text(encoding="utf-8") == "before"
 
 
+@pytest.mark.parametrize(
+    ("in_place", "when"), [(False, "before"), (False, "meanwhile"), (True, "before")]
+)
+async def test_a_deleted_file_that_is_made_anew_right_then_is_not_written_over(
+    tmp_path: Path, hub: MemoryHub, monkeypatch: pytest.MonkeyPatch, in_place: bool, when: str
+) -> None:
+    path = tmp_path / "file.txt"
+    file = loaded(tmp_path, hub)
+    file._contents.use_atomic_writing = not in_place
+    take_over_files(file._contents, file._registry.folders, logging.getLogger())
+    if when == "before":
+        save = file._contents.save
+
+        async def save_later(*args: Any) -> Any:
+            path.write_text("another's", encoding="utf-8")
+            return await save(*args)
+
+        monkeypatch.setattr(file._contents, "save", save_later)
+    else:
+        sync = os.fsync
+
+        def sync_late(descriptor: int) -> None:
+            sync(descriptor)
+            path.write_text("another's", encoding="utf-8")
+
+        monkeypatch.setattr(os, "fsync", sync_late)
+    with pytest.raises(Exception, match="in the very moment"):
+        await file.write("mine", None)
+    assert os.listdir(tmp_path) == ["file.txt"]
+    assert path.read_text(encoding="utf-8") == "another's"
+
+
 async def test_whether_a_file_can_be_written_is_known_without_reading_it(
     tmp_path: Path, hub: MemoryHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
