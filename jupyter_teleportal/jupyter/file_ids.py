@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from ..core.errors import (
     MapTooLarge,
     SaveFailed,
     TransportError,
+    TransportRefused,
     TransportUnavailable,
 )
 from ..core.shares import SharedPath, Shares, is_within
@@ -241,9 +243,8 @@ class FileRegistry:
         other = ids.id_at(path)
         taken = self._is_open(other)
         if self._replica.connected and not taken:
-            transport, scope = self._replica.transport, Scope(place.share)
-            other = (await transport.read_map(scope, "files", [path])).get(path, other)
-            taken = other in await transport.read_map(scope, "paths", [other])
+            with contextlib.suppress(TransportRefused):  # as in an outage
+                other, taken = await self._taker(place.share, path, other)
         if taken and other != file_id:
             raise SaveFailed("it was deleted, and another file is at its place now")
         files: Changes = {path: file_id}
@@ -251,6 +252,16 @@ class FileRegistry:
         ids.update(files, paths)
         self._keep(place.share)
         self._tell(self._seen(_Told(place.share, path, path, files, paths)))
+
+    async def _taker(self, share: str, path: str, known: str) -> tuple[str, bool]:
+        """The id of the document at `path`, `known` as far as this server knows, and whether there
+        is such a document."""
+        transport, scope = self._replica.transport, Scope(share)
+        files, _ = self._sound(share, await transport.read_map(scope, "files", [path]), None)
+        said = files.get(path) or known
+        # One that is elsewhere here is not there.
+        other = said if self._ids[share].path_of(said) in (None, path) else known
+        return other, other in await transport.read_map(scope, "paths", [other])
 
     def move(self, old: SharedPath, new: SharedPath) -> str:
         """Note a rename within a share; return the file id."""
@@ -525,8 +536,15 @@ class FileRegistry:
         """Take over what the transport says of a share's maps, as far as it can be true."""
         ids = self._ids[share]
         files, paths = self._sound(share, files, paths)
+        for path, file_id in list(files.items()):
+            if file_id is not None and self._strays(ids, file_id, path):
+                self._pass_over(share, f"{path!r} is not where {file_id} was deleted")
+                del files[path]
         for file_id, path in list(paths.items()):
-            if path is not None and (files.get(path) or ids.id_at(path)) != file_id:
+            if path is not None and self._strays(ids, file_id, path):
+                self._pass_over(share, f"{path!r} is not where {file_id} was deleted")
+                del paths[file_id]
+            elif path is not None and (files.get(path) or ids.id_at(path)) != file_id:
                 self._pass_over(share, f"{path!r} is not the path of {file_id} alone")
                 del paths[file_id]
         for path, there in files.items():
@@ -548,6 +566,11 @@ class FileRegistry:
         else:
             for claim in claims:
                 self._believe(claim)
+
+    def _strays(self, ids: FileIds, file_id: str, path: str) -> bool:
+        """Whether this is another path than that of a document that was deleted, and is open: its
+        edits would go to another file."""
+        return self._is_open(file_id) and ids.last_paths.get(file_id, path) != path
 
     def _believe(self, claim: Claim) -> None:
         ids = self._ids[claim.share]
@@ -597,8 +620,10 @@ class FileRegistry:
         return (
             isinstance(file_id, str)
             and _FILE_ID.fullmatch(file_id) is not None
-            and all(
-                ids.path_of(file_id) is None for other, ids in self._ids.items() if other != share
+            and not any(
+                file_id in ids.paths or file_id in ids.last_paths
+                for other, ids in self._ids.items()
+                if other != share
             )
         )
 

@@ -11,7 +11,7 @@ import pytest
 from support.waiting import holds, until
 
 from jupyter_teleportal.core.envelopes import FORMAT, Notice
-from jupyter_teleportal.core.errors import SharePathMismatch
+from jupyter_teleportal.core.errors import SharePathMismatch, TransportRefused
 from jupyter_teleportal.core.shares import SharedPath, Shares
 from jupyter_teleportal.core.values import Scope
 from jupyter_teleportal.files.path_claims import Look
@@ -687,3 +687,85 @@ async def test_what_another_has_renamed_since_the_transport_was_emptied_is_learn
     b.transport.reconnect()
     await until(lambda: b.ids.api_path(file_id) == "new", what="the rename")
     assert not b.replica.counters["forged_paths"]
+
+
+async def test_a_deleted_document_does_not_return_to_another_path(hub: MemoryHub) -> None:
+    """Its edits would go to another file."""
+    site = await join(hub, {"mine.txt": Look.THERE, "other.txt": Look.CLOSED})
+    ids, returned = site.ids, list[str]()
+    file_id, other = ids.index(at("mine.txt")), ids.get_id(at("other.txt"))
+    assert other is None
+    ids.ask_whether_open(lambda i: i == file_id)
+    ids.on_return(returned.append)
+    await ids.register(at("mine.txt"))
+    ids.delete(at("mine.txt"))
+    await ids.flush()
+    forger = MemorySyncTransport(hub)
+    await forger.start()
+
+    async def say(path: str, paths: dict[str, str]) -> None:
+        details = {"files": {path: file_id}, "paths": paths}
+        await forger.publish(Scope("default"), Notice("forger", "files", details).encode())
+
+    await say("other.txt", {})
+    await say("other.txt", {file_id: "other.txt"})
+    await say("mine.txt", {file_id: "mine.txt"})
+    await until(lambda: returned, what="the true one, which comes last")
+    assert returned == [file_id]
+    assert ids.api_path(file_id) == "mine.txt"
+    assert ids.index(at("other.txt")) != file_id
+
+
+async def test_a_deleted_documents_id_is_no_other_shares(hub: MemoryHub) -> None:
+    site = await join(hub, {"p": Look.THERE}, {"a": "a", "b": "b"})
+    ids, secret = site.ids, SharedPath("b", "secret.ipynb")
+    file_id = ids.index(secret)
+    ids.ask_whether_open(lambda i: i == file_id)
+    await ids.register(secret)
+    ids.delete(secret)
+    await ids.flush()
+    forger = MemorySyncTransport(hub)
+    await forger.start()
+    details = {"files": {"q.ipynb": file_id}, "paths": {file_id: "q.ipynb"}}
+    await forger.publish(Scope("a"), Notice("forger", "files", details).encode())
+    await until(lambda: "forged_paths a" in site.replica.complaints, what="the complaint")
+    await ids.take_path(file_id)
+    assert ids.find(file_id) == secret
+
+
+async def test_a_document_that_takes_its_path_again_ends_no_other_one(hub: MemoryHub) -> None:
+    site = await join(hub, {"other.txt": Look.THERE})
+    ids = site.ids
+    file_id, other = ids.index(at("mine.txt")), ids.index(at("other.txt"))
+    ids.ask_whether_open(lambda i: i == file_id)
+    for path in ("mine.txt", "other.txt"):
+        await ids.register(at(path))
+    ids.delete(at("mine.txt"))
+    await ids.flush()
+    forger = MemorySyncTransport(hub)
+    await forger.start()
+    await forger.write_map(Scope("default"), "files", {"mine.txt": other})
+    await forger.write_map(Scope("default"), "paths", {other: None})
+    await ids.take_path(file_id)
+    await ids.flush()
+    assert ids.find(other) == at("other.txt")
+    assert ids.find(file_id) == at("mine.txt")
+
+
+async def test_a_document_takes_its_path_again_where_the_transport_refuses(
+    hub: MemoryHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = await join(hub)
+    ids = site.ids
+    file_id = ids.index(at("doc"))
+    ids.ask_whether_open(lambda i: i == file_id)
+    await ids.register(at("doc"))
+    ids.delete(at("doc"))
+    await ids.flush()
+
+    async def refuse(*_: Any, **__: Any) -> Any:
+        raise TransportRefused("OOM command not allowed")
+
+    monkeypatch.setattr(site.transport, "read_map", refuse)
+    await ids.take_path(file_id)
+    assert ids.find(file_id) == at("doc")
