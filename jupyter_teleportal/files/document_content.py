@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from pycrdt import Array, Text, XmlFragment
 
 from ..core.content import SeedContent, apply_content, digest, document_of
 from ..core.document_file import DocumentFile
-from ..core.errors import DocumentBroken, TransportError
+from ..core.errors import DocumentBroken, FileGone, TransportError
 from ..core.merging import merge
 from ..core.reading import read
 from ..sync.room_link import RoomLink
@@ -72,8 +73,10 @@ class DocumentContent:
     async def abandon(self, updates: tuple[bytes, ...]) -> None:
         """The log is about to be dropped, of which `updates` can be read."""
         content = read(document_of(self._file_type, *updates))
-        saved, _ = await self._file.load()
-        if content not in (read(document_of(self._file_type)), saved):
+        nothing = saved = read(document_of(self._file_type))
+        with contextlib.suppress(FileGone):
+            saved, _ = await self._file.load()
+        if content not in (nothing, saved):
             await self._keep_copy(content)
 
     async def before_convert(self, lineage: str, updates: tuple[bytes, ...]) -> None:

@@ -185,7 +185,7 @@ class DocumentSaving:
         elif isinstance(envelope, SaveReply):
             self.requests.answered(envelope)
         elif isinstance(envelope, Notice) and envelope.name == NOTICE:
-            self._teller.heard(envelope.details)
+            self._teller.heard(envelope.replica, envelope.details)
 
     def state_changed(self) -> None:
         """The document's shared state has changed. Within its observer nothing can be read."""

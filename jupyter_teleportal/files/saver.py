@@ -311,11 +311,11 @@ class Saver:
         """Write what is not written yet, if this replica is the saver, and note that all of it
         is."""
         unsaved = self._schedule.due() is not None
-        if self._gone_from is not None:
-            return  # its users know
-        if not self.may_save or (self.reconciler.disk is None and not unsaved):
+        if self._deleted or not self.may_save or (self.reconciler.disk is None and not unsaved):
             return
         try:
+            if self._gone_from is not None and not await self._is_there():
+                return  # its users know
             if unsaved and self._autosaves():
                 await self.save()
             elif await self.reconciler.holds_document():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +16,10 @@ MESSAGE_MAX = 1000
 """So many characters of a message are shown."""
 AGAIN_S = 2.0
 """The same message is shown once in this time: several servers may notice the same."""
-HEARD_MAX = 20
-"""So many messages of other servers are shown in `HEARD_S`."""
+HEARD_MAX = 5
+"""So many messages of each level of another server are shown in `HEARD_S`."""
+HEARD_FROM_MAX = 5
+"""Of so many other servers, besides the saver."""
 HEARD_S = 60.0
 
 
@@ -37,7 +40,8 @@ class Teller:
         self.show = show
         self._shown: dict[tuple[str, str], float] = {}
         self._heard_from = 0.0
-        self._heard = 0
+        self._heard: Counter[tuple[str, str]] = Counter()
+        self._heard_of: set[str] = set()
 
     def here(self, level: str, message: str) -> None:
         """Tell the users of this server."""
@@ -55,15 +59,28 @@ class Teller:
             details = {"level": level, "message": message[:MESSAGE_MAX]}
             self._link.publish(Notice(self._link.replica.id, NOTICE, details))
 
-    def heard(self, details: dict[str, Any]) -> None:
+    def heard(self, replica: str, details: dict[str, Any]) -> None:
         """Another server tells everybody something. Anybody with an account can say anything here,
-        so there is a bound to it."""
+        in any name, so there is a bound to it; that one does not silence the others, nor what is
+        less urgent an error.
+
+        Args:
+            replica: the server.
+            details: what the notice says.
+        """
         level, message = details.get("level"), details.get("message")
         if level not in LEVELS or not isinstance(message, str):
             return
         now = loop_time()
         if now - self._heard_from > HEARD_S:
-            self._heard_from, self._heard = now, 0
-        self._heard += 1
-        if self._heard <= HEARD_MAX:
+            self._heard_from = now
+            self._heard.clear()
+            self._heard_of.clear()
+        lease = self._link.lease
+        if replica not in (lease.holder, lease.last_holder):
+            if len(self._heard_of | {replica}) > HEARD_FROM_MAX:
+                return
+            self._heard_of.add(replica)
+        self._heard[replica, level] += 1
+        if self._heard[replica, level] <= HEARD_MAX:
             self.here(level, message)

@@ -215,6 +215,64 @@ async def test_what_others_tell_has_a_bound(start: Start) -> None:
     assert max(len(message) for _, message in a.told) == telling.MESSAGE_MAX
 
 
+@pytest.mark.parametrize("names", [1, telling.HEARD_FROM_MAX * 3])
+@pytest.mark.parametrize("level", telling.LEVELS)
+async def test_nobody_silences_the_savers_errors(start: Start, names: int, level: str) -> None:
+    """Whoever writes to the channel can say anything, in any name but that one."""
+    a, b = await start("a"), await start("b")
+    for number in range(telling.HEARD_MAX * 3):
+        details = {"level": level, "message": f"noise {number}"}
+        b.link._on_message(Notice(f"forger {number % names}", "told", details).encode())
+    assert len(b.told) <= telling.HEARD_MAX * telling.HEARD_FROM_MAX
+    a.link.saver.failed(OSError("No space left on device"))
+    await until(lambda: told(b, "No space left on device"), what="the error")
+
+
+async def test_a_server_that_says_much_can_still_tell_of_an_error(start: Start) -> None:
+    a = await start("a")
+    for number in range(telling.HEARD_MAX * 3):
+        details = {"level": "INFO", "message": f"{number}"}
+        a.link._on_message(Notice("b", "told", details).encode())
+    a.link._on_message(Notice("b", "told", {"level": "ERROR", "message": "it failed"}).encode())
+    assert ("ERROR", "it failed") in a.told
+
+
+async def test_what_is_not_saved_yet_is_saved_when_the_file_was_away_for_a_moment(
+    start: Start, disk: Disk
+) -> None:
+    """In an outage, nothing but the file holds it once the server stops."""
+    a = await start("a")
+    a.transport.disconnect()
+    disk.gone = True
+    a.write(" of a")
+    await until(lambda: a.link.saver._gone_from is not None, what="a save that misses the file")
+    disk.gone = False
+    await a.link.aclose()
+    assert disk.content == "text of a"
+
+
+async def test_a_deleted_file_is_not_made_anew_when_its_room_is_closed(
+    start: Start, disk: Disk
+) -> None:
+    a = await start("a")
+    delete(disk, "program", a)
+    a.write(" of a")
+    await a.link.aclose()
+    assert disk.gone
+    assert not disk.written
+
+
+async def test_a_deleted_documents_log_that_lacks_something_gives_way_to_a_copy(
+    start: Start, disk: Disk
+) -> None:
+    a = await start("a")
+    a.write(" of a")
+    await until(lambda: disk.content == "text of a", what="the save")
+    delete(disk, "browser", a)
+    await a.link.content.abandon((a.document.ydoc.get_update(),))
+    assert disk.copies == ["text of a"]
+
+
 async def test_a_deleted_documents_log_is_not_kept_for_long(
     start: Start, disk: Disk, hub: MemoryHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
