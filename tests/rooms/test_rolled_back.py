@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from support.waiting import until
 
+from jupyter_teleportal.core.log_effects import Phase
 from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
 from rooms.sites import ROOM, Disk, Server, Start
 
@@ -78,6 +79,17 @@ async def test_a_successor_waits_until_what_the_log_has_lost_is_put_back(
     hub.rooms[ROOM].held_until = 0.0
     await _saved(b, disk, "text of a and b")
     assert b.text == "text of a and b"
+
+
+async def test_catching_up_lasts_until_a_log_that_has_lost_something_is_read(
+    start: Start, disk: Disk, hub: MemoryHub
+) -> None:
+    b = await _rolled_back(start, disk, hub, unsaved=" and b")
+    hub.bulk_s = 0.3
+    catching_up = asyncio.create_task(b.link.catch_up(3))
+    await until(lambda: b.link.replicator.phase is Phase.JOINING, what="the loss")
+    await catching_up
+    assert b.link.replicator.phase is Phase.LIVE
 
 
 async def test_whoever_has_never_had_it_hears_of_it(
