@@ -237,6 +237,23 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def check_every_promise_names_its_test(pages: Pages) -> list[str]:
+    """Each line of what is promised, and of what is not, names a test that is there."""
+    page = pages["docs/guarantees.md"]
+    promises = page[page.index("## Promised") : page.index("## How long an edit is at stake")]
+    lines = [line for line in promises.splitlines() if re.match(r"(\d+\.|-) ", line)]
+    found = []
+    for line in lines:
+        named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", line)
+        if not named:
+            found.append(f"no test: {line[:60]}")
+        for path, test in named:
+            text = (ROOT / path).read_text() if (ROOT / path).exists() else ""
+            if not re.search(rf"^(?:async )?def {test or 'test_'}", text, re.M):
+                found.append(f"there is no {path}::{test}: {line[:60]}")
+    return found if lines else ["there are no promises"]
+
+
 def check_public_names(pages: Pages) -> list[str]:
     named = re.findall(
         r"^\.\. auto(?!module)\w+:: jupyter_teleportal\.(\w+)$", pages["docs/api.md"], re.M
@@ -295,6 +312,8 @@ WRONG: list[tuple[str, str, str, str]] = [
     ("links", "docs/index.md", "(balancer.md)", "(balance.md)"),
     ("links", "README.md", "(examples/asgi)", "(examples/wsgi)"),
     ("links", "docs/one-machine.md", "#what-redis-has", "#what-redis-had"),
+    ("every_promise_names_its_test", "docs/guarantees.md", "(`tests/servers/test_leaving", "(`it"),
+    ("every_promise_names_its_test", "docs/guarantees.md", "::test_nothing_is_lost", "::test_it"),
     ("public_names", "docs/api.md", "autoclass:: jupyter_teleportal.RedisYStore", "class:: it"),
     ("every_page_is_in_the_contents", "docs/index.md", "\nfaq\n", "\n"),
 ]
