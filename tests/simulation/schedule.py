@@ -20,6 +20,7 @@ from .world import FILE_ID, Folder, Remembered, Site, Wrong, text_of_log
 
 NAMES = "abc"
 HEAL_S = 60.0
+SAVED_S = 5.0
 REOPEN_S = 30.0
 PAUSES_S = (0.0, 0.05, 0.5, 1.5, 4.0, 9.0)
 
@@ -57,6 +58,7 @@ WORLDLY = {
     "mend the disk",
     "outside, what is there",
     "another file at an old path",
+    "delete outside",
 }
 LOCAL = {
     "type",
@@ -75,6 +77,7 @@ LOCAL = {
     "slow",
     "checkpoint",
     "rename",
+    "delete",
     "deny",
 }
 
@@ -119,6 +122,8 @@ class Run:
     """What other files hold, by their paths."""
     memory: dict[str, Remembered] = field(default_factory=lambda: defaultdict(Remembered))
     """What replicas remember of ids, by their names."""
+    asked: bool = False
+    """Whether somebody has saved what was deleted."""
     copied: Any = None
     story: list[str] = field(default_factory=list)
     record: _Record = field(default_factory=_Record)
@@ -138,16 +143,29 @@ class Run:
         site.start(away=away)
 
     @property
+    def path(self) -> str | None:
+        """Where the document's file is; None where it was deleted."""
+        return next((p for p, disk in self.folder.files.items() if not disk.strangers), None)
+
+    @property
     def disk(self) -> Disk:
-        """The document's file."""
-        (disk,) = (disk for disk in self.folder.files.values() if not disk.strangers)
-        return disk
+        """The document's file; one that holds nothing where it was deleted."""
+        return Disk("") if self.path is None else self.folder.files[self.path]
+
+    def _all_know_where(self) -> bool:
+        return all(
+            site.open
+            and site.transport.thawed.is_set()
+            and site.link.room.shared
+            and site.registry.api_path(FILE_ID) == self.path
+            for site in self.sites.values()
+        )
 
     def _knows_where(self, name: str, *, away: bool) -> bool:
         """Whether a replica that starts now could know which document the file is."""
-        if not self.left:
-            return True
-        (path,) = (path for path, disk in self.folder.files.items() if not disk.strangers)
+        path = self.path
+        if path is None or not self.left:
+            return path is not None
         if self.memory[name].paths.get(FILE_ID) == path:
             return True
         told = self.hub.maps[Scope(ROOM.share), "paths"].get(FILE_ID) == path
@@ -196,6 +214,8 @@ class Run:
             if self.copied is not None:
                 self.hub.roll_back(self.copied)
                 self._excuse()
+        elif step.what.startswith("outside") and self.path is None:
+            pass  # nobody writes what was deleted
         elif step.what == "outside":
             token = f"<o{len(self.outside)}>"
             self.outside.append(token)
@@ -221,6 +241,10 @@ class Run:
                 self.folder.files[path] = Disk(self.strangers[path], strangers=True)
         elif step.what == "announce by offset":
             self.hub.inline_max_bytes = 0
+        elif step.what == "delete outside":
+            if self.path is not None and self._all_know_where():
+                self._deleted()
+                del self.folder.files[self.path]
         elif step.what == "fill the disk":
             self.folder.full = True
         elif step.what == "mend the disk":
@@ -255,7 +279,13 @@ class Run:
                 before = set(self.folder.files)
                 site.rename(f"file{len(self.left)}")
                 self.left += before - set(self.folder.files)
+        elif step.what == "delete":
+            # Where some are cut off, it may be saved again there, as another document.
+            if site.open and self._all_know_where() and self.path is not None:
+                self._deleted()
+                site.delete()
         elif step.what == "save" and site.open:
+            self.asked = True
             site.save()
         elif step.what == "kill":
             del self.sites[site.name]
@@ -281,6 +311,16 @@ class Run:
             transport.slow = not transport.slow
         elif step.what == "checkpoint" and site.open:
             site.link.spawn(site.link.checkpoints.write())
+
+    def _deleted(self) -> None:
+        """What only the file holds is about to be deleted with it."""
+        self.asked = False
+        documents = [text_of_log(self.hub), *(site.text for site in self.sites.values())]
+        self.excused |= {
+            token
+            for token in (*self.typed, *self.outside)
+            if not any(token in text for text in documents)
+        }
 
     def _undo_renames(self, site: Site) -> None:
         known = self.hub.maps[Scope(ROOM.share), "paths"].get(FILE_ID)
@@ -328,6 +368,11 @@ class Run:
         await self._until(self._acquainted, "all know who lives")
         await self._until(lambda: not self._unequal(), "all replicas are equal")
         await self._until(lambda: len(self._paths()) == 1, "all know where the file is")
+        if self.path is None:
+            await asyncio.sleep(SAVED_S)
+            if self.path is not None and not self.asked:
+                raise Wrong("what was deleted is there again by itself")
+            await self._until(self._saved_again, "what was deleted is saved again")
         await self._until(lambda: self.disk.content == self._text(), "the file holds the document")
         self._judge()
         for site in self.sites.values():
@@ -369,6 +414,11 @@ class Run:
             for site in self.sites.values()
         )
         return {} if settled and len(set(texts.values())) == 1 else texts
+
+    def _saved_again(self) -> bool:
+        if self.path is None:
+            next(iter(self.sites.values())).save()
+        return self.path is not None
 
     def _paths(self) -> set[str | None]:
         return {site.registry.api_path(FILE_ID) for site in self.sites.values()}

@@ -22,7 +22,12 @@ from rooms.sites import ROOM, Disk, File
 from jupyter_teleportal.core.content import make_document
 from jupyter_teleportal.core.document_file import FileState
 from jupyter_teleportal.core.envelopes import decode_payload
-from jupyter_teleportal.core.errors import FileGone, TransportRefused, TransportUnavailable
+from jupyter_teleportal.core.errors import (
+    FileGone,
+    SaveFailed,
+    TransportRefused,
+    TransportUnavailable,
+)
 from jupyter_teleportal.core.settings import Timing
 from jupyter_teleportal.core.shares import SharedPath, Shares
 from jupyter_teleportal.core.values import Scope
@@ -219,9 +224,18 @@ class SimulatedFile(File):
         if self._site.transport.dead:
             await self._site.transport.alive()
         self._site.folder.write(self.name)
-        state = await super().write(content, over)
+        if over is not None:
+            state = await super().write(content, over)
+        else:
+            there = self._site.folder.files.setdefault(self.path, Disk(content))
+            if there.content is not content:
+                raise SaveFailed("another file is there")
+            state = there.state()
         self.notice()
         return state
+
+    async def take_path(self) -> None:
+        await self._site.registry.take_path(FILE_ID)
 
     async def keep_copy(self, content: Any) -> str:
         await self._site.transport.alive()
@@ -262,6 +276,9 @@ class Site:
         self.registry = FileRegistry(self.replica, Shares({"": ROOM.share}))
         self.registry.look_with(self._look)
         self.registry.remember_in(memory)
+        self.registry.ask_whether_open(lambda file_id: self.open and file_id == FILE_ID)
+        self.registry.on_deletion(lambda file_id: self.link.saver.deleted())
+        self.registry.on_return(lambda file_id: self.link.saver.returned())
         self.document = make_document("file")
         self.told: list[tuple[str, str]] = []
         self.link = DocumentLink(
@@ -315,7 +332,9 @@ class Site:
         if self.away:
             self.transport.disconnect()
         await self.registry.start()
-        (path,) = (path for path, file in self.folder.files.items() if not file.strangers)
+        path = next((path for path, f in self.folder.files.items() if not f.strangers), None)
+        if path is None:
+            raise FileGone("nobody can open what is not there")
         shared = SharedPath(ROOM.share, path)
         if self.replica.connected:
             await self.registry.register(shared)
@@ -338,7 +357,11 @@ class Site:
             if (there := self._there()) != seen:
                 seen = there
                 self.link.saving.share_path()
-                if there is not None:
+                if there is None:
+                    self.link.saver.file_gone()
+                else:
+                    self.link.saver.file_there()
+                    await self.link.saver.place_taken()
                     await self.link.saver.file_changed()
                     if not self.registry.is_catching_up:
                         self.file.notice()
@@ -363,6 +386,13 @@ class Site:
         if not self.open or file_id != FILE_ID:
             return Look.CLOSED
         return Look.THERE if self.file.is_at(path) else Look.OTHER
+
+    def delete(self) -> None:
+        """Somebody deletes the file by this server."""
+        path = self.registry.api_path(FILE_ID)
+        if path in self.folder.files:
+            del self.folder.files[path]
+            self.registry.delete(SharedPath(ROOM.share, path))
 
     def rename(self, new: str) -> None:
         """Somebody renames the file by this server, if it is where this server knows it."""
