@@ -60,6 +60,10 @@ class FileIds:
         """The id that the document at `path` has, or will have."""
         return self.exceptions.get(path) or self._default_id(path)
 
+    def is_guess(self, path: str) -> bool:
+        """Whether nothing is known of the document at `path` but the path."""
+        return path not in self.exceptions and self._default_id(path) not in self.paths
+
     def _default_id(self, path: str) -> str:
         return SharedPath(self.share, path).default_file_id()
 

@@ -191,7 +191,7 @@ class FileRegistry:
     def index(self, shared: SharedPath) -> str:
         known = self._ids[shared.share]
         file_id = known.id_at(shared.path)
-        if known.path_of(file_id) is None and not self._replica.connected:
+        if not self._replica.connected and known.is_guess(shared.path):
             known.unconfirmed.add(file_id)
         known.index(shared.path)
         for share, ids in self._ids.items():
@@ -496,8 +496,7 @@ class FileRegistry:
         here = {file_id for told in untold for file_id in told.paths}
         taken = {path for told in untold for path in told.files}
         ids.unconfirmed -= {*here, *(ids.id_at(path) for path in taken)}
-        if not emptied and (files or paths or ids.unconfirmed):
-            self._give_way(share, ids.give_way(files, paths))
+        self._give_way(share, ids.give_way(files, paths))
         if emptied or (not files and not paths):
             # The transport knows nothing (any more), so it learns from here.
             files |= await transport.write_map(scope, "files", ids.exceptions, keep=True)

@@ -769,3 +769,43 @@ async def test_a_document_takes_its_path_again_where_the_transport_refuses(
     monkeypatch.setattr(site.transport, "read_map", refuse)
     await ids.take_path(file_id)
     assert ids.find(file_id) == at("doc")
+
+
+@pytest.mark.parametrize("emptied", [False, True], ids=["kept", "emptied"])
+async def test_what_was_opened_during_an_outage_may_be_a_renamed_document(
+    hub: MemoryHub, emptied: bool
+) -> None:
+    a, b = await join(hub), await join(hub)
+    displaced: list[tuple[str, str]] = []
+    b.ids.on_displacement(lambda file_id, other: displaced.append((file_id, other)))
+    file_id = a.ids.index(at("old"))
+    await a.ids.register(at("old"))
+    another = b.ids.index(at("another"))
+    b.ids.move(at("another"), at("moved"))
+    await b.ids.flush()
+    for site in (a, b):
+        site.transport.disconnect()
+    a.ids.move(at("old"), at("new"))
+    made_up = b.ids.index(at("new"))
+    assert b.ids.index(at("moved")) == another
+    if emptied:
+        hub.clear()
+    a.transport.reconnect()
+    await a.ids.flush()
+    b.transport.reconnect()
+    await until(lambda: displaced == [(made_up, file_id)], what="the renamed document")
+    assert b.ids.index(at("new")) == file_id
+    assert b.ids.index(at("moved")) == another
+
+
+async def test_what_a_server_knows_of_ids_is_no_guess_during_an_outage(hub: MemoryHub) -> None:
+    site = await join(hub)
+    file_id = site.ids.index(at("old"))
+    site.ids.move(at("old"), at("new"))
+    await site.ids.flush()
+    site.transport.disconnect()
+    assert site.ids.index(at("new")) == file_id
+    hub.clear()
+    site.transport.reconnect()
+    await site.ids.flush()
+    assert site.ids.index(at("new")) == file_id
