@@ -122,8 +122,8 @@ class Run:
     """What other files hold, by their paths."""
     memory: dict[str, Remembered] = field(default_factory=lambda: defaultdict(Remembered))
     """What replicas remember of ids, by their names."""
-    asked: bool = False
-    """Whether somebody has saved what was deleted."""
+    deleted: bool = False
+    """Whether the file was deleted, and nobody has asked to save it since."""
     copied: Any = None
     story: list[str] = field(default_factory=list)
     record: _Record = field(default_factory=_Record)
@@ -243,7 +243,7 @@ class Run:
             self.hub.inline_max_bytes = 0
         elif step.what == "delete outside":
             if self.path is not None and self._all_know_where():
-                self._deleted()
+                self._delete()
                 del self.folder.files[self.path]
         elif step.what == "fill the disk":
             self.folder.full = True
@@ -282,10 +282,10 @@ class Run:
         elif step.what == "delete":
             # Where some are cut off, it may be saved again there, as another document.
             if site.open and self._all_know_where() and self.path is not None:
-                self._deleted()
+                self._delete()
                 site.delete()
         elif step.what == "save" and site.open:
-            self.asked = True
+            self.deleted = False
             site.save()
         elif step.what == "kill":
             del self.sites[site.name]
@@ -312,9 +312,9 @@ class Run:
         elif step.what == "checkpoint" and site.open:
             site.link.spawn(site.link.checkpoints.write())
 
-    def _deleted(self) -> None:
+    def _delete(self) -> None:
         """What only the file holds is about to be deleted with it."""
-        self.asked = False
+        self.deleted = True
         documents = [text_of_log(self.hub), *(site.text for site in self.sites.values())]
         self.excused |= {
             token
@@ -368,10 +368,11 @@ class Run:
         await self._until(self._acquainted, "all know who lives")
         await self._until(lambda: not self._unequal(), "all replicas are equal")
         await self._until(lambda: len(self._paths()) == 1, "all know where the file is")
-        if self.path is None:
+        if self.deleted:
             await asyncio.sleep(SAVED_S)
-            if self.path is not None and not self.asked:
+            if self.path is not None:
                 raise Wrong("what was deleted is there again by itself")
+        if self.path is None:
             await self._until(self._saved_again, "what was deleted is saved again")
         await self._until(lambda: self.disk.content == self._text(), "the file holds the document")
         self._judge()
