@@ -33,8 +33,8 @@ def with_common_changes(base: str, ours: str, theirs: str) -> str:
     """Return `base` with what both sides have changed in the same way, so that to bring it to
     either of them does nothing that the other has done already.
 
-    Where one side's run of lines is the other's with words added, wherever, all of the shorter one
-    counts as common; where both have added lines at one place, those with which both begin, or end.
+    Where one side's run of lines is the other's with something added, all of the shorter one counts
+    as common; where both have added lines at one place, those with which both begin, or end.
     """
     if ours == theirs:
         return ours
@@ -89,7 +89,8 @@ def _common_run(before: list[str], one: list[str], other: list[str]) -> str:
         return "".join(one)
     words = [_WORDS.findall("".join(lines)) for lines in (before, one, other)]
     shorter, longer = sorted(words[1:], key=len)
-    if _is_within(shorter, longer) and _kept(words[0], shorter) == _kept(words[0], longer):
+    begin, end = _common_ends(shorter, longer)
+    if begin + end == len(shorter) and _kept(words[0], shorter) == _kept(words[0], longer):
         return "".join(shorter)
     if before:
         kept, texts = "".join(before), ["".join(lines) for lines in (one, other)]
@@ -99,12 +100,6 @@ def _common_run(before: list[str], one: list[str], other: list[str]) -> str:
         return kept + _common_run([], one, other)
     begin, end = _common_ends(one, other)
     return "".join(one[:begin] + one[len(one) - end :])
-
-
-def _is_within(shorter: list[str], longer: list[str]) -> bool:
-    """Whether all of the shorter one is in the longer one, in its order."""
-    left = iter(longer)
-    return all(word in left for word in shorter)
 
 
 def _common_ends(one: list[str], other: list[str]) -> tuple[int, int]:

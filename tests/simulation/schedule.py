@@ -221,9 +221,9 @@ class Run:
             self.outside.append(token)
             self.disk.content += token
         elif step.what == "outside, what is there":
-            # As JupyterLab itself does with "Overwrite". What is not in the log, and is on its way
-            # for longer than until the saver sees the file, may be there twice.
-            sharing = [s for s in self.sites.values() if s.open and text_of_log(self.hub) == s.text]
+            # As JupyterLab itself does with "Overwrite". What only some have may be there twice.
+            texts = {text_of_log(self.hub), *(s.text for s in self.sites.values() if s.open)}
+            sharing = [s for s in self.sites.values() if s.open and len(texts) == 1]
             for site in sharing[: step.size][-1:]:
                 before, self.disk.content = self.disk.content, site.text
                 # What nobody has looked at is overwritten, as by any program.

@@ -473,10 +473,17 @@ def test_changes_clash_where_they_touch_each_other(ours: str, theirs: str, clash
     assert text_changes.clash("a\nb\nc\nd\n", theirs, ours) is clashes
 
 
-def test_an_earlier_state_of_the_other_side_is_there_once():
-    """Another program has written what the document held a moment before."""
-    assert merge("file", "end", "x <two> <one> y end", "<one> end") == "x <two> <one> y end"
-    lines = "a\nfirst\nb\nsecond\nc\nend\n"
-    assert merge("file", "end\n", lines, "first\nsecond\nend\n") == lines
-    # What is not in it is added.
-    assert "three" in merge("file", "end", "<two> <one> end", "<three> end")
+@pytest.mark.parametrize(
+    ("base", "ours", "theirs"),
+    [
+        ("# plan\n", "# plan\nmilk\n", "# plan\nbuy bread\nand milk\nand eggs\n"),
+        ("", "no\n", "there is no reason to go on\n"),
+        ("", "x = 1\n", "y = 2\nx = 1 + y\n"),
+    ],
+)
+def test_what_one_side_wrote_is_not_taken_for_a_part_of_what_the_other_did(
+    base: str, ours: str, theirs: str
+):
+    added = ours.removeprefix(base)
+    for merged in (merge("file", base, ours, theirs), merge("file", base, theirs, ours)):
+        assert merged.count(added.strip()) == theirs.count(added.strip()) + 1
