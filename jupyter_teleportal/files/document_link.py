@@ -70,14 +70,16 @@ class DocumentLink(RoomLink):
         observe(document, self.saver.changed, self.saving.state_changed)
 
     async def give_way(self) -> None:
-        """The file is another document's: nothing more of this one is shared or saved, and what
-        the file does not hold is noted beside it, for that document's saver to take over."""
-        self.saver.ended()
-        self.replicator.writable = False
+        """The file is another document's: what it does not hold is kept for that one, and nothing
+        more of this one is shared or saved. Whoever writes in it has to be stopped at once.
+
+        Raises:
+            SaveFailed: if what the file does not hold can be kept nowhere; then it goes on.
+        """
         async with self.saver.between_saves():
-            if not await self.reconciler.holds_document():
-                await self.reconciler.leave_note()
-        await self.saving.let_log_expire()
+            await self.reconciler.keep_unsaved()
+            self.saver.ended()
+            self.replicator.writable = False
 
     async def removed(self, keep: Callable[[Any], Awaitable[str]]) -> None:
         """This server has lost the document's share for good: nothing more of it is shared, or

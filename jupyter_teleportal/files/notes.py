@@ -38,7 +38,7 @@ class Notes:
         self._earlier: list[tuple[str, bytes]] = []
         """What this replica has noted of it before."""
 
-    async def leave(self, lineage: str, base: Any, update: bytes) -> None:
+    async def leave(self, lineage: str, base: Any, update: bytes) -> bool:
         """Note a document that is about to be written. What goes wrong is told, and the file need
         not wait for it.
 
@@ -46,6 +46,9 @@ class Notes:
             lineage: the document's.
             base: the content that its edits are to be told from; None if that is not known.
             update: the document.
+
+        Returns:
+            Whether it is noted.
         """
         self._left = None
         note = await off_loop(len(update), encode_note, lineage, base, update)
@@ -56,9 +59,10 @@ class Notes:
                 "A note for the other servers cannot be left beside the file, so they take this "
                 f"save for another program's: {error or type(error).__name__}"
             )
-            return
+            return False
         if name is not None:
             self._left = name, note
+        return name is not None
 
     async def written(self) -> None:
         """The file holds what was noted."""

@@ -289,14 +289,33 @@ class Reconciler:
     async def leave_note(self) -> tuple[Any, bytes]:
         """Say beside the file what is about to be in it, since it cannot be said through the
         transport. Return the content as it is noted, and its state vector."""
-        lineage = self._link.replicator.lineage
-        if lineage is None:
+        if self._link.replicator.lineage is None:
             return await self.moment()
+        content, vector, _ = await self._note()
+        return content, vector
+
+    async def _note(self) -> tuple[Any, bytes, bool]:
+        lineage = self._link.replicator.lineage
         base, update = self.base, self._link.doc.get_update()
         vector = self._link.doc.get_state()
         content = await self._content_of(update)
-        await self.notes.leave(lineage, base, update)
-        return content, vector
+        noted = lineage is not None and await self.notes.leave(lineage, base, update)
+        return content, vector, noted
+
+    async def keep_unsaved(self) -> None:
+        """Keep what the file does not hold, and nobody writes to it any more: in a note beside it,
+        for the saver of another document that has the file, or in a copy.
+
+        Raises:
+            SaveFailed: if it can be kept nowhere.
+        """
+        while not await self.holds_document():
+            changes = self._changes
+            content, _, noted = await self._note()
+            if not noted:
+                await self._keep(content)
+            if changes == self._changes:
+                return
 
     async def history(self) -> SeedContent:
         """The document to go on with: what another replica has noted beside the file, or the

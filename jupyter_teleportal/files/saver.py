@@ -370,6 +370,12 @@ class Saver:
 
     async def _save_anew(self) -> None:
         """Write a file that was deleted, because somebody asks for it."""
+        if not self._deleted and self._gone_from is not None:
+            # It may have been renamed just now, on a server that is about to say so.
+            await asyncio.sleep(max(0.0, self._gone_from + GONE_S - loop_time()))
+            with contextlib.suppress(FileGone):
+                await self._save_over()
+                return
         if not self.may_save:
             raise NotTheSaver("another server saves this document now")
         if self._deleted:

@@ -41,6 +41,7 @@ from ..core.values import Scope
 from ..files.document_link import DocumentLink
 from ..files.path_claims import Look
 from ..files.remembered_ids import Memory
+from ..files.saver import RETRY_S
 from ..files.share_folders import folders_of
 from ..files.watching import FileWatch
 from ..sync.cluster import Replica
@@ -413,11 +414,11 @@ class Seam:
         if self._server.rooms.get(room.room_id) is not room:
             return
         del self._server.rooms[room.room_id]
+        for client in list(room.clients):
+            client._cleanup_delay = None  # upstream's cleaning is about rooms that are there
+            close_client(client)
 
         async def close() -> None:
-            for client in list(room.clients):
-                client._cleanup_delay = None  # upstream's cleaning is about rooms that are there
-                close_client(client)
             if room.cleaner is not None:
                 room.cleaner.cancel()
             try:
@@ -535,11 +536,24 @@ class Seam:
         """The file of a document that was opened while the transport was away is another
         document's: its tabs are asked to open that one."""
         room: Any = self._server.rooms.get(room_id)
-        await link.give_way()
-        file_format, file_type, _ = decode_file_path(room_id)
-        scope = Scope(link.scope.share, encode_file_path(file_format, file_type, other))
+        while True:
+            try:
+                await link.give_way()
+                break
+            except SaveFailed as error:
+                self.replica.complain(
+                    f"saves {room_id}",
+                    f"Room {room_id}: its file is another document's, and what was written here "
+                    f"cannot be given to that one yet: {error}",
+                )
+                await asyncio.sleep(RETRY_S)
+            if self._server.rooms.get(room_id) is not room:
+                return
         if room is not None:
             self._end_room(room, partial(ask_to_reload, reason="displaced", errorReason=DISPLACED))
+        await link.saving.let_log_expire()
+        file_format, file_type, _ = decode_file_path(room_id)
+        scope = Scope(link.scope.share, encode_file_path(file_format, file_type, other))
         try:
             # Whoever saves that document finds what was written here.
             request = SaveRequest(self.replica.id, secrets.token_hex(8))

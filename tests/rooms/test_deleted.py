@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from jupyter_teleportal.core.errors import SaveFailed
 from jupyter_teleportal.files import saver as savers
 from jupyter_teleportal.files import telling
 from jupyter_teleportal.transports.memory import MemoryHub
-from rooms.sites import ROOM, Disk, Server, Start, same
+from rooms.sites import ROOM, Disk, File, Server, Start, same
 
 DELETED = "The file was deleted."
 
@@ -84,6 +85,29 @@ async def test_a_file_that_nobody_has_missed_yet_is_not_made_anew(start: Start, 
     await holds(lambda: disk.gone and not disk.written, seconds=0.3, what="no file")
     await b.link.save_requests.save_now()
     assert disk.content == "text!"
+
+
+async def test_a_file_that_is_renamed_while_somebody_saves_is_not_made_anew(
+    start: Start, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(savers, "GONE_S", 0.3)
+    write = File.write
+    over_what: list[Any] = []
+
+    async def written(self: File, content: Any, over: Any) -> Any:
+        over_what.append(over)
+        return await write(self, content, over)
+
+    monkeypatch.setattr(File, "write", written)
+    a = await start("a")
+    a.write(" of a")
+    disk.gone = True
+    saving = asyncio.create_task(a.link.save_requests.save_now())
+    await until(lambda: a.link.saver._gone_from is not None, what="that it is missed")
+    disk.gone = False  # at its new path
+    await saving
+    assert disk.content == "text of a"
+    assert None not in over_what
 
 
 async def test_a_deleted_document_gives_way_to_another_one(start: Start, disk: Disk) -> None:
