@@ -173,7 +173,7 @@ class FileIds:
         self.update(files, paths)
         self.unconfirmed.update(paths)
 
-    def give_way(self, files: Mapping[str, str], paths: Mapping[str, str]) -> dict[str, str]:
+    def give_way(self, files: Changes, paths: Changes) -> dict[str, str]:
         """Let go of what the transport, which can be asked again, does not confirm.
 
         Args:

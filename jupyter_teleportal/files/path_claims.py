@@ -67,6 +67,7 @@ class Claims:
         """Forget what others say about these documents."""
         for file_id in file_ids:
             self._open.pop((share, file_id), None)
+            self._doubted.discard((share, file_id))
 
     def about(self, share: str, path: str) -> bool:
         """Whether a document is said to be at a path by now."""

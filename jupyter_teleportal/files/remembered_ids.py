@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -73,10 +74,16 @@ class Memory:
             OSError: if it cannot be saved.
         """
         path = self._path(share)
+        known: dict[str, Any] = {"version": VERSION, "files": files, "paths": paths}
+        text = json.dumps({**known, "untold": untold})
+        if too_much := len(text) > MOST_BYTES:
+            # What the others have not been told is nowhere else.
+            text = json.dumps({**known, "files": {}, "paths": {}, "untold": untold})
         os.makedirs(path.parent, mode=0o700, exist_ok=True)
         with writing(str(path), unchanged=False) as file:
-            known = {"version": VERSION, "files": files, "paths": paths, "untold": untold}
-            json.dump(known, file)
+            file.write(text)
+        if too_much:
+            raise OSError(errno.EFBIG, f"it is more than {MOST_BYTES} bytes", str(path))
 
     def _path(self, share: str) -> Path:
         name = hashlib.sha256(f"{share}\0{self._real_folder(share)}".encode()).hexdigest()[:16]

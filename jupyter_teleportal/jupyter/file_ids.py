@@ -33,8 +33,7 @@ from ..transports import base
 from ..transports.base import MISSED, TransportState, loop_time
 
 _FILE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
-_FORMAT = re.compile(r"([0-9]{1,2}) ([!-~]{1,64})", re.ASCII)
-ANSWER_S = 1.0
+REMEMBER_PAUSE_S = 0.2
 MESSAGE_MAX_BYTES = 4 * 1024 * 1024
 
 
@@ -72,7 +71,8 @@ class FileRegistry:
         self._unheard: set[str] = set()
         """Shares whose channel was refused."""
         self._loading = asyncio.Lock()
-        self._remembering = asyncio.Lock()
+        self._remembering: set[str] = set()
+        """Shares whose ids are being written down."""
         self.scope = Scope("", "files")
         self.agreement = ShareAgreement(replica, shares)
         self.folders: ShareFolders | None = None
@@ -118,23 +118,31 @@ class FileRegistry:
 
     def _keep(self, share: str) -> None:
         """See that what has changed is remembered."""
-        ids = self._ids[share]
-        if self._memory is not None and self._kept[share] != (ids.version, self._untold(share)):
-            self._kept[share] = ids.version, self._untold(share)
+        if self._memory is not None and share not in self._remembering and self._is_news(share):
+            self._remembering.add(share)
             self._spawn(self._write_down(self._memory, share))
 
+    def _is_news(self, share: str) -> bool:
+        return self._kept[share] != (self._ids[share].version, self._untold(share))
+
     async def _write_down(self, memory: Memory, share: str) -> None:
-        untold = [(t.old, t.new, t.files, t.paths) for t in self._untold(share)]
-        known = self._ids[share].remembered()
         try:
-            async with self._remembering:
-                await asyncio.to_thread(memory.save, share, *known, untold)
+            while self._is_news(share):
+                untold = self._untold(share)
+                self._kept[share] = self._ids[share].version, untold
+                changes = [(told.old, told.new, told.files, told.paths) for told in untold]
+                known = self._ids[share].remembered()
+                await asyncio.to_thread(memory.save, share, *known, changes)
+                if self._is_news(share):
+                    await asyncio.sleep(REMEMBER_PAUSE_S)
         except OSError as error:
             self._replica.complain(
                 f"memory {share}",
                 f"Share {share}: a server that starts while Redis is away will not know which "
                 f"documents were renamed, since that cannot be written down: {error}",
             )
+        finally:
+            self._remembering.discard(share)
 
     def on_return(self, listener: Callable[[str], None]) -> None:
         """Call `listener` with the file id of a document that was deleted, and is at its path
@@ -496,11 +504,14 @@ class FileRegistry:
         here = {file_id for told in untold for file_id in told.paths}
         taken = {path for told in untold for path in told.files}
         ids.unconfirmed -= {*here, *(ids.id_at(path) for path in taken)}
-        self._give_way(share, ids.give_way(files, paths))
+        sound, known = self._sound(share, files, paths)
+        self._give_way(share, ids.give_way(sound, known))
         if emptied or (not files and not paths):
             # The transport knows nothing (any more), so it learns from here.
             files |= await transport.write_map(scope, "files", ids.exceptions, keep=True)
-            paths |= await transport.write_map(scope, "paths", ids.paths, keep=True)
+            there = await self._shown(share, ids.paths)
+            paths |= await transport.write_map(scope, "paths", there, keep=True)
+            await self._tell_renamed(share)
         changed: Changes = {**paths, **dict.fromkeys(ids.ended(files, paths))}
         self._take(
             share,
@@ -508,6 +519,23 @@ class FileRegistry:
             {i: path for i, path in changed.items() if i not in here and path not in taken},
             replaced=True,
         )
+
+    async def _shown(self, share: str, paths: Mapping[str, str]) -> dict[str, str]:
+        """Those of these documents that are where they are said to be."""
+        if self._claims is None:
+            return dict(paths)
+        return {
+            file_id: path
+            for file_id, path in list(paths.items())
+            if await self._claims.look(share, file_id, path) is not Look.GONE
+        }
+
+    async def _tell_renamed(self, share: str) -> None:
+        """Who was away when a document was renamed cannot read it any more."""
+        files, paths = self._ids[share].remembered()
+        if files:
+            notice = Notice(self._replica.id, "files", {"files": files, "paths": paths})
+            await self._replica.transport.publish(Scope(share), notice.encode())
 
     def _give_way(self, share: str, displaced: Mapping[str, str]) -> None:
         for file_id, other in displaced.items():
@@ -535,6 +563,8 @@ class FileRegistry:
         """Take over what the transport says of a share's maps, as far as it can be true."""
         ids = self._ids[share]
         files, paths = self._sound(share, files, paths)
+        self._bound(share, ids.exceptions, files)
+        self._bound(share, ids.paths, paths)
         for path, file_id in list(files.items()):
             if file_id is not None and self._strays(ids, file_id, path):
                 self._pass_over(share, f"{path!r} is not where {file_id} was deleted")
@@ -613,6 +643,15 @@ class FileRegistry:
             if len(entries) > base.MAP_ENTRIES_MAX:
                 self._pass_over(share, f"it has more than {base.MAP_ENTRIES_MAX} entries")
         return sound
+
+    def _bound(self, share: str, known: Mapping[str, str], more: Changes) -> None:
+        """Leave out what would make more than so many entries of what is known."""
+        new = [key for key in more if key not in known]
+        left = max(0, base.MAP_ENTRIES_MAX - len(known))
+        for key in new[left:]:
+            del more[key]
+        if len(new) > left:
+            self._pass_over(share, f"it makes more than {base.MAP_ENTRIES_MAX} entries")
 
     def _may_bear(self, share: str, file_id: Any) -> bool:
         """Whether a document of `share` may have this id."""

@@ -809,3 +809,76 @@ async def test_what_a_server_knows_of_ids_is_no_guess_during_an_outage(hub: Memo
     site.transport.reconnect()
     await site.ids.flush()
     assert site.ids.index(at("new")) == file_id
+
+
+async def test_who_was_away_during_a_rename_learns_it_although_all_of_it_is_forgotten(
+    hub: MemoryHub,
+) -> None:
+    there = {"old": Look.THERE}
+    a, b = await join(hub, there), await join(hub, there)
+    file_id = a.ids.index(at("old"))
+    await a.ids.register(at("old"))
+    b.ids.index(at("old"))
+    a.transport.disconnect()
+    there["new"] = there.pop("old")
+    b.ids.move(at("old"), at("new"))
+    await b.ids.flush()
+    hub.clear()
+    a.transport.reconnect()
+    await a.ids.flush()
+    await b.ids.tick()
+    await until(lambda: a.ids.api_path(file_id) == "new", what="the rename")
+    late = await join(hub, there)
+    await late.ids.resolve(file_id)
+    assert late.ids.api_path(file_id) == "new"
+
+
+@pytest.mark.parametrize("forged", ["another share's", "no\nid"])
+async def test_a_guess_gives_way_to_no_id_that_cannot_be_this_shares(
+    hub: MemoryHub, forged: str
+) -> None:
+    shares = {"a": "a", "b": "b"}
+    site = await join(hub, shares=shares)
+    secret = site.ids.index(SharedPath("b", "secret"))
+    site.transport.disconnect()
+    guess = site.ids.index(SharedPath("a", "new"))
+    hub.maps[Scope("a"), "files"]["new"] = secret if forged.startswith("another") else forged
+    site.transport.reconnect()
+    await site.ids.flush()
+    assert site.ids.index(SharedPath("a", "new")) == guess
+    assert site.ids.api_path(secret) == "b/secret"
+    assert site.replica.counters["forged_paths"]
+
+
+async def test_many_changes_are_remembered_with_few_writes(
+    hub: MemoryHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes: list[int] = []
+    save = Memory.save
+
+    def counted(self: Memory, share: str, files: Any, *more: Any) -> None:
+        writes.append(len(files))
+        save(self, share, files, *more)
+
+    monkeypatch.setattr(Memory, "save", counted)
+    site = await join(hub)
+    memory = Memory(tmp_path, lambda share: share)
+    site.ids.remember_in(memory)
+    for number in range(500):
+        site.ids.move(at(f"{number}"), at(f"new {number}"))
+    await until(lambda: writes and writes[-1] == 1000, what="that all of it is remembered")
+    assert len(writes) < 10
+
+
+async def test_what_others_say_of_paths_has_a_bound(
+    hub: MemoryHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jupyter_teleportal.transports.base.MAP_ENTRIES_MAX", 10)
+    a, b = await join(hub), await join(hub)
+    for number in range(4):
+        ids = [f"{number}-{n}" for n in range(8)]
+        moves = {"files": {f"{i}.txt": i for i in ids}, "paths": {i: f"{i}.txt" for i in ids}}
+        await a.transport.publish(Scope("default"), Notice("other", "files", moves).encode())
+    await until(lambda: b.replica.counters["forged_paths"], what="that it is told")
+    assert b.ids.api_path("0-0") == "0-0.txt"
+    assert b.ids.api_path("3-7") is None

@@ -140,7 +140,8 @@ class Run:
         log = logging.Logger("simulation")
         log.addHandler(self.record)
         site = self.sites[name] = Site(self.hub, self.folder, name, self.memory[name], log)
-        site.start(away=away)
+        assert self.path is not None
+        site.start(self.path, away=away)
 
     @property
     def path(self) -> str | None:
@@ -188,6 +189,9 @@ class Run:
         for site in self.sites.values():
             if site._opening is not None and site._opening.done():
                 site._opening.result()
+        for site in [site for site in self.sites.values() if site.in_vain]:
+            del self.sites[site.name]
+            site.kill()
 
     def _worldly(self, step: Step) -> None:
         if step.what == "empty the hub":
@@ -363,8 +367,13 @@ class Run:
             transport.refusals = transport.lost_replies = 0
             transport.lost_messages = transport.repeated_messages = 0
             site.heal()
-        for site in self.sites.values():
+        for site in list(self.sites.values()):
             await asyncio.wait_for(site.opened(), REOPEN_S)
+            if site.in_vain:
+                del self.sites[site.name]
+                site.kill()
+        if not self.sites:
+            return
         await self._until(self._acquainted, "all know who lives")
         await self._until(lambda: not self._unequal(), "all replicas are equal")
         await self._until(lambda: len(self._paths()) == 1, "all know where the file is")

@@ -301,9 +301,9 @@ class Site:
         self._opening: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
 
-    def start(self, *, away: bool) -> None:
-        """Begin to open the document, in the background."""
-        self.away = away
+    def start(self, path: str, *, away: bool) -> None:
+        """Begin to open the document that is at `path`, in the background."""
+        self.away, self._opened_at = away, path
         self._opening = asyncio.create_task(self._start(), name=f"open {self.name}")
 
     def heal(self) -> None:
@@ -332,14 +332,13 @@ class Site:
         if self.away:
             self.transport.disconnect()
         await self.registry.start()
-        path = next((path for path, f in self.folder.files.items() if not f.strangers), None)
-        if path is None:
-            raise FileGone("nobody can open what is not there")
-        shared = SharedPath(ROOM.share, path)
+        if self._opened_at not in self.folder.files:
+            return  # nobody can open what is not there any more
+        shared = SharedPath(ROOM.share, self._opened_at)
         if self.replica.connected:
             await self.registry.register(shared)
         if (found := self.registry.index(shared)) != FILE_ID:
-            raise Wrong(f"{path} is opened as {found}")
+            raise Wrong(f"{self._opened_at} is opened as {found}")
         self.replica.links[ROOM] = self.link
         await self.link.open()
         self.open = True
@@ -409,6 +408,11 @@ class Site:
         await self.replica.aclose()
         # What an observer refers to is never collected.
         self.document.unobserve()
+
+    @property
+    def in_vain(self) -> bool:
+        """Whether the file was not there any more when it was to be opened."""
+        return self._opening is not None and self._opening.done() and not self.open
 
     async def opened(self) -> None:
         if self._opening is not None:

@@ -121,3 +121,14 @@ def test_what_cannot_be_read_is_named(
         kept.load("one")
     kept.save("one", {"new": "id"}, {}, [])
     assert kept.load("one") == ({"new": "id"}, {}, [])
+
+
+def test_of_too_much_what_nobody_else_knows_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remembered_ids, "MOST_BYTES", 200)
+    kept = memory(tmp_path)
+    untold = [("old", "new", {}, {})]
+    with pytest.raises(OSError, match="more than 200 bytes"):
+        kept.save("one", {f"path {n}": "id" for n in range(100)}, {}, untold)
+    assert kept.load("one") == ({}, {}, [list(told) for told in untold])
