@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -854,11 +856,15 @@ async def test_many_changes_are_remembered_with_few_writes(
     hub: MemoryHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writes: list[int] = []
+    lock = threading.Lock()
     save = Memory.save
 
     def counted(self: Memory, share: str, files: Any, *more: Any) -> None:
         writes.append(len(files))
+        assert lock.acquire(blocking=False), "two at once"
+        time.sleep(0.01)
         save(self, share, files, *more)
+        lock.release()
 
     monkeypatch.setattr(Memory, "save", counted)
     site = await join(hub)
@@ -866,6 +872,7 @@ async def test_many_changes_are_remembered_with_few_writes(
     site.ids.remember_in(memory)
     for number in range(500):
         site.ids.move(at(f"{number}"), at(f"new {number}"))
+        await asyncio.sleep(0)
     await until(lambda: writes and writes[-1] == 1000, what="that all of it is remembered")
     assert len(writes) < 10
 
