@@ -26,7 +26,9 @@ _FOLDER = (
     getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 )
 # Somebody may have put a pipe there, which nobody writes to.
-_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
+# Windows changes the ends of lines otherwise.
+_AS_IT_IS = _NO_FOLLOW | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 @dataclass(frozen=True)
@@ -90,11 +92,24 @@ class Folder:
         """
         where, at = self._at(name)
         try:
-            return os.open(where, flags | _NO_FOLLOW | getattr(os, "O_CLOEXEC", 0), mode, **at)
+            return os.open(where, flags | _AS_IT_IS, mode, **at)
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise _led_away(os.path.join(self.path, name)) from error
             raise
+
+    def open_regular(self, name: str, flags: int = READ) -> int:
+        """Open a file, without waiting for anybody, and return its descriptor.
+
+        Raises:
+            LeavesShare: if it is a link.
+            OSError: as `os.open` does, or if it is no regular file.
+        """
+        descriptor = self.open(name, flags)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", os.path.join(self.path, name))
 
     def stat(self, name: str) -> os.stat_result:
         """What is known of the file, or of the link that is in its place."""
@@ -158,10 +173,8 @@ def reading(place: Place) -> Iterator[Any]:
         OSError: if it cannot be opened, or is no regular file.
     """
     with open_folder(place) as folder:
-        descriptor = folder.open(place.name, _READ)
+        descriptor = folder.open_regular(place.name)
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", place.path)
         yield file
 
 

@@ -28,6 +28,11 @@ READ_PAUSE_S = 0.02
 _CHANGED = "the file was changed in the very moment of saving"
 _MADE = "the file was made anew in the very moment of saving"
 _GONE = "the file was renamed or removed in the very moment of saving"
+_STAYS = frozenset(
+    {errno.EPERM, errno.EACCES, errno.EBUSY, errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST}
+)
+"""What cannot be replaced: another's file in a sticky folder, one that something is mounted at, and
+a folder."""
 
 
 class NotPutBack(OSError):
@@ -77,7 +82,7 @@ def writing(
         if seen is not None and not may_be_there:
             raise SaveFailed(_MADE)
         if seen is not None:
-            os.close(folder.open(place.name, os.O_RDWR))  # what may not be written stays
+            os.close(folder.open_regular(place.name, os.O_RDWR))  # what may not be written stays
         aside = name_beside(place.name, ".", f".{secrets.token_hex(4)}.new")
         # Until it is known who may read it, nobody may.
         mode = 0o666 if seen is None and like is None else 0o600
@@ -101,6 +106,8 @@ def writing(
                 raise SaveFailed(_CHANGED)
             if not fits or not _replaced(folder, place.name, aside):
                 _copy_over(folder, place.name, descriptor, aside)
+        except NotPutBack:
+            raise
         except BaseException:
             _unlink(folder, aside)
             raise
@@ -137,7 +144,7 @@ def writing_in_place(
     with open_folder(place) as folder:
         try:
             flags = (os.O_CREAT if may_be_new else 0) | (0 if may_be_there else os.O_EXCL)
-            descriptor = folder.open(place.name, os.O_RDWR | flags)
+            descriptor = folder.open_regular(place.name, os.O_RDWR | flags)
         except FileNotFoundError:
             raise SaveFailed(_GONE) from None
         except FileExistsError:
@@ -256,7 +263,7 @@ def _whole(folder: Folder, place: Place, content: bytes) -> bytes | None:
         whole = _content(place.beside(_spare(place.name)))
         if not whole.startswith(content):
             return None
-        known = folder.open(place.name, os.O_RDONLY)
+        known = folder.open_regular(place.name)
         try:
             trusted = may_have_written(folder.stat(os.curdir), known, spare, whole)
         finally:
@@ -272,7 +279,7 @@ def _dress(folder: Folder, place: Place, new: int, like: Place | None) -> bool:
         try:
             if like is not None:
                 folder = stack.enter_context(open_folder(like))
-            known = folder.open((like or place).name, os.O_RDONLY)
+            known = folder.open_regular((like or place).name)
         except FileNotFoundError:
             return True
         stack.callback(os.close, known)
@@ -288,15 +295,14 @@ def _replaced(folder: Folder, name: str, by: str) -> bool:
     try:
         folder.replace(name, by)
     except OSError as error:
-        # Another's file in a sticky folder, or one that something is mounted at.
-        if error.errno not in (errno.EPERM, errno.EACCES, errno.EBUSY):
+        if error.errno not in _STAYS:
             raise
         return False
     return True
 
 
 def _copy_over(folder: Folder, name: str, new: int, aside: str) -> None:
-    target = folder.open(name, os.O_RDWR)
+    target = folder.open_regular(name, os.O_RDWR)
     try:
         with open(os.dup(new), "rb") as file:
             file.seek(0)
@@ -350,7 +356,8 @@ def _put(descriptor: int, content: bytes | memoryview) -> None:
 
 
 def _unlink(folder: Folder, name: str) -> None:
-    with contextlib.suppress(FileNotFoundError, PermissionError):
+    """Remove a file, if that can be: what depends on it has been done."""
+    with contextlib.suppress(OSError, LeavesShare):
         folder.unlink(name)
 
 

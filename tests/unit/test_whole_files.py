@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from jupyter_teleportal.core.errors import SaveFailed
-from jupyter_teleportal.files.whole_files import writing
+from jupyter_teleportal.files import note_files, whole_files
+from jupyter_teleportal.files.open_folders import place_of
+from jupyter_teleportal.files.whole_files import finish, reading_whole, writing
 
 
 def write(path: Path, text: str, meanwhile: Callable[[], object]) -> None:
@@ -86,3 +89,71 @@ def test_a_file_with_two_names_keeps_both(tmp_path: Path) -> None:
     assert path.read_text() == second.read_text() == "the new"
     assert path.samefile(second)
     assert names(tmp_path) == ["file", "second name"]
+
+
+@pytest.mark.parametrize("names_of_it", [1, 2])
+def test_a_folder_in_the_place_of_the_spare_hinders_no_save(
+    tmp_path: Path, names_of_it: int
+) -> None:
+    path, spare = tmp_path / "file", tmp_path / ".~file"
+    path.write_text("the old text")
+    if names_of_it == 2:
+        os.link(path, tmp_path / "second name")
+    (spare / "inside").mkdir(parents=True)
+    before = os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd") else None
+    write(path, "the new", lambda: None)
+    assert path.read_text() == "the new"
+    with reading_whole(place_of(str(path))) as file:
+        assert file.read() == b"the new"
+    assert not finish(place_of(str(path)))
+    assert names(spare) == ["inside"]
+    assert names(tmp_path) == [".~file", "file", "second name"][: names_of_it + 1]
+    assert before is None or len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_what_can_neither_be_written_nor_put_back_stays_beside_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_text("the old text")
+    os.link(path, tmp_path / "second name")
+    (tmp_path / ".~file").mkdir()
+
+    def put(descriptor: int, content: bytes) -> None:
+        os.ftruncate(descriptor, 0)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(whole_files, "_put", put)
+    with pytest.raises(OSError, match="No space left"):
+        write(path, "the new", lambda: None)
+    kept = [each.read_text() for each in tmp_path.glob(".file.*.new")]
+    assert (path.read_text(), kept) == ("", ["the new"])
+
+
+def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    pipe, path, spare = tmp_path / "pipe", tmp_path / "file", tmp_path / ".~file"
+    os.mkfifo(pipe)
+    path.write_text("text")
+    os.mkfifo(spare)
+    refused = []
+
+    def try_all() -> None:
+        for do in (
+            lambda: write(pipe, "new", lambda: None),
+            lambda: whole_files.writing_in_place(place_of(str(pipe))).__enter__(),
+            lambda: note_files.leave(place_of(str(pipe)), b"note"),
+            lambda: reading_whole(place_of(str(pipe))).__enter__(),
+        ):
+            try:
+                do()
+            except OSError as error:
+                refused.append(error.strerror)
+        write(path, "new", lambda: None)
+
+    thread = threading.Thread(target=try_all, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert refused == ["not a regular file"] * 4
+    assert path.read_text() == "new"
+    assert names(tmp_path) == ["file", "pipe"]
