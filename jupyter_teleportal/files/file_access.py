@@ -6,7 +6,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import pwd
 import stat
 
 from ..core.access import (
@@ -202,7 +201,9 @@ def _copy_attributes(known: int, new: int) -> bool:
 
 def _groups_of(user: int) -> frozenset[int] | None:
     try:
+        import pwd  # which Windows lacks
+
         known = pwd.getpwuid(user)
-    except KeyError:
+    except (ImportError, KeyError):
         return None
     return frozenset(os.getgrouplist(known.pw_name, known.pw_gid))

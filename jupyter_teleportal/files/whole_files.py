@@ -349,9 +349,10 @@ def _overwrite(descriptor: int, content: bytes | memoryview) -> None:
 
 def _put(descriptor: int, content: bytes | memoryview) -> None:
     os.ftruncate(descriptor, 0)
+    os.lseek(descriptor, 0, os.SEEK_SET)
     left = memoryview(content)
     while left:
-        left = left[os.pwrite(descriptor, left, len(content) - len(left)) :]
+        left = left[os.write(descriptor, left) :]
     os.fsync(descriptor)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -157,3 +159,41 @@ def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(tmp_path: P
     assert refused == ["not a regular file"] * 4
     assert path.read_text() == "new"
     assert names(tmp_path) == ["file", "pipe"]
+
+
+WITHOUT = """
+import importlib, os, pkgutil, sys
+
+class Missing:
+    def find_spec(self, name, *rest):
+        if name in ("pwd", "grp", "fcntl", "resource", "termios"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Missing())
+for name in ("pwd", "grp", "fcntl", "resource", "termios"):
+    sys.modules.pop(name, None)
+import jupyter_teleportal.files as files
+for module in pkgutil.iter_modules(files.__path__):
+    importlib.import_module(f"{files.__name__}.{module.name}")
+from jupyter_teleportal.files import file_access, whole_files
+assert file_access._groups_of(os.getuid()) is None
+for name in ("fchown", "fchmod", "listxattr", "setxattr", "getxattr", "removexattr", "pwrite"):
+    delattr(os, name)
+for _ in range(2):
+    with whole_files.writing(sys.argv[1]) as file:
+        file.write("new")
+    os.link(sys.argv[1], sys.argv[1] + " 2")
+    with whole_files.writing_in_place(whole_files.place_of(sys.argv[1])) as file:
+        file.write("newer")
+    os.unlink(sys.argv[1] + " 2")
+"""
+
+
+def test_files_need_nothing_that_windows_lacks(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, str(path)], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert path.read_text() == "newer"
