@@ -93,11 +93,16 @@ def is_marked(known: int, content: bytes) -> bool:
         return error.errno == errno.ENOTSUP
 
 
-def is_being_written(known: int, content: bytes) -> bool:
-    """Whether the open file `known`, which holds `content`, is marked as one that holds something
-    else when writing is done."""
+def has_mark(known: int) -> bool:
+    """Whether the open file `known` is marked as one into which something is written."""
+    return _mark(known) is not None
+
+
+def mark_of_other(known: int, content: bytes) -> bytes | None:
+    """The mark of the open file `known`, which holds `content`, if it says that the file holds
+    something else when writing is done."""
     mark = _mark(known)
-    return mark is not None and mark != hashlib.sha256(content).digest()
+    return None if mark is None or mark == hashlib.sha256(content).digest() else mark
 
 
 def may_have_written(

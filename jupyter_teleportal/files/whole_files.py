@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import io
@@ -9,12 +10,13 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from ..core.errors import LeavesShare, SaveFailed
 from .file_access import (
-    is_being_written,
+    has_mark,
     is_marked,
+    mark_of_other,
     mark_written,
     may_have_written,
     share_copy,
@@ -23,8 +25,13 @@ from .file_access import (
 from .open_folders import Folder, Place, name_beside, open_folder, place_of, reading
 
 READ_TRIES = 50
-"""So often a file is read again that somebody writes at the same time."""
+"""So often a file is read again that somebody writes at the same time, if nothing comes of it."""
 READ_PAUSE_S = 0.02
+READ_MOST_S = 30.0
+"""So long a reader waits for a writer that goes on."""
+AWAITED_MAX = 10_000
+_awaited: dict[tuple[int, int], bytes] = {}
+"""The marks of files, by device and number, that were waited for in vain."""
 _CHANGED = "the file was changed in the very moment of saving"
 _MADE = "the file was made anew in the very moment of saving"
 _GONE = "the file was renamed or removed in the very moment of saving"
@@ -170,20 +177,34 @@ def reading_whole(place: Place) -> Iterator[IO[bytes]]:
     """The content of the file at `place`, for reading bytes: whole, also while a server writes into
     it, or after one has died there.
 
+    A thread may wait for a server that writes and keeps nothing beside the file, once for each
+    time of writing. The event loop does not; see `await_writer`.
+
     Raises:
         LeavesShare: if a link has been put in the way.
         OSError: if it cannot be opened, or is no regular file.
     """
-    for _ in range(READ_TRIES):
-        with open_folder(place) as folder:
-            before = _version(folder, place.name)
-            content, written = _read(place)
-            whole = _whole(folder, place, content)
-            if whole is not None or (not written and before == _version(folder, place.name)):
-                break
-        if written:
-            time.sleep(READ_PAUSE_S)
-    yield io.BytesIO(content if whole is None else whole)
+    patience = _Patience()
+    while True:
+        found = _look(place)
+        if found.whole is not None or (found.mark is None and found.steady):
+            break
+        if found.mark is not None and (_awaited.get(found.file) == found.mark or _is_on_loop()):
+            break
+        if not patience.lasts(found):
+            _give_up(found)
+            break
+    yield io.BytesIO(found.content if found.whole is None else found.whole)
+
+
+def await_writer(place: Place) -> None:
+    """Wait, in a thread, while a server writes into the file at `place`, if there is one."""
+    with contextlib.suppress(OSError, LeavesShare):
+        with reading(place) as file:
+            if not has_mark(file.fileno()):
+                return
+        with reading_whole(place):
+            pass
 
 
 def finish(place: Place) -> bool:
@@ -195,15 +216,16 @@ def finish(place: Place) -> bool:
         SaveFailed: if it is changed meanwhile.
         LeavesShare: if a link has been put in the way.
     """
-    with open_folder(place) as folder:
-        try:
-            folder.stat(_spare(place.name))
-            whole = _whole(folder, place, content := _content(place))
-        except FileNotFoundError:
-            return False
+    try:
+        found = _look(place)
+    except FileNotFoundError:
+        return False
+    whole = found.whole
+    if found.mark is None:
+        _forget_writer(place, found.content)
     if whole is None:
         return False
-    if whole == content:
+    if whole == found.content:
         # It died after that.
         with open_folder(place) as folder:
             _unlink(folder, _spare(place.name))
@@ -224,16 +246,93 @@ def is_cut_off(place: Place) -> bool:
         OSError: if it cannot be read.
         LeavesShare: if a link has been put in the way.
     """
-    for _ in range(READ_TRIES):
-        with open_folder(place) as folder:
-            try:
-                content, written = _read(place)
-            except FileNotFoundError:
-                return False
-            if not written or _whole(folder, place, content) is not None:
-                return False
-        time.sleep(READ_PAUSE_S)
+    patience = _Patience()
+    while True:
+        try:
+            found = _look(place)
+        except FileNotFoundError:
+            return False
+        if found.mark is None or found.whole is not None:
+            return False
+        if not patience.lasts(found):
+            return True
+
+
+class _Found(NamedTuple):
+    """What a look at a file has found.
+
+    Attributes:
+        file: its device and number.
+        version: as of `_version`, before the look.
+        steady: whether that is still so after it.
+        content: what it held.
+        mark: that of what is being written into it.
+        whole: what it would hold if that had been done, if it is known.
+    """
+
+    file: tuple[int, int]
+    version: tuple[int, ...] | None
+    steady: bool
+    content: bytes
+    mark: bytes | None
+    whole: bytes | None
+
+
+class _Patience:
+    """How long a file is waited for into which somebody writes."""
+
+    def __init__(self) -> None:
+        self._end = time.monotonic() + READ_MOST_S
+        self._version: tuple[int, ...] | None = None
+        self._tries = 0
+
+    def lasts(self, found: _Found) -> bool:
+        """Wait a moment after this look at the file; return whether another one makes sense."""
+        if found.mark is not None and found.version != self._version:
+            self._version, self._tries = found.version, 0  # it goes on
+        self._tries += 1
+        if self._tries > READ_TRIES or time.monotonic() > self._end:
+            return False
+        if found.mark is not None:
+            time.sleep(READ_PAUSE_S)
+        return True
+
+
+def _look(place: Place) -> _Found:
+    with open_folder(place) as folder:
+        before = _version(folder, place.name)
+        with reading(place) as file:
+            content: bytes = file.read()
+            mark = mark_of_other(file.fileno(), content)
+            there = os.fstat(file.fileno())
+        whole = _whole(folder, place, content)
+        steady = before == _version(folder, place.name)
+    file_id = there.st_dev, there.st_ino
+    if mark is None:
+        _awaited.pop(file_id, None)
+    return _Found(file_id, before, steady, content, mark, whole)
+
+
+def _is_on_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
     return True
+
+
+def _give_up(found: _Found) -> None:
+    if found.mark is not None:
+        if len(_awaited) >= AWAITED_MAX:
+            _awaited.clear()
+        _awaited[found.file] = found.mark
+
+
+def _forget_writer(place: Place, content: bytes) -> None:
+    """Take away the mark of a server that died when it had written this."""
+    with contextlib.suppress(OSError), reading(place) as file:
+        if has_mark(file.fileno()) and is_marked(file.fileno(), content):
+            mark_written(file.fileno(), None)
 
 
 def _spare(name: str) -> str:
@@ -245,13 +344,6 @@ def _content(place: Place) -> bytes:
     with reading(place) as file:
         content: bytes = file.read()
     return content
-
-
-def _read(place: Place) -> tuple[bytes, bool]:
-    """What the file holds, and whether somebody is writing into it."""
-    with reading(place) as file:
-        content: bytes = file.read()
-        return content, is_being_written(file.fileno(), content)
 
 
 def _whole(folder: Folder, place: Place, content: bytes) -> bytes | None:

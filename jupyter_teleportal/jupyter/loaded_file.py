@@ -23,7 +23,7 @@ from ..core.errors import FileGone, SaveFailed
 from ..files import note_files
 from ..files.open_folders import Place, name_beside
 from ..files.share_folders import working_for
-from ..files.whole_files import finish, is_cut_off
+from ..files.whole_files import await_writer, finish, is_cut_off
 from .file_ids import FileRegistry
 
 
@@ -82,7 +82,15 @@ class LoadedFile:
         return self._room.file_type if self._room.file_type in known else "file"
 
     async def stat(self) -> FileState:
+        await self._await_writer()
         return _state(await self._look(require_hash=True))
+
+    async def _await_writer(self) -> None:
+        """A contents manager that reads on the event loop does not wait for a server that writes
+        into the file."""
+        place = self._place()
+        if place is not None:
+            await asyncio.to_thread(await_writer, place)
 
     async def is_writable(self) -> bool:
         """Whether this server may write the file; of a large one that is known long before its
@@ -149,6 +157,7 @@ class LoadedFile:
 
     async def load(self) -> tuple[Any, FileState]:
         while True:
+            await self._await_writer()
             with self.working():
                 model = await self._loader.load_content(
                     self._room.file_format, self._room.file_type

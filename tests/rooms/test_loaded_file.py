@@ -5,17 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import stat
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
+from jupyter_server.services.contents.largefilemanager import (
+    AsyncLargeFileManager,
+    LargeFileManager,
+)
 from jupyter_server_ydoc.loaders import FileLoader
 
 from jupyter_teleportal.core.envelopes import encode_note
 from jupyter_teleportal.core.errors import FileGone, LeavesShare, SaveFailed
 from jupyter_teleportal.core.shares import Shares
+from jupyter_teleportal.files import whole_files
 from jupyter_teleportal.files.file_access import mark_written
 from jupyter_teleportal.files.share_folders import folders_of
 from jupyter_teleportal.jupyter.contents_files import take_over_files
@@ -27,8 +32,13 @@ from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
 SHARES = Shares({"": "share"})
 
 
-def loaded(folder: Path, hub: MemoryHub, path: str = "file.txt") -> LoadedFile:
-    manager = AsyncLargeFileManager(root_dir=str(folder))
+def loaded(
+    folder: Path,
+    hub: MemoryHub,
+    path: str = "file.txt",
+    kind: type[LargeFileManager] = AsyncLargeFileManager,
+) -> LoadedFile:
+    manager = kind(root_dir=str(folder))
     ids: Any = SimpleNamespace(get_path=lambda file_id: path)
     room: Any = SimpleNamespace(
         _file=FileLoader("id", ids, manager), file_type="file", file_format="text"
@@ -223,6 +233,29 @@ async def test_a_save_that_was_cut_off_is_finished(tmp_path: Path, hub: MemoryHu
     assert path.read_text(encoding="utf-8") == "the new content"
     assert os.listdir(tmp_path) == ["file.txt"]
     assert not await file.finish()
+
+
+@pytest.mark.parametrize("kind", [LargeFileManager, AsyncLargeFileManager])
+async def test_what_another_server_is_writing_is_waited_for_in_a_thread(
+    tmp_path: Path, hub: MemoryHub, monkeypatch: pytest.MonkeyPatch, kind: type[LargeFileManager]
+) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("the new", encoding="utf-8")
+    file = loaded(tmp_path, hub, kind=kind)
+    take_over_files(file._contents, file._registry.folders, logging.getLogger())
+    with path.open("rb") as opened:
+        mark_written(opened.fileno(), b"the new content")
+    threads = []
+
+    def pause(_: float) -> None:
+        threads.append(threading.current_thread())
+        if len(threads) == 10:
+            path.write_text("the new content", encoding="utf-8")
+
+    monkeypatch.setattr(whole_files.time, "sleep", pause)
+    assert (await file.load())[0] == "the new content"
+    assert len(threads) == 10
+    assert threading.main_thread() not in threads
 
 
 async def test_a_file_that_is_gone_is_made_anew_where_nobody_else_has_made_one(

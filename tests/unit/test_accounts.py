@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import stat
@@ -25,17 +26,26 @@ from support.accounts import (
 )
 
 from jupyter_teleportal.files import whole_files
+from jupyter_teleportal.files.file_access import mark_written
 from jupyter_teleportal.files.note_files import leave, read_all
 from jupyter_teleportal.files.open_folders import place_of
-from jupyter_teleportal.files.whole_files import finish, is_cut_off, reading_whole, writing
+from jupyter_teleportal.files.whole_files import (
+    READ_TRIES,
+    await_writer,
+    finish,
+    is_cut_off,
+    reading_whole,
+    writing,
+)
 
 OLD, NEW = "old " * 50_000, "new one " * 50_000
 STATES = (OLD, NEW)
 
 
 @pytest.fixture
-def accounts() -> Iterator[Path]:
+def accounts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     needs_accounts()
+    monkeypatch.setattr(whole_files, "_awaited", {})  # files' numbers come again
     with open_to_accounts() as folder:
         yield folder
 
@@ -296,6 +306,79 @@ def test_what_was_cut_off_in_a_closed_folder_is_known(accounts: Path) -> None:
     CARL.run(lambda: save(path))
     assert plain(path) == NEW
     assert not is_cut_off(here)
+
+
+def marked(folder: Path, content: str = NEW) -> Path:
+    """A file that says that this is written into it, which nobody does."""
+    path = made(group_folder(folder / "group") / "plan")
+    with path.open("rb") as file:
+        mark_written(file.fileno(), content.encode())
+    return path
+
+
+def test_whoever_is_killed_right_after_writing_leaves_no_mark_for_good(accounts: Path) -> None:
+    path = marked(accounts, OLD)
+    here = place_of(str(path))
+    assert not finish(here)
+    with path.open("a") as file:
+        file.write("a line by another program")
+    assert not is_cut_off(here)
+
+
+def test_a_mark_that_stays_is_waited_for_once(
+    accounts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = marked(accounts)
+    pauses = []
+    monkeypatch.setattr(whole_files.time, "sleep", pauses.append)
+    assert whole(path) == OLD
+    waited = len(pauses)
+    assert waited > 1
+    assert whole(path) == whole(path) == OLD
+    assert len(pauses) == waited
+    save(path, NEW)
+    assert whole(path) == NEW
+    with path.open("rb") as file:
+        mark_written(file.fileno(), b"")
+    assert whole(path) == NEW
+    assert len(pauses) == 2 * waited
+
+
+async def test_nobody_waits_for_a_writer_on_the_event_loop(
+    accounts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = marked(accounts)
+    pauses = []
+    monkeypatch.setattr(whole_files.time, "sleep", pauses.append)
+    assert whole(path) == OLD
+    assert not pauses
+    await asyncio.to_thread(await_writer, place_of(str(path)))
+    assert pauses
+
+
+def test_a_slow_write_in_place_is_not_one_that_was_cut_off(
+    accounts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = marked(accounts)
+    here, content, left = place_of(str(path)), NEW.encode(), list(range(0, len(NEW), 1000))
+    path.write_text("")
+    # So long each look is from the last.
+    looks = iter(range(10**6))
+
+    def put_more(_: float) -> None:
+        if left and next(looks) % 3 == 0:
+            start = left.pop(0)
+            with path.open("r+b") as file:
+                file.seek(start)
+                file.write(content[start : start + 1000])
+
+    monkeypatch.setattr(whole_files.time, "sleep", put_more)
+    assert len(left) * 3 > 10 * READ_TRIES
+    assert not is_cut_off(here)
+    assert path.read_text() == NEW
+    path.write_text("")
+    left[:] = range(0, len(NEW), 1000)
+    assert whole(path) == NEW
 
 
 def test_what_lies_beside_a_file_is_not_its_content_unless_it_was_being_written(
