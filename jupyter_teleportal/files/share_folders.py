@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -13,18 +14,23 @@ from ..core.shares import SharedPath, Shares
 from .open_folders import Place, place_within
 
 _working_for: ContextVar[str | None] = ContextVar("working_for", default=None)
-_saving: ContextVar[bool] = ContextVar("saving", default=False)
+_saving: ContextVar[datetime.datetime | None] = ContextVar("saving", default=None)
 _making: ContextVar[bool] = ContextVar("making", default=False)
 _copying: ContextVar[Place | None] = ContextVar("copying", default=None)
 
 
 @contextlib.contextmanager
 def working_for(
-    share: str, *, saving: bool = False, making: bool = False, copying: Place | None = None
+    share: str,
+    *,
+    saving: datetime.datetime | None = None,
+    making: bool = False,
+    copying: Place | None = None,
 ) -> Iterator[None]:
     """What is read and written in this context is read and written for a room of `share`, so that
-    nothing outside that share may be; `saving`: what is written is a file that is there; `making`:
-    one that is not there; `copying`: it is a copy of the file there, for the same people."""
+    nothing outside that share may be; `saving`: what is written is a file that is there, and was
+    last modified then; `making`: one that is not there; `copying`: it is a copy of the file there,
+    for the same people."""
     worked, saved = _working_for.set(share), _saving.set(saving)
     made, copied = _making.set(making), _copying.set(copying)
     try:
@@ -38,7 +44,18 @@ def working_for(
 
 def is_saving() -> bool:
     """Whether what is written now is a document's file that is there."""
-    return _saving.get()
+    return _saving.get() is not None
+
+
+def is_as_saved_over(os_path: str) -> bool:
+    """Whether the file that is written now, if it is one that is there, has not been modified since
+    it was compared with its document."""
+    compared = _saving.get()
+    if compared is None:
+        return True
+    # A link counts by itself, as the contents manager has it.
+    now = datetime.datetime.fromtimestamp(os.lstat(os_path).st_mtime, datetime.timezone.utc)
+    return abs(now - compared) < datetime.timedelta(microseconds=10)
 
 
 def is_making() -> bool:

@@ -20,7 +20,7 @@ from ..core.cell_ids import name_cells
 from ..core.errors import LeavesShare, SaveFailed
 from ..core.stepwise import StepwiseDecoder
 from ..files.open_folders import Place
-from ..files.share_folders import ShareFolders, is_copying, is_making, is_saving
+from ..files.share_folders import ShareFolders, is_as_saved_over, is_copying, is_making, is_saving
 from ..files.signatures import QueuedSignatures
 from ..files.whole_files import reading_whole, writing, writing_in_place
 
@@ -107,6 +107,9 @@ def _write_in_place(manager: Any, find: Find) -> None:
                 may_be_there=not is_making(),
             )
         with manager.perm_to_403(os_path), _told(), opened as file:
+            # The loader's own comparison is with what any room, or the watch, has looked at last.
+            if not is_as_saved_over(os_path):
+                raise SaveFailed("the file was changed in the very moment of saving")
             yield file
 
     manager.atomic_writing = atomic_writing

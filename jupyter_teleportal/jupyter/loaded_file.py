@@ -63,10 +63,13 @@ class LoadedFile:
         return "" if place is None else place.path
 
     @contextlib.contextmanager
-    def working(self, *, saving: bool = False, making: bool = False) -> Iterator[None]:
+    def working(
+        self, *, saving: datetime.datetime | None = None, making: bool = False
+    ) -> Iterator[None]:
         """A context in which no file outside the share is read or written; `saving`: nor one made
-        that is not there; `making`: nor one replaced that is.
-        Raises `LeavesShare`, and `FileGone` where the file is not there."""
+        that is not there, or was modified since then; `making`: nor one replaced that is.
+        Raises `LeavesShare`, `FileGone` where the file is not there, and `SaveFailed` where it is
+        not what it was."""
         self._place()
         try:
             with working_for(self._share, saving=saving, making=making):
@@ -74,6 +77,8 @@ class LoadedFile:
         except HTTPError as error:
             if error.status_code == HTTPStatus.NOT_FOUND:
                 raise FileGone("the file was deleted") from error
+            if error.status_code == HTTPStatus.CONFLICT:
+                raise SaveFailed(error.log_message) from error
             raise
 
     @property
@@ -179,7 +184,7 @@ class LoadedFile:
             "content": content,
         }
         try:
-            with self.working(saving=True):
+            with self.working(saving=self._modified):
                 saved = await self._loader.maybe_save_content(content)
         except OutOfBandChanges as error:
             raise SaveFailed("the file was changed in the very moment of saving") from error

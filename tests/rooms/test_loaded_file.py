@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import stat
@@ -284,3 +285,33 @@ async def test_a_file_that_is_gone_is_made_anew_where_nobody_else_has_made_one(
     path.unlink()
     assert await file.write("mine", None) == await file.stat()
     assert path.read_text(encoding="utf-8") == "mine"
+
+
+async def test_two_rooms_of_one_file_do_not_write_over_each_other(
+    tmp_path: Path, hub: MemoryHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One waits for the file's loader while the other one saves."""
+    path = tmp_path / "file.txt"
+    path.write_text("before", encoding="utf-8")
+    one, other = loaded(tmp_path, hub), loaded(tmp_path, hub)
+    other._loader = one._loader
+    save = AsyncLargeFileManager.save
+    saving, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(self: Any, *args: Any) -> Any:
+        saving.set()
+        await go_on.wait()
+        return await save(self, *args)
+
+    monkeypatch.setattr(AsyncLargeFileManager, "save", slow)
+    take_over_files(one._contents, one._registry.folders, logging.getLogger())
+    first = asyncio.create_task(one.write("one's", await one.stat()))
+    compared = await other.stat()
+    await saving.wait()
+    second = asyncio.create_task(other.write("other's", compared))
+    await asyncio.sleep(0)
+    go_on.set()
+    await first
+    with pytest.raises(SaveFailed, match="in the very moment"):
+        await second
+    assert path.read_text(encoding="utf-8") == "one's"
