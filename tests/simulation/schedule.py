@@ -16,11 +16,12 @@ from jupyter_teleportal.core.values import Scope, offset_key
 from jupyter_teleportal.transports.memory import MemoryHub
 
 from .virtual import run_virtually
-from .world import FILE_ID, Folder, Remembered, Site, Wrong, text_of_log
+from .world import FILE_ID, TIMING, Folder, Remembered, Site, Wrong, text_of_log
 
 NAMES = "abc"
 HEAL_S = 60.0
 SAVED_S = 5.0
+ASKED_S = TIMING.save_reply_timeout_s
 REOPEN_S = 30.0
 PAUSES_S = (0.0, 0.05, 0.5, 1.5, 4.0, 9.0)
 
@@ -124,6 +125,7 @@ class Run:
     """What replicas remember of ids, by their names."""
     deleted: bool = False
     """Whether the file was deleted, and nobody has asked to save it since."""
+    asked_at: float = -ASKED_S
     copied: Any = None
     story: list[str] = field(default_factory=list)
     record: _Record = field(default_factory=_Record)
@@ -290,6 +292,7 @@ class Run:
                 site.delete()
         elif step.what == "save" and site.open:
             self.deleted = False
+            self.asked_at = asyncio.get_running_loop().time()
             site.save()
         elif step.what == "kill":
             del self.sites[site.name]
@@ -318,7 +321,8 @@ class Run:
 
     def _delete(self) -> None:
         """What only the file holds is about to be deleted with it."""
-        self.deleted = True
+        # Who has just asked for it gets it all the same.
+        self.deleted = asyncio.get_running_loop().time() - self.asked_at > ASKED_S
         documents = [text_of_log(self.hub), *(site.text for site in self.sites.values())]
         self.excused |= {
             token
