@@ -38,10 +38,6 @@ from .values import ZERO_OFFSET, Appended, LogRead, Seeded, offset_key
 OUTBOX_MAX_BYTES = 1024 * 1024
 OUTBOX_MAX_UPDATES = 10_000
 EARLY_MAX_ENTRIES = 1000
-QUARANTINED_MAX = 100
-UNREAD_MAX = 100
-_BLOCK_BYTES = 200
-"""What a block of an entry takes that is kept."""
 
 
 @dataclass
