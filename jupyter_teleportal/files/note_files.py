@@ -73,6 +73,20 @@ def remove(file: Place, name: str) -> None:
         folder.unlink(place.name)
 
 
+def follow(file: Place, to: Place | None) -> None:
+    """A file was renamed, or with `to` None deleted: see that its notes are not beside another one
+    that comes to its old place. Those that cannot be read stay; nobody else can read them there.
+
+    Raises:
+        OSError: if one cannot be left at the new place; then it stays at the old one.
+    """
+    for name, note in read_all(file).items():
+        if isinstance(note, bytes):
+            if to is not None:
+                leave(to, note)
+            remove(file, name)
+
+
 def _place(file: Place, name: str) -> Place:
     return file.beside(name_beside(file.name, ".", name))
 

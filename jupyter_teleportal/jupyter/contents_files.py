@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import logging
 import os
 import shutil
@@ -19,6 +20,7 @@ from tornado.web import HTTPError
 from ..core.cell_ids import name_cells
 from ..core.errors import LeavesShare, SaveFailed
 from ..core.stepwise import StepwiseDecoder
+from ..files import note_files
 from ..files.open_folders import Place
 from ..files.share_folders import ShareFolders, is_as_saved_over, is_copying, is_making, is_saving
 from ..files.signatures import QueuedSignatures
@@ -58,6 +60,7 @@ def take_over_files(
     _write_in_place(manager, find)
     _read_in_place(manager, find)
     _copy_in_place(manager.checkpoints, folders)
+    _take_notes_along(manager, folders, log)
     _InThreads(manager, folders.shared).install()
     return _sign_in_thread(manager, log)
 
@@ -187,6 +190,52 @@ def _sign_in_thread(manager: Any, log: logging.Logger) -> Callable[[], None]:
         queued.close()
 
     return close
+
+
+def _take_notes_along(manager: Any, folders: ShareFolders, log: logging.Logger) -> None:
+    """What savers have noted beside a file is about that one, wherever it goes, and not about the
+    next one at its path."""
+
+    def place(path: str) -> Place | None:
+        try:
+            return folders.find(manager._get_os_path(path.strip("/")))
+        except (HTTPError, LeavesShare):
+            return None  # nothing is noted beside it
+
+    def follow(old: Place | None, path: str | None) -> None:
+        new = None if path is None else place(path)
+        if old is None or old == new:
+            return
+        try:
+            note_files.follow(old, new)
+        except OSError as error:
+            log.warning(
+                "%s: what servers have noted beside it stays at its old path, where another file "
+                "would be taken for it: %s",
+                old.path,
+                error,
+            )
+
+    def wait(do: Callable[..., Any]) -> Callable[..., Any]:
+        def done(path: str, *to: str) -> None:
+            old = place(path)
+            do(path, *to)
+            follow(old, *to or (None,))
+
+        return done
+
+    def in_thread(do: Callable[..., Any]) -> Callable[..., Any]:
+        async def done(path: str, *to: str) -> None:
+            old = await asyncio.to_thread(place, path)
+            await do(path, *to)
+            await asyncio.to_thread(follow, old, *to or (None,))
+
+        return done
+
+    for name in ("rename_file", "delete_file"):
+        do = getattr(manager, name)
+        followed = in_thread if inspect.iscoroutinefunction(do) else wait
+        setattr(manager, name, followed(do))
 
 
 class _InThreads:

@@ -16,11 +16,17 @@ from typing import Any
 import nbformat
 import pytest
 from jupyter_server.services.contents.filemanager import FileContentsManager
-from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
+from jupyter_server.services.contents.largefilemanager import (
+    AsyncLargeFileManager,
+    LargeFileManager,
+)
+from jupyter_server.utils import ensure_async
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from tornado.web import HTTPError
 
 from jupyter_teleportal.core.shares import Shares
+from jupyter_teleportal.files import note_files
+from jupyter_teleportal.files.open_folders import place_of
 from jupyter_teleportal.files.share_folders import folders_of
 from jupyter_teleportal.jupyter import contents_files
 from jupyter_teleportal.jupyter.contents_files import take_over_files
@@ -286,3 +292,42 @@ async def test_a_notebook_that_is_not_valid_is_read_with_a_word_about_it(
     model = await writing.manager.get("shared/odd.ipynb")
     assert "validation failed" in model["message"].lower()
     writing.close()
+
+
+@pytest.mark.parametrize("kind", [LargeFileManager, AsyncLargeFileManager])
+@pytest.mark.parametrize("to", ["shared/new.txt", "own/new.txt", None])
+async def test_what_is_noted_beside_a_file_goes_where_that_goes(
+    kind: type[Any], to: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another file that comes to its path would be taken for it."""
+    manager = made(kind, tmp_path, monkeypatch).manager
+    old, new = tmp_path / "shared" / "old.txt", tmp_path / "shared" / "new.txt"
+    old.write_text("text")
+    for note in (b"one", b"two"):
+        note_files.leave(place_of(str(old)), note)
+    if to is None:
+        await ensure_async(manager.delete("shared/old.txt"))
+    else:
+        await ensure_async(manager.rename("shared/old.txt", to))
+    assert note_files.read_all(place_of(str(old))) == {}
+    there = list(note_files.read_all(place_of(str(new))).values())
+    assert there == ([b"one", b"two"] if to == "shared/new.txt" else [])
+    assert not old.exists()
+
+
+async def test_a_rename_is_done_where_a_note_cannot_follow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(place: Any, note: bytes) -> str:
+        raise OSError(28, "No space left on device")
+
+    manager = made(AsyncLargeFileManager, tmp_path, monkeypatch).manager
+    old = tmp_path / "shared" / "old.txt"
+    old.write_text("text")
+    note_files.leave(place_of(str(old)), b"one")
+    monkeypatch.setattr(note_files, "leave", full)
+    with caplog.at_level(logging.WARNING):
+        await manager.rename("shared/old.txt", "shared/new.txt")
+    assert (tmp_path / "shared" / "new.txt").read_text() == "text"
+    assert "No space left" in caplog.text
+    assert note_files.read_all(place_of(str(old))) == {".teleportal": b"one"}

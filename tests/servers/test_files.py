@@ -274,3 +274,32 @@ async def test_a_new_file_where_one_was_renamed_during_an_outage(
 
 async def not_shared(*servers: JupyterProcess) -> bool:
     return all([await transport_state(server) != "connected" for server in servers])
+
+
+@pytest.mark.parametrize("gone", ["renamed", "deleted"])
+async def test_a_new_file_is_not_taken_for_the_one_that_a_saver_has_noted_at_its_path(
+    servers: Pair, redis_server: RedisServer, shared_folder: Path, gone: str
+):
+    write_notebook(shared_folder / "old.ipynb", ["first"])
+    session = await servers[0].session("old.ipynb")
+    async with (
+        RtcClient(servers[0], session, name="ann") as ann,
+        RtcClient(servers[1], session, name="bob") as bob,
+    ):
+        saver, (other,) = await saver_of(servers, session.room_id)
+        redis_server.kill()
+        await until(lambda: not_shared(saver, other), what="the outage")
+        (ann if saver is servers[0] else bob).write(" saved")
+        await until(
+            lambda: file_sources(shared_folder / "old.ipynb") == ["first saved"],
+            what="what is saved during the outage",
+        )
+        if gone == "renamed":
+            await saver.rename("old.ipynb", "new.ipynb")
+        else:
+            await saver.delete("old.ipynb")
+        write_notebook(shared_folder / "old.ipynb", ["second"])
+        new = await saver.session("old.ipynb")
+        assert new.file_id != session.file_id
+        async with RtcClient(saver, new, name="eve") as eve:
+            assert eve.sources == ["second"]

@@ -391,6 +391,7 @@ class Site:
         path = self.registry.api_path(FILE_ID)
         if path in self.folder.files:
             del self.folder.files[path]
+            self.folder.notes.pop(path, None)
             self.registry.delete(SharedPath(ROOM.share, path))
 
     def rename(self, new: str) -> None:
@@ -398,6 +399,7 @@ class Site:
         old = self.registry.api_path(FILE_ID)
         if old in self.folder.files and new not in self.folder.files:
             self.folder.files[new] = self.folder.files.pop(old)
+            self.folder.notes[new] = self.folder.notes.pop(old, {})
             self.registry.move(SharedPath(ROOM.share, old), SharedPath(ROOM.share, new))
 
     async def close(self) -> None:
