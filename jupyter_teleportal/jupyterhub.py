@@ -54,7 +54,8 @@ from .transports.redis.accounts import (
     hash_password,
     listed_categories,
 )
-from .transports.redis.client import DEFAULT_KEY_PREFIX, RedisClient
+from .transports.redis.client import RedisClient
+from .transports.redis.options import DEFAULT_KEY_PREFIX
 from .transports.redis.scripts import SCRIPTS
 
 URL_VARIABLE = "JUPYTER_TELEPORTAL_HUB_REDIS_URL"

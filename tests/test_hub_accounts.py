@@ -24,7 +24,8 @@ from jupyter_teleportal.transports.redis.accounts import (
     listed_categories,
     parse_granted,
 )
-from jupyter_teleportal.transports.redis.client import DEFAULT_KEY_PREFIX, RedisClient
+from jupyter_teleportal.transports.redis.client import RedisClient
+from jupyter_teleportal.transports.redis.options import DEFAULT_KEY_PREFIX
 from jupyter_teleportal.transports.redis.transport import (
     RedisSyncTransport,
     create_redis_sync_transport,

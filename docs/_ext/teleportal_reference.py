@@ -23,7 +23,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from jupyter_teleportal.jupyter.extension import TeleportalExtension
 from jupyter_teleportal.tools.cli import make_parser
-from jupyter_teleportal.transports.redis.client import RedisOptions
+from jupyter_teleportal.transports.redis.options import RedisOptions
 
 
 def own_traits() -> dict[str, Any]:

@@ -214,8 +214,8 @@ def _asker(transport: Any) -> Ask:
     where Redis refuses one."""
 
     async def ask(*command: Any) -> Any:
-        async with transport.bulk_client() as client:
-            return await client.execute_command(*command)
+        async with transport.bulk() as connection:
+            return await connection.execute(*command)
 
     return ask
 

@@ -18,7 +18,7 @@ from support.rtc_client import RtcClient, equal
 from support.waiting import until
 
 from jupyter_teleportal.transports.redis.accounts import account_rules, hash_password
-from jupyter_teleportal.transports.redis.client import DEFAULT_KEY_PREFIX
+from jupyter_teleportal.transports.redis.options import DEFAULT_KEY_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

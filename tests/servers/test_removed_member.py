@@ -17,7 +17,7 @@ from jupyter_teleportal.transports.redis.accounts import (
     granted_key,
     hash_password,
 )
-from jupyter_teleportal.transports.redis.client import DEFAULT_KEY_PREFIX
+from jupyter_teleportal.transports.redis.options import DEFAULT_KEY_PREFIX
 
 if TYPE_CHECKING:
     from support.fixtures import MakeServer

@@ -16,7 +16,7 @@ from jupyter_teleportal.jupyter import status
 from jupyter_teleportal.jupyter.extension import TeleportalExtension
 from jupyter_teleportal.jupyterhub import GroupSharing
 from jupyter_teleportal.tools.cli import make_parser
-from jupyter_teleportal.transports.redis.client import RedisOptions
+from jupyter_teleportal.transports.redis.options import RedisOptions
 
 PACKAGE = Path(jupyter_teleportal.__file__).parent
 GAP = "…"

@@ -16,7 +16,7 @@ import redis
 import trustme
 
 from jupyter_teleportal.transports.redis.accounts import account_rules, hash_password
-from jupyter_teleportal.transports.redis.client import DEFAULT_KEY_PREFIX
+from jupyter_teleportal.transports.redis.options import DEFAULT_KEY_PREFIX
 from jupyter_teleportal.transports.redis.scripts import SCRIPTS
 from support.missing import missing
 from support.processes import ChildProcess, free_port

@@ -27,7 +27,8 @@ from jupyter_teleportal.core.envelopes import EntryEnvelope, decode_envelope
 from jupyter_teleportal.core.errors import SettingsError, TransportRefused, TransportUnavailable
 from jupyter_teleportal.core.values import ZERO_OFFSET, LeaseView, LeaseWish, Scope
 from jupyter_teleportal.transports.base import TransportState
-from jupyter_teleportal.transports.redis.client import LARGE_BYTES, RedisOptions
+from jupyter_teleportal.transports.redis.client import LARGE_BYTES
+from jupyter_teleportal.transports.redis.options import RedisOptions
 from jupyter_teleportal.transports.redis.scripts import READ
 from jupyter_teleportal.transports.redis.transport import INLINE_MAX_BYTES, RedisSyncTransport
 

@@ -74,7 +74,7 @@ async def test_a_runner_that_ends_while_more_comes(
     await filled(transport, OTHER_ROOM)
     heard: list[bytes] = []
     await transport.subscribe(ROOM, heard.append)
-    left = [transport._command_client.connection_pool, transport._channel_client.connection_pool]
+    left = [transport._command_driver.pool, transport._channel_driver.pool]
     for pool in left:
         # As where the other side does not answer that it closes as well.
         monkeypatch.setattr(pool, "disconnect", lambda: asyncio.sleep(60))

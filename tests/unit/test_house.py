@@ -152,7 +152,7 @@ def test_redis_is_imported_in_one_module() -> None:
         for module in MODULES
         if any(name.split(".")[0] in ("redis", "valkey") for name in imported(module))
     }
-    assert importers == {"transports.redis.client"}
+    assert importers == {"transports.redis.driver"}
 
 
 DECODES = {

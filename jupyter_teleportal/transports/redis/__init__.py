@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .accounts import account_rules, hash_password
-    from .client import RedisOptions
+    from .options import RedisOptions
     from .transport import RedisSyncTransport, create_redis_sync_transport
 
 _HOMES = {
-    "RedisOptions": "client",
+    "RedisOptions": "options",
     "RedisSyncTransport": "transport",
     "account_rules": "accounts",
     "create_redis_sync_transport": "transport",

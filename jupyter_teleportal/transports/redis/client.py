@@ -1,4 +1,4 @@
-"""The connections of the Redis transport. This is the only module that imports ``redis``.
+"""The connections of the Redis transport: kept, given up and made again, and what goes over them.
 
 At most three, whatever the number of rooms: one for commands, one for subscriptions, and one for
 bulk reads. The first two are made by redis-py and used directly (`Wire`).
@@ -10,162 +10,32 @@ import asyncio
 import contextlib
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from logging import Logger, getLogger
 from typing import Any
 
 import anyio
 from hiredis import PushNotification
-from redis import exceptions as redis_errors
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.credentials import CredentialProvider
 
-from ...core.errors import SettingsError, TransportError, TransportRefused, TransportUnavailable
-from ...core.settings import is_above_zero
+from ...core.errors import TransportError, TransportRefused, TransportUnavailable
 from ...core.values import Scope
 from ..base import MISSED, Listener, TransportBase, TransportState, loop_time, passes_through
 from ..channel_turns import ChannelTurns
-from ..redaction import SECRETS, check_url, passwords_in_options, passwords_in_url
+from ..redaction import SECRETS, passwords_in_options, passwords_in_url
 from . import scripts
 from .bulk import WHOLE_BYTES, put, staging_key
-from .refusals import CLUSTER, SCRIPTS_MISSING, SENTINEL, lacks_right, serves_nobody
+from .driver import LOST, Driver, PasswordFile, cause_of
+from .options import DEFAULT_KEY_PREFIX, RedisOptions
+from .refusals import SCRIPTS_MISSING, lacks_right, serves_nobody
 from .wire import ErrorReply, Wire
 
-DEFAULT_KEY_PREFIX = "teleportal:sync:"
 LARGE_BYTES = 1024 * 1024
 _BULK_READ_BYTES = 1024 * 1024
 _LOOKS = 3
 _LOOK_PAUSE_S = 0.02
-_CLOSE_S = 0.5
-"""For so long the other side may take to close a connection too."""
 _CAUSES_MAX = 10
 _FLOODED_MAX = 10
 _NAMES_MAX = 5000
-_LOST = (redis_errors.ConnectionError, redis_errors.TimeoutError, OSError, asyncio.TimeoutError)
-
-# redis-py takes the first word off the errors that it knows.
-_FIRST_WORDS = {
-    redis_errors.ReadOnlyError: "READONLY",
-    redis_errors.NoPermissionError: "NOPERM",
-    redis_errors.NoScriptError: "NOSCRIPT",
-    redis_errors.OutOfMemoryError: "OOM",
-    redis_errors.MovedError: "MOVED",
-    redis_errors.AskError: "ASK",
-    redis_errors.MasterDownError: "MASTERDOWN",
-    redis_errors.ClusterDownError: "CLUSTERDOWN",
-    redis_errors.ClusterCrossSlotError: "CROSSSLOT",
-    redis_errors.AuthenticationError: "WRONGPASS",
-    redis_errors.BusyLoadingError: "LOADING",
-}
-
-
-@dataclass(frozen=True)
-class RedisOptions:
-    """How to reach Redis and how patiently. Times are in seconds.
-
-    Attributes:
-        client: keyword arguments of ``redis.asyncio.Redis`` (host, port, username, password, db,
-            ssl and so on), used in addition to the URL.
-        connect_timeout_s: for opening a connection.
-        command_timeout_s: for the answer to a command.
-        bulk_timeout_s: for the answer to a read of a log.
-        ping_interval_s: the subscription connection is given up if it has been silent for three
-            times as long.
-        backoff_base_s, backoff_cap_s: the pause before the next attempt to connect doubles from
-            the one to the other, with jitter.
-        log_max_bytes: most bytes that Redis keeps of a document: a third for its checkpoint,
-            one for what stands for its forgotten history, and one for its history. Nothing over
-            64 KiB is added that would make it larger, although its history was cut, and a tenth
-            above it nothing at all; the document goes on on each server, and is saved, as in an
-            outage.
-        share_max_bytes: the same for all documents of a share together. Above it nothing over
-            64 KiB is added to any of them, and a tenth above it nothing at all.
-    """
-
-    client: Mapping[str, Any]
-    connect_timeout_s: float = 2.0
-    command_timeout_s: float = 5.0
-    bulk_timeout_s: float = 60.0
-    ping_interval_s: float = 2.0
-    backoff_base_s: float = 0.1
-    backoff_cap_s: float = 2.0
-    log_max_bytes: float = 1024 * 1024 * 1024
-    share_max_bytes: float = 8 * 1024 * 1024 * 1024
-
-    @classmethod
-    def parse(cls, options: Mapping[str, Any]) -> RedisOptions:
-        """Split `options` into ours and redis-py's.
-
-        Raises:
-            SettingsError: if one of ours is not a positive, finite number.
-        """
-        client = dict(options)
-        ours: dict[str, float] = {}
-        for name in cls.__dataclass_fields__:
-            if name != "client" and name in client:
-                value = client.pop(name)
-                if not is_above_zero(value):
-                    raise SettingsError(
-                        f"redis_options: {name} is {value!r}, not a number above 0; for no limit, "
-                        "set a very large one, such as 1e15"
-                    )
-                ours[name] = float(value)
-        return cls(client, **ours)
-
-
-class PasswordFile(CredentialProvider):
-    """The password in a file, read whenever a connection is made."""
-
-    def __init__(self, path: str) -> None:
-        """
-        Args:
-            path: the file's; a line break at its end is not part of the password.
-
-        Raises:
-            SettingsError: if it cannot be read now.
-        """
-        self._path = path
-        self._username: str | None = None
-        try:
-            self._read()
-        except OSError as error:
-            raise SettingsError(f"redis_password_file cannot be used: {error}") from None
-
-    def log_in(self, connection: dict[str, Any]) -> None:
-        """Let connections log in with it.
-
-        Args:
-            connection: the keyword arguments of redis-py's connections; changed.
-
-        Raises:
-            ValueError: if there is another password.
-        """
-        if connection.pop("password", None):
-            raise ValueError("there is a password besides redis_password_file; remove one of them")
-        self._username = connection.pop("username", None) or self._username
-        connection["credential_provider"] = self
-
-    @property
-    def username(self) -> str | None:
-        return self._username
-
-    def get_credentials(self) -> tuple[str] | tuple[str, str]:
-        password = self._read()
-        return (self._username, password) if self._username else (password,)
-
-    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
-        return await asyncio.to_thread(self.get_credentials)
-
-    def _read(self) -> str:
-        with open(self._path, encoding="utf-8", errors="surrogateescape") as file:
-            password = file.read().rstrip("\r\n")
-        if not password:
-            raise OSError(f"the file is empty: {self._path!r}")
-        SECRETS.add({password})
-        return password
 
 
 class Command:
@@ -245,7 +115,7 @@ class RedisClient(TransportBase):
         self._command_wire: Wire | None = None
         self._channel_wire: Wire | None = None
         self._heard = 0.0
-        self._bulk: Redis | None = None
+        self._bulk: Driver | None = None
         self._bulk_lock = asyncio.Lock()
         self._runner: asyncio.Task[None] | None = None
         self._attempted = asyncio.Event()
@@ -255,61 +125,25 @@ class RedisClient(TransportBase):
         self._causes: set[str] = set()
         """What the log was told of the present outage."""
         # Made once here, so that a wrong URL or option is an error of whoever configured it.
-        self._command_client = self._make_client("command", self._options.command_timeout_s)
-        self._channel_client = self._make_client("subscribe", self._options.command_timeout_s)
+        self._command_driver = self._driver("command", self._options.command_timeout_s)
+        self._channel_driver = self._driver("subscribe", self._options.command_timeout_s)
 
     # -- connections -----------------------------------------------------------------------
 
-    def _make_client(self, purpose: str, timeout_s: float, **more: Any) -> Redis:
-        keywords: dict[str, Any] = {
-            "socket_timeout": timeout_s,
-            "socket_connect_timeout": self._options.connect_timeout_s,
-            "retry": Retry(NoBackoff(), 0),
-            "client_name": f"teleportal-{purpose}",
-            "max_connections": 1,
-            **more,
-            **self._options.client,
-            "decode_responses": False,
-        }
-        try:
-            client: Redis
-            if self._url is not None:
-                check_url(self._url)
-                client = Redis.from_url(self._url, **keywords)
-            else:
-                client = Redis(**keywords)
-            if self._password is not None:
-                self._password.log_in(client.connection_pool.connection_kwargs)
-            # redis-py looks at most options only when it makes a connection.
-            client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
-        except (TypeError, ValueError, redis_errors.RedisError) as error:
-            # The error itself may quote a part of a password, as the port or the host.
-            why = SECRETS.hide(str(error))
-            if isinstance(error, ValueError) and passwords_in_url(self._url or ""):
-                why = (
-                    "it is no address; signs such as / ? # @ : [ in its name and password have to "
-                    "be percent-encoded"
-                    if "percent-encode" not in why
-                    else why
-                )
-            raise SettingsError(f"redis_url or redis_options cannot be used: {why}") from None
-        return client
+    def _driver(self, purpose: str, timeout_s: float, **more: Any) -> Driver:
+        return Driver(
+            self._url, self._options, self._password, purpose=purpose, timeout_s=timeout_s, **more
+        )
 
     @property
     def address(self) -> str:
         """Where Redis is, for messages; without the password."""
-        where = self._command_client.connection_pool.connection_kwargs
-        if "path" in where:
-            return str(where["path"])
-        return f"{where.get('host', 'localhost')}:{where.get('port', 6379)}"
+        return self._command_driver.address
 
     @property
     def account(self) -> str | None:
         """What this logs in to Redis as, None for its user `default`."""
-        if self._password is not None:
-            return self._password.username
-        where = self._command_client.connection_pool.connection_kwargs
-        return where.get("username") or None
+        return self._command_driver.account
 
     async def start(self) -> None:
         if self._runner is None:
@@ -352,14 +186,14 @@ class RedisClient(TransportBase):
         self._attempted.set()
         self._set_state(TransportState.LOCAL)
         self._fail_waiting(TransportUnavailable("the Redis transport is closed"))
-        for client in (self._command_client, self._channel_client, self._bulk):
-            if client is not None:
-                await self._close_client(client)
+        for driver in (self._command_driver, self._channel_driver, self._bulk):
+            if driver is not None:
+                await self._close(driver.aclose())
 
-    async def _close_client(self, client: Redis) -> None:
+    async def _close(self, closing: Awaitable[None]) -> None:
         try:
-            await client.aclose()
-        except _LOST as error:
+            await closing
+        except LOST as error:
             self.log.debug("Closing a connection to Redis: %s", error)
 
     async def _run(self) -> None:
@@ -400,9 +234,9 @@ class RedisClient(TransportBase):
         lost = asyncio.get_running_loop().create_future()
         try:
             with anyio.fail_after(options.connect_timeout_s + options.command_timeout_s):
-                self._command_wire = await self._wire(self._command_client)
+                self._command_wire = await self._command_driver.wire()
                 await self._prove(self._command_wire)
-                self._channel_wire = await self._wire(self._channel_client)
+                self._channel_wire = await self._channel_driver.wire()
                 channels = list(self._listeners)
                 for channel in channels:
                     self._channel_wire.send(("SUBSCRIBE", channel))
@@ -422,19 +256,11 @@ class RedisClient(TransportBase):
                     wire.close()
             self._command_wire = self._channel_wire = None
             with anyio.CancelScope(shield=True):
-                for client in (self._command_client, self._channel_client):
-                    await self._disconnect(client)
-                    # The wires never give their connections back.
-                    client.connection_pool.reset()  # type: ignore[no-untyped-call]
+                for driver in (self._command_driver, self._channel_driver):
+                    await self._close(driver.disconnect())
+                    driver.forget()
                 if self._bulk is not None:
-                    await self._disconnect(self._bulk)
-
-    async def _disconnect(self, client: Redis) -> None:
-        try:
-            with anyio.move_on_after(_CLOSE_S):
-                await client.connection_pool.disconnect()
-        except _LOST as error:
-            self.log.debug("Closing a connection to Redis: %s", error)
+                    await self._close(self._bulk.disconnect())
 
     async def _prove(self, wire: Wire) -> None:
         """See, before the state becomes `CONNECTED`, whether this Redis does what is needed.
@@ -469,17 +295,6 @@ class RedisClient(TransportBase):
             replies += [reply for reply in new if not isinstance(reply, PushNotification)]
         return replies
 
-    async def _wire(self, client: Redis) -> Wire:
-        pool: Any = client.connection_pool
-        connection = await pool.get_connection()
-        mode = (getattr(connection, "handshake_metadata", None) or {}).get(b"mode")
-        if mode in (b"cluster", b"sentinel"):
-            raise TransportUnavailable(CLUSTER if mode == b"cluster" else SENTINEL)
-        # Whether it answers, and not that it is loading its data.
-        await connection.send_command("PING")
-        await connection.read_response()
-        return Wire(connection)
-
     async def _await_confirmations(self, wire: Wire, channels: list[str]) -> None:
         # In the order in which they were asked for; Redis does not say which one it refuses.
         waiting = deque(channels)
@@ -499,13 +314,13 @@ class RedisClient(TransportBase):
         return TransportRefused(f"Redis refused the channel {channel}: {error}")
 
     def _disconnected(self, error: BaseException) -> None:
-        self._problem = f"Redis at {self.address}: {_cause(error)}"
+        self._problem = f"Redis at {self.address}: {cause_of(error)}"
         self._fail_waiting(TransportUnavailable(self._problem))
         began = self._state is TransportState.CONNECTED or not self._attempted.is_set()
         if began:
             self.counters["outages"] += 1
             self._causes.clear()
-        if (cause := _cause(error)) not in self._causes and len(self._causes) < _CAUSES_MAX:
+        if (cause := cause_of(error)) not in self._causes and len(self._causes) < _CAUSES_MAX:
             self._causes.add(cause)
             self.log.warning(
                 "Redis at %s cannot be reached (%s); documents stay editable on this server and "
@@ -620,8 +435,8 @@ class RedisClient(TransportBase):
         try:
             await put(self.in_turn, staged, large)
             last = Command(script.staged(keys, arguments, staged), script)
-            async with self.bulk_client() as client:
-                reply = await self._run_on(client, last)
+            async with self.bulk() as driver:
+                reply = await self._run_on(driver, last)
         finally:
             self.remove(staged)
         command.finish(reply)
@@ -629,34 +444,33 @@ class RedisClient(TransportBase):
 
     async def in_turn(self, *arguments: Any) -> Any:
         """Send one command on the connection for bulk, when all who wait there have had a turn."""
-        async with self.bulk_client() as client:
-            return await self._on(client, Command(arguments))
+        async with self.bulk() as driver:
+            return await driver.execute(*arguments)
 
     async def call_in_turn(
         self, script: scripts.Script, keys: Sequence[str], *arguments: Any
     ) -> Any:
         """Run a script on the connection for bulk, when all who wait there have had a turn."""
-        async with self.bulk_client() as client:
-            return await self._run_on(client, Command(script.command(keys, arguments), script))
+        async with self.bulk() as driver:
+            return await self._run_on(driver, Command(script.command(keys, arguments), script))
 
     def remove(self, key: str) -> None:
         """Remove a key in which something large was put together; if that fails, it expires."""
         if self._command_wire is not None and self._state is TransportState.CONNECTED:
             self._put(self._command_wire, Command(("UNLINK", key)))
 
-    async def _run_on(self, client: Redis, command: Command) -> Any:
+    async def _run_on(self, driver: Driver, command: Command) -> Any:
         try:
-            return await self._on(client, command)
-        except redis_errors.NoScriptError:
-            try:
-                return await self._on(client, command.with_source())
-            except redis_errors.NoPermissionError as error:
-                if "eval" in str(error):
-                    raise self._give_up(SCRIPTS_MISSING) from error
+            return await driver.execute(*command.arguments)
+        except ErrorReply as error:
+            if not str(error).startswith("NOSCRIPT"):
                 raise
-
-    async def _on(self, client: Redis, command: Command) -> Any:
-        return await client.execute_command(*command.arguments)  # type: ignore[no-untyped-call]
+        try:
+            return await driver.execute(*command.with_source().arguments)
+        except ErrorReply as error:
+            if lacks_right(str(error)) and "eval" in str(error):
+                raise self._give_up(SCRIPTS_MISSING) from error
+            raise
 
     # -- channels --------------------------------------------------------------------------
 
@@ -761,21 +575,21 @@ class RedisClient(TransportBase):
     # -- bulk reads ------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
-    async def bulk_client(self) -> AsyncIterator[Redis]:
+    async def bulk(self) -> AsyncIterator[Driver]:
         """The connection for bulk, for one turn: it goes to whoever has waited longest."""
         async with self._bulk_lock:
             if self._state is not TransportState.CONNECTED:
                 raise TransportUnavailable(f"not connected to Redis at {self.address}")
             if self._bulk is None:
-                self._bulk = self._make_client(
+                self._bulk = self._driver(
                     "read", self._options.bulk_timeout_s, socket_read_size=_BULK_READ_BYTES
                 )
             try:
                 yield self._bulk
-            except _LOST as error:
-                raise TransportUnavailable(f"Redis at {self.address}: {_cause(error)}") from error
-            except redis_errors.RedisError as error:
-                raise self.refusal(_words(error)) from error
+            except LOST as error:
+                raise TransportUnavailable(f"Redis at {self.address}: {cause_of(error)}") from error
+            except ErrorReply as error:
+                raise self.refusal(str(error)) from error
 
     # -- names -----------------------------------------------------------------------------
 
@@ -804,20 +618,3 @@ def _fail(future: asyncio.Future[Any], error: Exception) -> None:
         future.set_exception(error)
         # Whoever asked may have been cancelled; then nobody is there to take the error.
         future.exception()
-
-
-def _words(error: BaseException) -> str:
-    """The text of an error of redis-py, as Redis has said it."""
-    text = str(error)
-    for kind, word in _FIRST_WORDS.items():
-        if isinstance(error, kind) and not text.startswith(word):
-            return f"{'NOAUTH' if text.startswith('Authentication required') else word} {text}"
-    return text
-
-
-def _cause(error: BaseException) -> str:
-    """The text of the innermost error of a task group's error."""
-    while isinstance(nested := getattr(error, "exceptions", None), tuple | list) and nested:
-        error = nested[0]
-    words = _words(error)
-    return serves_nobody(words) or words or type(error).__name__

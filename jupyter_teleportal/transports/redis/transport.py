@@ -39,7 +39,8 @@ from .. import base
 from . import scripts
 from .accounts import granted_key, parse_granted
 from .bulk import KEEP_MS, PIECE_BYTES, WHOLE_BYTES, get, staging_key
-from .client import DEFAULT_KEY_PREFIX, Command, RedisClient
+from .client import Command, RedisClient
+from .options import DEFAULT_KEY_PREFIX
 from .refusals import SCRIPTS_MISSING, SENTINEL, lacks_right, useless
 from .usage import ShareUsage, megabytes
 from .wire import ErrorReply, Wire
