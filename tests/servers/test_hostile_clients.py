@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support.attackers import Attack, attackers
 from support.conflicts import insertions
+from support.fixtures import start_pair
 from support.hostile import (
     BINARY,
     PING,
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from support.fixtures import MakeServer
     from support.jupyter_process import JupyterProcess, Session
+    from support.redis_server import RedisServer
 
 DOCUMENT_BYTES = 3_000_000
 SECONDS = 6.0
@@ -156,13 +159,14 @@ async def victim(server: JupyterProcess, folder: Path) -> Session:
 
 @pytest.mark.parametrize("attack", ATTACKS)
 async def test_an_attack_delays_nobody_else(
-    servers: tuple[JupyterProcess, JupyterProcess],
+    make_server: MakeServer,
+    redis_server: RedisServer,
     shared_folder: Path,
     tmp_path: Path,
     attack: Callable[[], Attack],
 ):
     write_notebook(shared_folder / "bystander.ipynb", [""])
-    a, b = servers
+    a, b = servers = await start_pair(make_server, redis_server, watched=True)
     session, bystander = await victim(a, shared_folder), await a.session("bystander.ipynb")
     pids = a.pid, b.pid
     async with (

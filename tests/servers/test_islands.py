@@ -29,7 +29,7 @@ async def test_a_member_delays_no_other_document(
 ):
     write_notebook(shared_folder / "bystander.ipynb", [""])
     (shared_folder / "victim.txt").write_text("v" * 10_000)
-    a, b = servers = await start_pair(make_server, confined_redis)
+    a, b = servers = await start_pair(make_server, confined_redis, watched=True)
     victim = await a.session("victim.txt", "text", "file")
     bystander = await a.session("bystander.ipynb")
     pids = a.pid, b.pid

@@ -17,6 +17,7 @@ from urllib.parse import quote
 import httpx
 
 from support.accounts import Account, environment_of_packages, python_as
+from support.loop_watch import LOOP_WATCH_FILE, LoopWatch
 from support.processes import GRACE_SECONDS, ChildProcess, free_port
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class JupyterProcess:
         arguments: more of the command line.
         as_installed: with the extensions that are installed, and none named in the configuration.
         probe: load `support.probe_extension`, which shows the inside of the server over HTTP.
+        watched: load `support.loop_watch`, which `loop_watch` reads.
         account: under which other account of the operating system it runs.
     """
 
@@ -76,6 +78,7 @@ class JupyterProcess:
         cookie_secret_file: Path | None = None,
         ignore_interrupt: bool = False,
         probe: bool = False,
+        watched: bool = False,
         arguments: Sequence[str] = (),
         as_installed: bool = False,
         account: Account | None = None,
@@ -88,6 +91,7 @@ class JupyterProcess:
         self.lab = lab
         self.ignore_interrupt = ignore_interrupt
         self.probe = probe
+        self.watched = watched
         self.arguments = tuple(arguments)
         self.account = account
         self._env = dict(env or {})
@@ -118,6 +122,14 @@ class JupyterProcess:
     @property
     def running(self) -> bool:
         return self._process is not None and self._process.running
+
+    def loop_watch(self) -> LoopWatch:
+        """What it says of its event loop, if it is watched."""
+        return LoopWatch(self._watch_file)
+
+    @property
+    def _watch_file(self) -> Path:
+        return self.work_dir / "loop-watch"
 
     # --- life-cycle
 
@@ -316,6 +328,8 @@ class JupyterProcess:
             extensions |= dict.fromkeys(_LAB_ONLY, False)
         if self.probe:
             extensions["support.probe_extension"] = True
+        if self.watched:
+            extensions["support.loop_watch"] = True
         config: dict[str, dict[str, Any]] = {
             "ServerApp": {
                 "jpserver_extensions": extensions,
@@ -388,6 +402,7 @@ class JupyterProcess:
                 part for part in (str(TESTS_DIR), inherited.get("PYTHONPATH", "")) if part
             ),
             "PYTHONUNBUFFERED": "1",
+            LOOP_WATCH_FILE: str(self._watch_file),
             **self._env,
         }
 

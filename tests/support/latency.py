@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from support.waiting import until
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -17,24 +19,29 @@ if TYPE_CHECKING:
 STANDSTILL_S = 10.0
 """Nobody waits for so long by the clock, however busy the machine is."""
 MOST_WORK_S = 0.5
-"""So long a server may work on other things while somebody waits."""
+"""So long may a server's work on other things hold somebody up."""
 
 
 class Stopwatch:
     """Measures waits for servers.
 
     The clock tells how long somebody waits on this machine now, with whatever else it does. The
-    processor time that a server uses meanwhile tells how long its other work holds somebody up, on
-    a machine that is busy as on one that is not.
+    processor time for which a server's work holds its event loop up meanwhile tells how long
+    somebody waits for that work, on a machine that is busy as on one that is not. What a server
+    does in threads beside its loop holds nobody up.
 
     Attributes:
         worst: the longest wait by the clock, in seconds.
-        worst_work: the most that one server has worked during one wait, in seconds of processor
-            time; never more than the clock says.
+        worst_work: the longest that one server's work has held its loop up during one wait, in
+            seconds of processor time; never more than the clock says.
     """
 
     def __init__(self, servers: Sequence[JupyterProcess] = ()) -> None:
-        self._processes = [psutil.Process(server.pid) for server in servers]
+        """
+        Args:
+            servers: whose work is measured; they have to be watched.
+        """
+        self._watches = [server.loop_watch() for server in servers]
         self.reset()
         self.begin()
 
@@ -45,17 +52,30 @@ class Stopwatch:
     def begin(self) -> None:
         """Somebody begins to wait."""
         self._began = time.monotonic()
-        self._before = self._used()
+        self._before = self._held()
 
     def look(self) -> None:
-        """The wait goes on, or is over now."""
-        waited = time.monotonic() - self._began
-        worked = [now - then for now, then in zip(self._used(), self._before, strict=True)]
-        self.worst = max(self.worst, waited)
-        self.worst_work = max(self.worst_work, min(waited, max(worked, default=0.0)))
+        """The wait goes on."""
+        self._note(time.monotonic())
 
-    def _used(self) -> list[float]:
-        return [sum(process.cpu_times()[:2]) for process in self._processes]
+    async def end(self) -> None:
+        """The wait is over now, and noted once the servers have told what they did meanwhile."""
+        now = time.monotonic()
+        self._note(now)
+        await until(
+            lambda: all(watch.read()[0] > now for watch in self._watches),
+            what="the servers to tell what they did meanwhile",
+        )
+        self._note(now)
+
+    def _note(self, now: float) -> None:
+        waited = now - self._began
+        held = [now - then for now, then in zip(self._held(), self._before, strict=True)]
+        self.worst = max(self.worst, waited)
+        self.worst_work = max(self.worst_work, min(waited, max(held, default=0.0)))
+
+    def _held(self) -> list[float]:
+        return [watch.read()[1] for watch in self._watches]
 
     def assert_nobody_waited(self, what: str) -> None:
         """
@@ -63,7 +83,7 @@ class Stopwatch:
             AssertionError: if a wait was longer than a server may make it.
         """
         assert self.worst_work < MOST_WORK_S, (
-            f"{what} waited while a server worked for {self.worst_work:.2f} s on other things"
+            f"{what} waited for {self.worst_work:.2f} s of a server's work on other things"
         )
         assert self.worst < STANDSTILL_S, f"{what} waited for {self.worst:.2f} s"
 
@@ -73,7 +93,7 @@ class Latency(Stopwatch):
 
     Attributes:
         worst: the longest wait, in seconds, also of one that is not over.
-        worst_work: the most that one of `servers` has worked during one wait.
+        worst_work: the longest that the work of one of `servers` has held it up during one wait.
         typed: how many characters were typed.
     """
 
@@ -100,6 +120,7 @@ class Latency(Stopwatch):
             while len(self.reader.text) < before + self.typed:
                 await asyncio.sleep(0.005)
                 self.look()
+            await self.end()
             await asyncio.sleep(self._pause)
 
     async def stop(self) -> None:
@@ -112,7 +133,7 @@ class Health(Stopwatch):
 
     Attributes:
         worst: the longest time until an answer, in seconds.
-        worst_work: the most that the server has worked until an answer.
+        worst_work: the longest that the server's other work has held up an answer.
         memory: the most resident memory that it had, in bytes.
         others: the answers that were other than ok.
     """
@@ -128,7 +149,7 @@ class Health(Stopwatch):
         while True:
             self.begin()
             reply = await self.server.request("GET", "/api/teleportal/health", timeout=60)
-            self.look()
+            await self.end()
             self.memory = max(self.memory, memory_of(self.server))
             if reply.json() != {"status": "ok"}:
                 self.others.append(reply.text)
