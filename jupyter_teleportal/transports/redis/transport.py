@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import re
 import secrets
 from collections import defaultdict
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from logging import Logger
 from typing import Any
@@ -26,7 +23,6 @@ from ...core.values import (
     ZERO_OFFSET,
     Appended,
     ClusterView,
-    Entry,
     History,
     LeaseView,
     LeaseWish,
@@ -38,26 +34,21 @@ from ...core.values import (
 from .. import base
 from . import scripts
 from .accounts import granted_key, parse_granted
-from .bulk import KEEP_MS, PIECE_BYTES, WHOLE_BYTES, get, staging_key
+from .bulk import WHOLE_BYTES
 from .client import Command, RedisClient
+from .log_reader import SMALL_BYTES, LogReader
 from .options import DEFAULT_KEY_PREFIX
 from .refusals import SCRIPTS_MISSING, SENTINEL, lacks_right, useless
+from .replies import expect, name_of, offset_of, text_of
 from .usage import ShareUsage, megabytes
 from .wire import ErrorReply, Wire
 
 INLINE_MAX_BYTES = 64 * 1024
-READ_PAGE_ENTRIES = 1000
-SMALL_BYTES = 64 * 1024
-"""What is no larger than that waits for nobody's turn."""
 SIZE_PAGE_BYTES = 4 * 1024 * 1024
 """So much is counted at once; Redis does nothing else meanwhile."""
 _FIELDS_AT_ONCE = 500
-_READ_TRIES = 3
 _MEMBERS_MAX = 1000
 _SAID_MAX = 100
-_NAME_MAX_BYTES = 200
-_OFFSET = re.compile(rb"[0-9]{1,20}-[0-9]{1,20}")
-_PRINTABLE = bytes(range(0x21, 0x7F))
 _LEASES_AT_ONCE = 50
 """Redis does nothing else meanwhile."""
 
@@ -72,6 +63,7 @@ class RedisSyncTransport(RedisClient):
         """The arguments are those of `RedisClient`."""
         super().__init__(**arguments)
         self._said: set[str] = set()
+        self._reader = LogReader(self, self._pass_over)
         self._usage = ShareUsage(self._say_usage, self._sizes_of, self._options.share_max_bytes)
         self._part_bytes = self._options.log_max_bytes / 3
         """What a checkpoint may be, what stands for the history, and the history."""
@@ -190,156 +182,13 @@ class RedisSyncTransport(RedisClient):
             self._usage.add(scope.share, len(payload))
 
     async def read_log(self, scope: Scope, log: str | None, after: str) -> LogRead:
-        for _ in range(_READ_TRIES):
-            try:
-                return await self._read(scope, log, after)
-            except LogChanged as error:
-                self.log.debug("Room %s is read again: %s", scope.room, error)
-        raise LogChanged(f"the log of room {scope.room} changes all the time")
-
-    async def _read(self, scope: Scope, log: str | None, after: str) -> LogRead:
-        if log is not None:
-            page = await self._first_page(scope, log, after)
-            if page.log == log and page.entries and page.entries[0].offset == after:
-                entries = page.entries[1:]
-                if not page.last:
-                    entries += await self._read_on(scope, log, page.entries[-1].offset)
-                return LogRead(log, True, entries, None, after)
-        joined, checkpoint = await self._join(scope, "update")
-        there, start, size = joined.log, joined.offset, joined.entries_bytes
-        if there is None:
-            return LogRead(None, False, [])
-        # Entries are trimmed only up to a checkpoint, so one read of an older checkpoint
-        # and a later read of its tail miss nothing but what a newer checkpoint holds; the
-        # gap is seen by the entry that follows.
-        if checkpoint is None and size > WHOLE_BYTES:
-            entries = await self._read_on(scope, there, start)
-        elif checkpoint is None and size > SMALL_BYTES and joined.tail is not None:
-            entries = await self._read_whole(scope, there, start, joined.tail)
-        else:
-            entries = await self._read_small(scope, there, start)
-        return LogRead(there, False, entries, checkpoint, start)
-
-    async def _read_whole(self, scope: Scope, log: str, after: str, tail: str) -> list[Entry]:
-        """Return all entries behind `after`. Those up to `tail` are known to be no more than one
-        turn reads; they come without a script, for which Redis makes two more copies of each.
-
-        Raises:
-            LogChanged: if the room has another log meanwhile, whose entries are no sequel.
-        """
-        entries: list[Entry] = []
-        # What is no stream is made one again by the script.
-        with contextlib.suppress(TransportRefused):
-            found = await self.in_turn(
-                "XRANGE", self.log_keys(scope)[0], f"({after}", tail, "COUNT", READ_PAGE_ENTRIES
-            )
-            entries = [_entry(_text(offset), fields) for offset, fields in found]
-        # The log was there before that. If it still is, they are its entries: no id comes back.
-        last = entries[-1].offset if entries else after
-        return entries + await self._read_small(scope, log, last)
-
-    async def _read_small(self, scope: Scope, log: str, after: str) -> list[Entry]:
-        """Return all entries behind `after`; those that are few and small need no turn.
-
-        Raises:
-            LogChanged: if the room has another log meanwhile, whose entries are no sequel.
-        """
-        page = await self._first_page(scope, log, f"({after}")
-        page.expect(log)
-        if page.last:
-            return page.entries
-        last = page.entries[-1].offset if page.entries else after
-        return page.entries + await self._read_on(scope, log, last)
-
-    async def _first_page(self, scope: Scope, log: str, first: str) -> _Page:
-        """Return what is few and small, which waits for no turn. An entry that is the first and
-        large stands there without its payload, any other one that is large is left for later."""
-        keys = self.log_keys(scope)[:2]
-        reply = await self.call(
-            scripts.READ, keys, log, first, READ_PAGE_ENTRIES, SMALL_BYTES, SMALL_BYTES
-        )
-        return _page(reply, log).up_to_the_large(first)
-
-    async def _read_on(
-        self, scope: Scope, log: str, after: str, max_bytes: int | None = None
-    ) -> list[Entry]:
-        """Return all entries behind `after`, in turns; with `max_bytes` the first of them.
-
-        Raises:
-            LogChanged: if the room has another log meanwhile, whose entries are no sequel.
-        """
-        keys = self.log_keys(scope)[:2]
-        entries: list[Entry] = []
-        size = 0
-        while True:
-            page = _page(
-                await self.call_in_turn(
-                    scripts.READ,
-                    keys,
-                    log,
-                    f"({after}",
-                    READ_PAGE_ENTRIES,
-                    PIECE_BYTES,
-                    WHOLE_BYTES,
-                ),
-                log,
-            )
-            page.expect(log)
-            for entry in page.entries:
-                known = page.large.get(entry.offset, len(entry.payload))
-                if entries and max_bytes is not None and size + known > max_bytes:
-                    return entries
-                size += known
-                if entry.offset in page.large:
-                    payload, _ = await self._in_pieces(keys[0], scope, "entry", entry.offset)
-                    if payload is None:
-                        raise LogChanged(f"entry {entry.offset} of {log} is gone")
-                    entry = replace(entry, payload=payload)
-                entries.append(entry)
-                after = entry.offset
-            if page.last:
-                return entries
-
-    async def _join(self, scope: Scope, field: str) -> tuple[_Joined, bytes | None]:
-        """Return what a log begins with, and `field` of the checkpoint's hash."""
-        keys = self.log_keys(scope)[:2]
-        log, offset, value, wrong, size, tail = await self.call(
-            scripts.JOIN, keys, field, SMALL_BYTES
-        )
-        if wrong:
-            self._pass_over(f"The key {keys[1]} is of another kind, and is replaced")
-        if isinstance(value, int):
-            if value <= WHOLE_BYTES:
-                # As with entries that are read whole, a script would take more copies.
-                value, offset = await self.in_turn("HMGET", keys[1], field, "offset")
-            else:
-                value, offset = await self._in_pieces(keys[1], scope, "field", field)
-        return _Joined(
-            _text(log) or None, _offset(offset) or ZERO_OFFSET, size, _offset(tail)
-        ), value
-
-    async def _in_pieces(
-        self, source: str, scope: Scope, kind: str, name: str
-    ) -> tuple[bytes | None, bytes]:
-        """Return something large, in turns of pieces, and the checkpoint's offset."""
-        staged = staging_key(self.channel(scope))
-        try:
-            value, offset = await self.call_in_turn(
-                scripts.STAGE, [source, staged], kind, name, KEEP_MS, WHOLE_BYTES
-            )
-            if isinstance(value, int):
-                value = await get(self.in_turn, staged, value)
-                self.remove(staged)
-        except asyncio.CancelledError:
-            self.remove(staged)
-            raise
-        return value, offset
+        return await self._reader.read(scope, log, after)
 
     async def compact_log(self, scope: Scope, log: str, offset: str, payload: bytes) -> None:
         if len(payload) > self._part_bytes:
             raise self._too_large(scope, len(payload))
         _, checkpoint_key, _ = self.log_keys(scope)
-        _expect(log, await self.call(scripts.COMPACT, [checkpoint_key], log, offset, payload))
+        expect(log, await self.call(scripts.COMPACT, [checkpoint_key], log, offset, payload))
 
     async def log_size(self, scope: Scope, log: str) -> LogSize:
         keys = self.log_keys(scope)[:2]
@@ -350,19 +199,19 @@ class RedisSyncTransport(RedisClient):
             reply = await self.call(
                 scripts.SIZE, keys, log, last, entries, size, first, SIZE_PAGE_BYTES, anew
             )
-            _expect(log, reply)
+            expect(log, reply)
             _, counted, entries, size, raw_first, raw_last, other = reply
-            first, last = _offset(raw_first) or ZERO_OFFSET, _offset(raw_last) or ZERO_OFFSET
+            first, last = offset_of(raw_first) or ZERO_OFFSET, offset_of(raw_last) or ZERO_OFFSET
             if counted:
                 return LogSize(entries, size, first, last, other)
 
     async def read_history(
         self, scope: Scope, *, after: str | None = None, max_bytes: int | None = None
     ) -> History:
-        joined, base = await self._join(scope, "log" if after is not None else "base")
+        joined, base = await self._reader.join(scope, "log" if after is not None else "base")
         if joined.log is None:
             return History(None, [])
-        entries = await self._read_on(scope, joined.log, after or ZERO_OFFSET, max_bytes)
+        entries = await self._reader.read_on(scope, joined.log, after or ZERO_OFFSET, max_bytes)
         return History(None if after is not None else base, entries)
 
     async def trim_history(
@@ -377,7 +226,7 @@ class RedisSyncTransport(RedisClient):
     ) -> None:
         keys = self.log_keys(scope)[:2]
         reply = await self.call(scripts.TRIM, keys, log, first, base, entries, payload_bytes)
-        _expect(log, reply)
+        expect(log, reply)
 
     # -- leases, maps, the cluster ---------------------------------------------------------
 
@@ -451,12 +300,12 @@ class RedisSyncTransport(RedisClient):
     def _lease_view(self, answer: Any) -> LeaseView | TransportError:
         holder, fence, log, tail, refused, wrong, _ = answer
         if wrong:
-            return self.refusal(_text(wrong))
+            return self.refusal(text_of(wrong))
         if refused:
             # Where Redis takes writes from nobody, the connection is given up.
-            self.refusal(_text(refused))
+            self.refusal(text_of(refused))
         return LeaseView(
-            holder.decode() or None, fence, log.decode() or None, tail.decode(), _text(refused)
+            holder.decode() or None, fence, log.decode() or None, tail.decode(), text_of(refused)
         )
 
     def _lease_keys(self, scope: Scope) -> tuple[str, ...]:
@@ -469,7 +318,7 @@ class RedisSyncTransport(RedisClient):
         reply = await self.call(
             scripts.MARK_SAVED, self.log_keys(scope), log, offset, _ms(keep_s), *fields
         )
-        _expect(log, reply)
+        expect(log, reply)
 
     async def read_map(
         self, scope: Scope, name: str, keys: Iterable[str] | None = None
@@ -512,7 +361,7 @@ class RedisSyncTransport(RedisClient):
         readable: dict[str, str] = {}
         for name, value in zip(reply[::2], reply[1::2], strict=True):
             if isinstance(value, int):
-                value, _ = await self._in_pieces(key, scope, "field", name)
+                value, _ = await self._reader.in_pieces(key, scope, "field", name)
             if value is None:
                 continue
             try:
@@ -559,7 +408,7 @@ class RedisSyncTransport(RedisClient):
     ) -> None:
         # The lease expires by itself, and sooner.
         keys = self.log_keys(scope)
-        _expect(log, await self.call(scripts.EXPIRE, keys, log, tail or "", _ms(after_s)))
+        expect(log, await self.call(scripts.EXPIRE, keys, log, tail or "", _ms(after_s)))
 
     async def heartbeat(
         self, replica: str, session: str, *, forget_s: float, keep_s: float
@@ -579,14 +428,14 @@ class RedisSyncTransport(RedisClient):
         now, scores, refused = await beat
         beats: dict[str, float] = {}
         for name, score in zip(scores[::2], scores[1::2], strict=True):
-            if (text := _name(name)) is None:
+            if (text := name_of(name)) is None:
                 self._pass_over(f"{name[:40]!r} is no server's name and is passed over")
             else:
                 beats[text] = max(0.0, (now - float(score)) / 1000)
         if refused:
             # Where Redis takes writes from nobody, the connection is given up.
-            self.refusal(_text(refused))
-        return ClusterView(there.decode(), beats, _text(refused))
+            self.refusal(text_of(refused))
+        return ClusterView(there.decode(), beats, text_of(refused))
 
     async def farewell(self, replica: str) -> None:
         await self.execute("ZREM", f"{self.prefix}replicas", replica)
@@ -639,13 +488,6 @@ def _bearable(error: str) -> bool:
     return error.startswith(("NOSCRIPT", "WRONGTYPE"))
 
 
-def _name(raw: bytes | None) -> str | None:
-    """`raw` as a name of ours, which is short and of printable ASCII; None if it is none."""
-    if raw and len(raw) <= _NAME_MAX_BYTES and not raw.translate(None, _PRINTABLE):
-        return raw.decode()
-    return None
-
-
 def _most(most: float, payload: bytes) -> float:
     """What may be there with `payload`: for what is small, there is some room left."""
     return most if len(payload) > INLINE_MAX_BYTES else 1.1 * most
@@ -653,90 +495,3 @@ def _most(most: float, payload: bytes) -> float:
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
-
-
-@dataclass(frozen=True)
-class _Joined:
-    """What a log begins with for who joins.
-
-    Attributes:
-        log: its id; None if there is none.
-        offset: the checkpoint's.
-        entries_bytes: bytes of all entries, as far as they were counted.
-        tail: the offset of its last entry; None if it is not known.
-    """
-
-    log: str | None
-    offset: str
-    entries_bytes: int
-    tail: str | None
-
-
-@dataclass(frozen=True)
-class _Page:
-    """A part of a log.
-
-    Attributes:
-        log: the id of the log that is there.
-        entries: entries of it, if it is the one that was asked for.
-        large: bytes of the payloads that are not in there, by offset.
-        last: whether nothing follows.
-    """
-
-    log: str | None
-    entries: list[Entry]
-    large: Mapping[str, int]
-    last: bool
-
-    def expect(self, log: str) -> None:
-        """
-        Raises:
-            LogChanged: if it is another log's.
-        """
-        if self.log != log:
-            raise LogChanged(f"the log is {self.log or 'gone'}, not {log}")
-
-    def up_to_the_large(self, first: str) -> _Page:
-        """The same, as far as payloads are there; that of the entry at `first` need not be."""
-        for number, entry in enumerate(self.entries):
-            if entry.offset in self.large and entry.offset != first:
-                return replace(self, entries=self.entries[:number], last=False)
-        return self
-
-
-def _page(reply: Any, log: str) -> _Page:
-    """A page as `READ` answers it."""
-    if not reply[0]:
-        return _Page(_text(reply[1]) or None, [], {}, last=True)
-    entries: list[Entry] = []
-    large: dict[str, int] = {}
-    for raw, parts in reply[1]:
-        offset = _text(raw)
-        fields = dict(zip(parts[::2], parts[1::2], strict=True))
-        if isinstance(fields.get(b"u"), int):
-            large[offset] = fields.pop(b"u")
-        entries.append(_entry(offset, fields))
-    return _Page(log, entries, large, bool(reply[2]))
-
-
-def _entry(offset: str, fields: Mapping[bytes, Any]) -> Entry:
-    """An entry. A field that is missing makes an empty payload, which the reader reports and passes
-    over."""
-    payload, replica = fields.get(b"u", b""), fields.get(b"r", b"")
-    return Entry(offset, payload, _text(replica), _offset(fields.get(b"p")))
-
-
-def _text(raw: Any) -> str:
-    """What others may have written, as text; nothing, if it is none."""
-    return raw.decode(errors="replace") if isinstance(raw, bytes) else ""
-
-
-def _offset(raw: Any) -> str | None:
-    return raw.decode() if isinstance(raw, bytes) and _OFFSET.fullmatch(raw) else None
-
-
-def _expect(log: str, reply: list[bytes]) -> None:
-    if not reply[0]:
-        there = reply[1].decode() or "gone"
-        changed = f"the log is {there}, not {log}" if there != log else f"{log} has gone on"
-        raise LogChanged(changed)
