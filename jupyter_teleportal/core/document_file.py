@@ -45,7 +45,7 @@ class DocumentFile(Protocol):
             over: what is there; None if there is no file, so that one is made.
 
         Raises:
-            SaveFailed: if it is not `over` any more.
+            FileChanged: if it is not `over` any more.
         """
         ...
 

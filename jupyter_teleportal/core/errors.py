@@ -14,6 +14,7 @@
     ├── SharePathMismatch        a share has another API path on another server
     ├── LeavesShare              a path of a share leads out of the share's folder
     ├── SaveFailed               a document could not be written to its file
+    │   ├── FileChanged          because it is not what was to be written over any more
     │   └── FileGone             because it has been deleted
     ├── EmbeddedServerError      the embedded Valkey cannot be started (in ``valkey``)
     ├── DemoError, NotJoined     the demo cannot go on (in ``demo``)
@@ -80,6 +81,10 @@ class LeavesShare(TeleportalError):
 
 class SaveFailed(TeleportalError):
     """A document could not be written to its file."""
+
+
+class FileChanged(SaveFailed):
+    """A document's file is not the one any more that was to be written over."""
 
 
 class FileGone(SaveFailed):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,7 @@ from jupyter_ydoc.ybasedoc import YBaseDoc
 
 from ..core.document_file import DocumentFile
 from ..core.envelopes import encode_state
-from ..core.errors import FileGone, SaveFailed, TransportError
+from ..core.errors import FileChanged, FileGone, SaveFailed, TransportError
 from ..core.savable import Flaws
 from ..core.schedule import SaveSchedule
 from ..sync.room_link import RoomLink
@@ -21,6 +22,9 @@ from .reconciling import REQUEST_TIMEOUT_S, NotTheSaver, Reconciler
 from .telling import Teller
 
 RETRY_S = 5.0
+AGAIN_S = (0.05, 0.2, 0.5)
+"""The longest pauses before the file is compared again when somebody else has written it right
+then, such as the saver of another view of it, which does the same."""
 OUTAGE_DELAY_S = 1.0
 COMPLETE_S = 10.0
 DELETED_KEEP_S = 60 * 60
@@ -345,15 +349,26 @@ class Saver:
             if self._link.broken:
                 raise NotTheSaver("the document is being opened anew")
             try:
-                await self._save_over()
+                await self._save_over_whatever_is_there()
             except FileGone:
                 self.file_gone()
                 if not anew:
                     raise
                 await self._save_anew()
 
+    async def _save_over_whatever_is_there(self) -> None:
+        """Write the file that is there, also if others write it at the same time."""
+        for pause_s in (*AGAIN_S, None):
+            try:
+                await self._save_over()
+                return
+            except FileChanged:
+                if pause_s is None:
+                    raise
+                await asyncio.sleep(random.uniform(0.0, pause_s))
+
     async def _save_over(self) -> None:
-        """Write the file that is there."""
+        """Write the file that was compared with the document."""
         if self._deleted:
             raise FileGone("the file was deleted")
         if self.reconciler.disk is None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
 
-from ..core.errors import LeavesShare, SaveFailed
+from ..core.errors import FileChanged, LeavesShare
 from .file_access import (
     has_mark,
     is_marked,
@@ -76,8 +76,8 @@ def writing(
 
     Raises:
         OSError: if it cannot be written; the file is then as it was.
-        SaveFailed: if the file was changed meanwhile; it is then as it was changed. If it has to be
-            there, and is not: somebody has renamed it. If it may not be there, and is.
+        FileChanged: if the file was changed meanwhile; it is then as it was changed. If it has to
+            be there, and is not: somebody has renamed it. If it may not be there, and is.
         LeavesShare: if a link was put in the way of a place.
     """
     place = path if isinstance(path, Place) else place_of(path)
@@ -85,9 +85,9 @@ def writing(
         folder = stack.enter_context(open_folder(place))
         seen = _version(folder, place.name)
         if seen is None and not may_be_new:
-            raise SaveFailed(_GONE)
+            raise FileChanged(_GONE)
         if seen is not None and not may_be_there:
-            raise SaveFailed(_MADE)
+            raise FileChanged(_MADE)
         if seen is not None:
             os.close(folder.open_regular(place.name, os.O_RDWR))  # what may not be written stays
         aside = name_beside(place.name, ".", f".{secrets.token_hex(4)}.new")
@@ -110,7 +110,7 @@ def writing(
             os.fsync(descriptor)
             fits = _dress(folder, place, descriptor, like)
             if unchanged and _version(folder, place.name) != seen:
-                raise SaveFailed(_CHANGED)
+                raise FileChanged(_CHANGED)
             if not fits or not _replaced(folder, place.name, aside):
                 _copy_over(folder, place.name, descriptor, aside)
         except NotPutBack:
@@ -144,7 +144,7 @@ def writing_in_place(
 
     Raises:
         OSError: if it cannot be written; what was there is put back.
-        SaveFailed: if it has to be there, and is not, or the other way round, or was changed
+        FileChanged: if it has to be there, and is not, or the other way round, or was changed
             meanwhile.
         LeavesShare: if a link was put in the way.
     """
@@ -153,9 +153,9 @@ def writing_in_place(
             flags = (os.O_CREAT if may_be_new else 0) | (0 if may_be_there else os.O_EXCL)
             descriptor = folder.open_regular(place.name, os.O_RDWR | flags)
         except FileNotFoundError:
-            raise SaveFailed(_GONE) from None
+            raise FileChanged(_GONE) from None
         except FileExistsError:
-            raise SaveFailed(_MADE) from None
+            raise FileChanged(_MADE) from None
         try:
             seen = _version(folder, place.name)
             content = io.BytesIO()
@@ -166,7 +166,7 @@ def writing_in_place(
             else:
                 yield content
             if unchanged and _version(folder, place.name) != seen:
-                raise SaveFailed(_CHANGED)
+                raise FileChanged(_CHANGED)
             _overwrite(descriptor, content.getbuffer())
         finally:
             os.close(descriptor)
@@ -213,7 +213,7 @@ def finish(place: Place) -> bool:
 
     Raises:
         OSError: if it cannot be read or written.
-        SaveFailed: if it is changed meanwhile.
+        FileChanged: if it is changed meanwhile.
         LeavesShare: if a link has been put in the way.
     """
     try:

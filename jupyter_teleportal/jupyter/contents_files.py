@@ -18,7 +18,7 @@ from nbformat.sign import SQLiteSignatureStore
 from tornado.web import HTTPError
 
 from ..core.cell_ids import name_cells
-from ..core.errors import LeavesShare, SaveFailed
+from ..core.errors import FileChanged, LeavesShare, SaveFailed
 from ..core.stepwise import StepwiseDecoder
 from ..files import note_files
 from ..files.open_folders import Place
@@ -112,7 +112,7 @@ def _write_in_place(manager: Any, find: Find) -> None:
         with manager.perm_to_403(os_path), _told(), opened as file:
             # The loader's own comparison is with what any room, or the watch, has looked at last.
             if not is_as_saved_over(os_path):
-                raise SaveFailed("the file was changed in the very moment of saving")
+                raise FileChanged("the file was changed in the very moment of saving")
             yield file
 
     manager.atomic_writing = atomic_writing

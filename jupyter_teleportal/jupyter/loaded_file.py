@@ -19,7 +19,7 @@ from tornado.web import HTTPError
 
 from ..core.document_file import FileState
 from ..core.envelopes import lineage_noted
-from ..core.errors import FileGone, SaveFailed
+from ..core.errors import FileChanged, FileGone, SaveFailed
 from ..files import note_files
 from ..files.open_folders import Place, name_beside
 from ..files.share_folders import working_for
@@ -68,8 +68,8 @@ class LoadedFile:
     ) -> Iterator[None]:
         """A context in which no file outside the share is read or written; `saving`: nor one made
         that is not there, or was modified since then; `making`: nor one replaced that is.
-        Raises `LeavesShare`, `FileGone` where the file is not there, and `SaveFailed` where it is
-        not what it was."""
+        Raises `LeavesShare`, `FileGone` where the file is not there, and `FileChanged` where it
+        is not what it was."""
         self._place()
         try:
             with working_for(self._share, saving=saving, making=making):
@@ -78,7 +78,7 @@ class LoadedFile:
             if error.status_code == HTTPStatus.NOT_FOUND:
                 raise FileGone("the file was deleted") from error
             if error.status_code == HTTPStatus.CONFLICT:
-                raise SaveFailed(error.log_message) from error
+                raise FileChanged(error.log_message) from error
             raise
 
     @property
@@ -176,7 +176,7 @@ class LoadedFile:
         if over is None:
             return await self._write_anew(content)
         if over.last_modified != str(self._modified):
-            raise SaveFailed("the file was changed in the very moment of saving")
+            raise FileChanged("the file was changed in the very moment of saving")
         self._loader.last_modified = self._modified
         content = {
             "format": self._room.file_format,
@@ -187,7 +187,7 @@ class LoadedFile:
             with self.working(saving=self._modified):
                 saved = await self._loader.maybe_save_content(content)
         except OutOfBandChanges as error:
-            raise SaveFailed("the file was changed in the very moment of saving") from error
+            raise FileChanged("the file was changed in the very moment of saving") from error
         if saved is None:
             raise SaveFailed("the file is not writable")
         self._modified = saved["last_modified"]
@@ -204,11 +204,11 @@ class LoadedFile:
             )
         with self.working(making=True):
             if await ensure_async(self._contents.file_exists(path)):
-                raise SaveFailed("the file was made anew in the very moment of saving")
+                raise FileChanged("the file was made anew in the very moment of saving")
             saved = await ensure_async(self._contents.save(model, path))
         state = await self.stat()
         if self._modified != saved["last_modified"]:
-            raise SaveFailed("the file was changed in the very moment of saving")
+            raise FileChanged("the file was changed in the very moment of saving")
         self._loader.last_modified = self._modified
         await self._notice()
         return state

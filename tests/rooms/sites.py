@@ -14,7 +14,7 @@ from pycrdt import Awareness
 
 from jupyter_teleportal.core.content import make_document
 from jupyter_teleportal.core.document_file import FileState
-from jupyter_teleportal.core.errors import FileGone, SaveFailed
+from jupyter_teleportal.core.errors import FileChanged, FileGone, SaveFailed
 from jupyter_teleportal.core.settings import Timing
 from jupyter_teleportal.core.values import Scope
 from jupyter_teleportal.files.document_link import DocumentLink
@@ -52,6 +52,8 @@ class Disk:
     notes: dict[str, bytes] = field(default_factory=dict)
     cut_off: Any = None
     """What a server was writing into the file when it died; it can be read."""
+    others: list[Any] = field(default_factory=list)
+    """What another program writes, one after the other, each right before a server writes."""
     half: bool = False
     """Whether a server died while it was writing into the file, and nobody knows what."""
 
@@ -103,11 +105,13 @@ class File:
         await asyncio.sleep(0)
         if self.disk.problem:
             raise OSError(self.disk.problem)
+        if self.disk.others:
+            self.disk.content = self.disk.others.pop(0)
         if over is None:
             assert self.disk.gone, "only what was deleted is made anew"
             self.disk.gone = False
         elif over.hash != self.disk.state().hash:
-            raise SaveFailed("the file was changed in the very moment of saving")
+            raise FileChanged("the file was changed in the very moment of saving")
         self.disk.content, self.disk.cut_off = copy.deepcopy(content), None
         self.disk.half = False
         self.disk.written.append(self.name)

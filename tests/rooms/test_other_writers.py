@@ -32,3 +32,17 @@ async def test_what_the_document_holds_already_is_there_once(
     await a.link.saver.file_changed()
     await until(lambda: sorted(a.text.splitlines()) == sorted(found), what="the change")
     await holds(lambda: sorted(a.text.splitlines()) == sorted(found), 0.3, what="the text")
+
+
+async def test_who_writes_in_the_moment_of_a_save_is_merged_at_once(
+    start: Start, disk: Disk
+) -> None:
+    """As two views of one file do, each of which has a saver of its own."""
+    a = await start("a")
+    await until(lambda: a.saves and not a.link.reconciler.unnoted, what="a saver")
+    disk.others = ["one\ntext", "two\none\ntext"]
+    a.write("\nmine")
+    await until(lambda: "mine" in disk.content, 2.0, what="the save")
+    assert disk.content == a.text
+    assert sorted(a.text.splitlines()) == ["mine", "one", "text", "two"]
+    assert not [message for _, message in a.told if "could not be saved" in message]
