@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from ..core.document_ids import Changes, Claim, FileIds
@@ -21,7 +18,7 @@ from ..core.errors import (
     TransportRefused,
     TransportUnavailable,
 )
-from ..core.shares import SharedPath, Shares, is_within
+from ..core.shares import SharedPath, Shares
 from ..core.values import Scope
 from ..files.open_folders import Place
 from ..files.path_claims import DOUBTED_AFTER_S, Claims, Look
@@ -29,27 +26,11 @@ from ..files.remembered_ids import Memory
 from ..files.share_agreement import ShareAgreement
 from ..files.share_folders import ShareFolders
 from ..sync.cluster import Replica
-from ..transports import base
 from ..transports.base import MISSED, TransportState, loop_time
+from .sound_maps import SoundMaps
+from .untold import Told, Untold
 
-_FILE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
-REMEMBER_PAUSE_S = 0.2
 MESSAGE_MAX_BYTES = 4 * 1024 * 1024
-
-
-@dataclass(frozen=True)
-class _Told:
-    """A rename, or with `new` None a deletion, and what it has changed here."""
-
-    share: str
-    old: str
-    new: str | None
-    files: Changes
-    paths: Changes
-
-    @property
-    def ended(self) -> list[str]:
-        return [file_id for file_id, path in self.paths.items() if path is None]
 
 
 class FileRegistry:
@@ -59,7 +40,6 @@ class FileRegistry:
         self._replica = replica
         self._shares = shares
         self._ids = {share: FileIds(share) for share in shares}
-        self._unsent: list[_Told] = []
         self._registered: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._deletion_listeners: list[Callable[[str], None]] = []
@@ -71,15 +51,20 @@ class FileRegistry:
         self._unheard: set[str] = set()
         """Shares whose channel was refused."""
         self._loading = asyncio.Lock()
-        self._remembering: set[str] = set()
-        """Shares whose ids are being written down."""
         self.scope = Scope("", "files")
         self.agreement = ShareAgreement(replica, shares)
         self.folders: ShareFolders | None = None
         self._claims: Claims | None = None
+        self._maps = SoundMaps(shares, self._ids, self._pass_over)
+        self._untold = Untold(
+            replica,
+            shares,
+            self._ids,
+            self._maps,
+            pass_over=self._pass_over,
+            spawn=self._spawn,
+        )
         self._caught_up_at = 0.0
-        self._memory: Memory | None = None
-        self._kept: dict[str, tuple[int, list[_Told]]] = {}
         self._displacement_listeners: list[Callable[[str, str], None]] = []
 
     def on_deletion(self, listener: Callable[[str], None]) -> None:
@@ -93,56 +78,7 @@ class FileRegistry:
 
     def remember_in(self, memory: Memory) -> None:
         """Keep the ids that do not follow from paths there, and begin with what is there."""
-        self._memory = memory
-        for share, ids in self._ids.items():
-            try:
-                files, paths, untold = memory.load(share)
-                ids.remember(*self._sound(share, files, paths))
-                self._unsent += [self._told_before(share, *one) for one in untold]
-            except (OSError, ValueError) as error:
-                self._replica.complain(
-                    f"memory {share}",
-                    f"Share {share}: which documents were renamed is not remembered: {error}",
-                )
-            self._kept[share] = ids.version, self._untold(share)
-
-    def _told_before(self, share: str, old: Any, new: Any, files: Any, paths: Any) -> _Told:
-        """A rename or deletion, as it is remembered.
-
-        Raises:
-            ValueError: if it is none.
-        """
-        if not self._shares.owns(share, old) or not (new is None or self._shares.owns(share, new)):
-            raise ValueError(f"no rename in this share: {old!r} to {new!r}")
-        return _Told(share, old, new, *self._sound(share, files, paths))
-
-    def _keep(self, share: str) -> None:
-        """See that what has changed is remembered."""
-        if self._memory is not None and share not in self._remembering and self._is_news(share):
-            self._remembering.add(share)
-            self._spawn(self._write_down(self._memory, share))
-
-    def _is_news(self, share: str) -> bool:
-        return self._kept[share] != (self._ids[share].version, self._untold(share))
-
-    async def _write_down(self, memory: Memory, share: str) -> None:
-        try:
-            while self._is_news(share):
-                untold = self._untold(share)
-                self._kept[share] = self._ids[share].version, untold
-                changes = [(told.old, told.new, told.files, told.paths) for told in untold]
-                known = self._ids[share].remembered()
-                await asyncio.to_thread(memory.save, share, *known, changes)
-                if self._is_news(share):
-                    await asyncio.sleep(REMEMBER_PAUSE_S)
-        except OSError as error:
-            self._replica.complain(
-                f"memory {share}",
-                f"Share {share}: a server that starts while Redis is away will not know which "
-                f"documents were renamed, since that cannot be written down: {error}",
-            )
-        finally:
-            self._remembering.discard(share)
+        self._untold.remember_in(memory)
 
     def on_return(self, listener: Callable[[str], None]) -> None:
         """Call `listener` with the file id of a document that was deleted, and is at its path
@@ -164,7 +100,7 @@ class FileRegistry:
         Args:
             look: returns what is at a path, given the share, the document's id and the path.
         """
-        self._claims = Claims(look, self._believe, self._doubt)
+        self._claims = self._untold.claims = Claims(look, self._believe, self._doubt)
 
     def on_other(self, share: str, listener: Callable[[bytes], None]) -> None:
         """Call `listener` with the messages on the channel of `share` that are not about files."""
@@ -258,14 +194,14 @@ class FileRegistry:
         files: Changes = {path: file_id}
         paths: Changes = {other: None, file_id: path} if other != file_id else {file_id: path}
         ids.update(files, paths)
-        self._keep(place.share)
-        self._tell(self._seen(_Told(place.share, path, path, files, paths)))
+        self._untold.keep(place.share)
+        self._tell(self._seen(Told(place.share, path, path, files, paths)))
 
     async def _taker(self, share: str, path: str, known: str) -> tuple[str, bool]:
         """The id of the document at `path`, `known` as far as this server knows, and whether there
         is such a document."""
         transport, scope = self._replica.transport, Scope(share)
-        files, _ = self._sound(share, await transport.read_map(scope, "files", [path]), None)
+        files, _ = self._maps.sound(share, await transport.read_map(scope, "files", [path]), None)
         said = files.get(path) or known
         # One that is elsewhere here is not there.
         other = said if self._ids[share].path_of(said) in (None, path) else known
@@ -275,20 +211,20 @@ class FileRegistry:
         """Note a rename within a share; return the file id."""
         ids = self._ids[old.share]
         ids.index(old.path)
-        self._tell(self._seen(_Told(old.share, old.path, new.path, *ids.moved(old.path, new.path))))
-        self._keep(old.share)
+        self._tell(self._seen(Told(old.share, old.path, new.path, *ids.moved(old.path, new.path))))
+        self._untold.keep(old.share)
         return self.index(new)
 
     def delete(self, shared: SharedPath) -> None:
         """Note that a file or folder was deleted, or moved out of its share."""
         ids = self._ids[shared.share]
         ids.index(shared.path)
-        told = self._seen(_Told(shared.share, shared.path, None, *ids.deleted(shared.path)))
+        told = self._seen(Told(shared.share, shared.path, None, *ids.deleted(shared.path)))
         self._ended(told.ended)
         self._tell(told)
-        self._keep(shared.share)
+        self._untold.keep(shared.share)
 
-    def _seen(self, told: _Told) -> _Told:
+    def _seen(self, told: Told) -> Told:
         """What this server has seen for itself goes before what others say."""
         if self._claims is not None:
             self._claims.drop(told.share, told.paths)
@@ -460,7 +396,7 @@ class FileRegistry:
             if share in self._unheard:
                 await self._listen(share)
             known = share in self._loaded and self.agreement.is_known(share, about.get("epoch"))
-            well = (known and not self._untold(share)) or await self._load_share(share)
+            well = (known and not self._untold.of(share)) or await self._load_share(share)
             if well and share not in self._unheard:
                 self._replica.settle(f"files {share}")
 
@@ -478,7 +414,7 @@ class FileRegistry:
             self._registered.difference_update(self._ids[share].paths)
             try:
                 await self._read_maps(share)
-                await self._tell_all(share)
+                await self._untold.tell(share)
             except TransportError as error:
                 self._replica.complain(
                     f"files {share}",
@@ -500,18 +436,18 @@ class FileRegistry:
         files = await self._read_files(share)
         paths = await transport.read_map(scope, "paths", [*ids.paths, *ids.last_paths])
         # What was renamed or deleted here meanwhile is where it is here until that is told.
-        untold = self._untold(share)
+        untold = self._untold.of(share)
         here = {file_id for told in untold for file_id in told.paths}
         taken = {path for told in untold for path in told.files}
         ids.unconfirmed -= {*here, *(ids.id_at(path) for path in taken)}
-        sound, known = self._sound(share, files, paths)
+        sound, known = self._maps.sound(share, files, paths)
         self._give_way(share, ids.give_way(sound, known))
         if emptied or (not files and not paths):
             # The transport knows nothing (any more), so it learns from here.
             files |= await transport.write_map(scope, "files", ids.exceptions, keep=True)
             there = await self._shown(share, ids.paths)
             paths |= await transport.write_map(scope, "paths", there, keep=True)
-            await self._tell_renamed(share)
+            await self._untold.tell_renamed(share)
         changed: Changes = {**paths, **dict.fromkeys(ids.ended(files, paths))}
         self._take(
             share,
@@ -529,13 +465,6 @@ class FileRegistry:
             for file_id, path in list(paths.items())
             if await self._claims.look(share, file_id, path) is not Look.GONE
         }
-
-    async def _tell_renamed(self, share: str) -> None:
-        """Who was away when a document was renamed cannot read it any more."""
-        files, paths = self._ids[share].remembered()
-        if files:
-            notice = Notice(self._replica.id, "files", {"files": files, "paths": paths})
-            await self._replica.transport.publish(Scope(share), notice.encode())
 
     def _give_way(self, share: str, displaced: Mapping[str, str]) -> None:
         for file_id, other in displaced.items():
@@ -562,9 +491,9 @@ class FileRegistry:
     def _take(self, share: str, files: Any, paths: Any, *, replaced: bool = False) -> None:
         """Take over what the transport says of a share's maps, as far as it can be true."""
         ids = self._ids[share]
-        files, paths = self._sound(share, files, paths)
-        self._bound(share, ids.exceptions, files)
-        self._bound(share, ids.paths, paths)
+        files, paths = self._maps.sound(share, files, paths)
+        self._maps.bound(share, ids.exceptions, files)
+        self._maps.bound(share, ids.paths, paths)
         for path, file_id in list(files.items()):
             if file_id is not None and self._strays(ids, file_id, path):
                 self._pass_over(share, f"{path!r} is not where {file_id} was deleted")
@@ -585,7 +514,7 @@ class FileRegistry:
         files, paths, claims = ids.split(files, paths, replaced=replaced)
         back = [i for i, path in paths.items() if path is not None and i in ids.last_paths]
         ids.update(files, paths)
-        self._keep(share)
+        self._untold.keep(share)
         for file_id in back:
             for listener in self._return_listeners:
                 listener(file_id)
@@ -609,7 +538,7 @@ class FileRegistry:
         displaced = [i for i, path in ids.paths.items() if path == claim.new]
         changes = {**claim.paths, **dict.fromkeys(displaced), claim.file_id: claim.new}
         ids.update(claim.files, changes)
-        self._keep(claim.share)
+        self._untold.keep(claim.share)
         if self._claims is not None:
             self._claims.drop(claim.share, displaced)
         self._ended([file_id for file_id, path in changes.items() if path is None])
@@ -620,49 +549,6 @@ class FileRegistry:
             f"forged_moves {claim.share}",
             f"Share {claim.share}: another server says that {claim.old!r} was {done}, which the "
             "folder does not show here; people go on working on it where it is",
-        )
-
-    def _sound(self, share: str, files: Any, paths: Any) -> tuple[Changes, Changes]:
-        """Those entries of the maps, as the transport has them, that a server of this share would
-        write: clean paths of this share, and ids that no other share has."""
-        sound: tuple[Changes, Changes] = {}, {}
-        for entries, taken, path_first in ((files, sound[0], True), (paths, sound[1], False)):
-            if entries is None:
-                continue
-            if not isinstance(entries, Mapping):
-                self._pass_over(share, "it is no map")
-                continue
-            for key, value in islice(entries.items(), base.MAP_ENTRIES_MAX):
-                path, file_id = (key, value) if path_first else (value, key)
-                if path is not None and not self._shares.owns(share, path):
-                    self._pass_over(share, f"{str(path)[:200]!r} is no path of this share")
-                elif file_id is not None and not self._may_bear(share, file_id):
-                    self._pass_over(share, f"{str(file_id)[:200]!r} is no id of this share")
-                else:
-                    taken[key] = value
-            if len(entries) > base.MAP_ENTRIES_MAX:
-                self._pass_over(share, f"it has more than {base.MAP_ENTRIES_MAX} entries")
-        return sound
-
-    def _bound(self, share: str, known: Mapping[str, str], more: Changes) -> None:
-        """Leave out what would make more than so many entries of what is known."""
-        new = [key for key in more if key not in known]
-        left = max(0, base.MAP_ENTRIES_MAX - len(known))
-        for key in new[left:]:
-            del more[key]
-        if len(new) > left:
-            self._pass_over(share, f"it makes more than {base.MAP_ENTRIES_MAX} entries")
-
-    def _may_bear(self, share: str, file_id: Any) -> bool:
-        """Whether a document of `share` may have this id."""
-        return (
-            isinstance(file_id, str)
-            and _FILE_ID.fullmatch(file_id) is not None
-            and not any(
-                file_id in ids.paths or file_id in ids.last_paths
-                for other, ids in self._ids.items()
-                if other != share
-            )
         )
 
     def _pass_over(self, share: str, why: str) -> None:
@@ -680,12 +566,8 @@ class FileRegistry:
             for file_id in [i for i in ids.last_paths if not self._is_open(i)]:
                 del ids.last_paths[file_id]
 
-    def _untold(self, share: str) -> list[_Told]:
-        """What the others have not been told of the share, in its order."""
-        return [told for told in self._unsent if told.share == share]
-
-    def _tell(self, told: _Told) -> None:
-        self._unsent.append(told)
+    def _tell(self, told: Told) -> None:
+        self._untold.all.append(told)
         if self._replica.connected:
             self._spawn(self._try_tell(told.share))
 
@@ -697,56 +579,9 @@ class FileRegistry:
     async def _try_tell(self, share: str) -> None:
         try:
             async with self._loading:
-                await self._tell_all(share)
+                await self._untold.tell(share)
         except TransportError as error:
             self._replica.complain(
                 f"files {share}",
                 f"Share {share}: a rename or deletion is told later: {error}",
             )
-
-    async def _tell_all(self, share: str) -> None:
-        while untold := self._untold(share):
-            await self._send(untold[0])
-            self._unsent.remove(untold[0])
-            self._keep(share)
-
-    async def _send(self, told: _Told) -> None:
-        transport, scope, ids = self._replica.transport, Scope(told.share), self._ids[told.share]
-        # Whatever has become of these documents since, or is at those paths.
-        paths: Changes = {file_id: ids.path_of(file_id) for file_id in told.paths}
-        concerned = {*told.files, *(path for path in paths.values() if path is not None)}
-        files: Changes = {p: ids.exceptions[p] for p in concerned if p in ids.exceptions}
-        # Documents that only other servers have opened go along.
-        try:
-            _, there = self._sound(told.share, None, await transport.read_map(scope, "paths"))
-            along = await self._gone(told, there)
-            more_files, more_paths = ids.follow(along, told.old, told.new)
-            files, paths = {**more_files, **files}, {**more_paths, **paths}
-        except MapTooLarge as error:
-            self._pass_over(
-                told.share,
-                f"{error}; documents that only other servers have opened do not go along with "
-                f"{told.old!r}",
-            )
-        await transport.write_map(scope, "files", files)
-        await transport.write_map(scope, "paths", paths)
-        details = {"files": files, "paths": paths}
-        await transport.publish(scope, Notice(self._replica.id, "files", details).encode())
-
-    async def _gone(self, told: _Told, paths: Changes) -> dict[str, str]:
-        """Of documents that are unknown here, those that were in what was renamed or deleted, and
-        are not there any more."""
-        ids = self._ids[told.share]
-        return {
-            file_id: path
-            for file_id, path in paths.items()
-            if path is not None
-            and path != told.old
-            and is_within(path, told.old)
-            and file_id not in told.paths
-            and ids.path_of(file_id) is None
-            and (
-                self._claims is None
-                or await self._claims.look(told.share, file_id, path) is Look.GONE
-            )
-        }

@@ -153,11 +153,11 @@ async def test_what_is_new_at_an_old_path_stays_there(
     assert second != first
     b.transport.reconnect()
     gone_to = None if new is None else f"{new}/old" if where else new
-    await until(lambda: not b.ids._unsent, what="what was done")
+    await until(lambda: not b.ids._untold.all, what="what was done")
     assert not b.replica.counters["forged_paths"]
     late = await join(hub)
     for site in (b, late) if looks else (a, b, late):
-        await until(lambda site=site: not site.ids._unsent, what="what was done")
+        await until(lambda site=site: not site.ids._untold.all, what="what was done")
         await site.ids.resolve(first)
         await until(lambda site=site: site.ids.api_path(first) == gone_to, what="the first")
         assert site.ids.index(at(f"{where}old")) == second

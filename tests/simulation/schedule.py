@@ -332,7 +332,7 @@ class Run:
 
     def _undo_renames(self, site: Site) -> None:
         known = self.hub.maps[Scope(ROOM.share), "paths"].get(FILE_ID)
-        for told in reversed(site.registry._unsent):
+        for told in reversed(site.registry._untold.all):
             if told.new in self.folder.files and told.new != known:
                 self.folder.files[told.old] = self.folder.files.pop(told.new)
         site.memory.untold.clear()

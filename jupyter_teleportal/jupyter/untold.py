@@ -1,0 +1,198 @@
+"""What was renamed or deleted here: told to the other servers in its order, and remembered until
+they know."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..core.document_ids import Changes, FileIds
+from ..core.envelopes import Notice
+from ..core.errors import MapTooLarge
+from ..core.shares import Shares, is_within
+from ..core.values import Scope
+from ..files.path_claims import Claims, Look
+from ..files.remembered_ids import Memory
+from ..sync.cluster import Replica
+from .sound_maps import SoundMaps
+
+REMEMBER_PAUSE_S = 0.2
+
+
+@dataclass(frozen=True)
+class Told:
+    """A rename, or with `new` None a deletion, and what it has changed here."""
+
+    share: str
+    old: str
+    new: str | None
+    files: Changes
+    paths: Changes
+
+    @property
+    def ended(self) -> list[str]:
+        return [file_id for file_id, path in self.paths.items() if path is None]
+
+
+class Untold:
+    """The renames and deletions of all shares that the others have not been told of.
+
+    Attributes:
+        all: they, in their order.
+        claims: with which the folder is looked at; None where nobody looks.
+    """
+
+    def __init__(
+        self,
+        replica: Replica,
+        shares: Shares,
+        ids: Mapping[str, FileIds],
+        maps: SoundMaps,
+        *,
+        pass_over: Callable[[str, str], None],
+        spawn: Callable[[Any], None],
+    ) -> None:
+        """
+        Args:
+            replica: this server.
+            shares: its shares.
+            ids: what is known of their documents.
+            maps: tells what is in the transport's maps from what was forged.
+            pass_over: is told the share of what is left out, and why.
+            spawn: does something in the background.
+        """
+        self._replica = replica
+        self._shares = shares
+        self._ids = ids
+        self._maps = maps
+        self._pass_over = pass_over
+        self._spawn = spawn
+        self.all: list[Told] = []
+        self.claims: Claims | None = None
+        self._memory: Memory | None = None
+        self._kept: dict[str, tuple[int, list[Told]]] = {}
+        self._remembering: set[str] = set()
+        """Shares whose ids are being written down."""
+
+    def of(self, share: str) -> list[Told]:
+        """What the others have not been told of the share, in its order."""
+        return [told for told in self.all if told.share == share]
+
+    # -- a start without the transport -------------------------------------------------------
+
+    def remember_in(self, memory: Memory) -> None:
+        """Keep the ids that do not follow from paths there, and begin with what is there."""
+        self._memory = memory
+        for share, ids in self._ids.items():
+            try:
+                files, paths, untold = memory.load(share)
+                ids.remember(*self._maps.sound(share, files, paths))
+                self.all += [self._told_before(share, *one) for one in untold]
+            except (OSError, ValueError) as error:
+                self._replica.complain(
+                    f"memory {share}",
+                    f"Share {share}: which documents were renamed is not remembered: {error}",
+                )
+            self._kept[share] = ids.version, self.of(share)
+
+    def _told_before(self, share: str, old: Any, new: Any, files: Any, paths: Any) -> Told:
+        """A rename or deletion, as it is remembered.
+
+        Raises:
+            ValueError: if it is none.
+        """
+        if not self._shares.owns(share, old) or not (new is None or self._shares.owns(share, new)):
+            raise ValueError(f"no rename in this share: {old!r} to {new!r}")
+        return Told(share, old, new, *self._maps.sound(share, files, paths))
+
+    def keep(self, share: str) -> None:
+        """See that what has changed is remembered."""
+        if self._memory is not None and share not in self._remembering and self._is_news(share):
+            self._remembering.add(share)
+            self._spawn(self._write_down(self._memory, share))
+
+    def _is_news(self, share: str) -> bool:
+        return self._kept[share] != (self._ids[share].version, self.of(share))
+
+    async def _write_down(self, memory: Memory, share: str) -> None:
+        try:
+            while self._is_news(share):
+                untold = self.of(share)
+                self._kept[share] = self._ids[share].version, untold
+                changes = [(told.old, told.new, told.files, told.paths) for told in untold]
+                known = self._ids[share].remembered()
+                await asyncio.to_thread(memory.save, share, *known, changes)
+                if self._is_news(share):
+                    await asyncio.sleep(REMEMBER_PAUSE_S)
+        except OSError as error:
+            self._replica.complain(
+                f"memory {share}",
+                f"Share {share}: a server that starts while Redis is away will not know which "
+                f"documents were renamed, since that cannot be written down: {error}",
+            )
+        finally:
+            self._remembering.discard(share)
+
+    # -- telling ---------------------------------------------------------------------------
+
+    async def tell_renamed(self, share: str) -> None:
+        """Who was away when a document was renamed cannot read it any more."""
+        files, paths = self._ids[share].remembered()
+        if files:
+            notice = Notice(self._replica.id, "files", {"files": files, "paths": paths})
+            await self._replica.transport.publish(Scope(share), notice.encode())
+
+    async def tell(self, share: str) -> None:
+        """Tell the others what is untold of a share.
+
+        Raises:
+            TransportError: if they cannot be told now.
+        """
+        while untold := self.of(share):
+            await self._send(untold[0])
+            self.all.remove(untold[0])
+            self.keep(share)
+
+    async def _send(self, told: Told) -> None:
+        transport, ids = self._replica.transport, self._ids[told.share]
+        scope = Scope(told.share)
+        # Whatever has become of these documents since, or is at those paths.
+        paths: Changes = {file_id: ids.path_of(file_id) for file_id in told.paths}
+        concerned = {*told.files, *(path for path in paths.values() if path is not None)}
+        files: Changes = {p: ids.exceptions[p] for p in concerned if p in ids.exceptions}
+        # Documents that only other servers have opened go along.
+        try:
+            _, there = self._maps.sound(told.share, None, await transport.read_map(scope, "paths"))
+            along = await self._gone(told, there)
+            more_files, more_paths = ids.follow(along, told.old, told.new)
+            files, paths = {**more_files, **files}, {**more_paths, **paths}
+        except MapTooLarge as error:
+            self._pass_over(
+                told.share,
+                f"{error}; documents that only other servers have opened do not go along with "
+                f"{told.old!r}",
+            )
+        await transport.write_map(scope, "files", files)
+        await transport.write_map(scope, "paths", paths)
+        details = {"files": files, "paths": paths}
+        await transport.publish(scope, Notice(self._replica.id, "files", details).encode())
+
+    async def _gone(self, told: Told, paths: Changes) -> dict[str, str]:
+        """Of documents that are unknown here, those that were in what was renamed or deleted, and
+        are not there any more."""
+        ids = self._ids[told.share]
+        return {
+            file_id: path
+            for file_id, path in paths.items()
+            if path is not None
+            and path != told.old
+            and is_within(path, told.old)
+            and file_id not in told.paths
+            and ids.path_of(file_id) is None
+            and (
+                self.claims is None
+                or await self.claims.look(told.share, file_id, path) is Look.GONE
+            )
+        }
