@@ -13,9 +13,10 @@ from support.waiting import until
 
 from jupyter_teleportal.core.errors import SettingsError, TransportError, TransportRefused
 from jupyter_teleportal.core.values import Scope
-from jupyter_teleportal.jupyterhub import Account, Accounts, sharing, with_credentials
+from jupyter_teleportal.jupyterhub import sharing, with_credentials
 from jupyter_teleportal.transports.base import TransportState
 from jupyter_teleportal.transports.redis import accounts as redis_acl
+from jupyter_teleportal.transports.redis.account_keeper import Account, Accounts
 from jupyter_teleportal.transports.redis.accounts import (
     account_rules,
     granted_key,

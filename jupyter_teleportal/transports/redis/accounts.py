@@ -1,10 +1,12 @@
-"""What a server's account in Redis has to be allowed, as rules for ``ACL SETUSER``. No I/O."""
+"""What a server's account in Redis has to be allowed, as rules for ``ACL SETUSER``, and its name in
+a URL. No I/O."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from hashlib import sha256
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 COMMANDS = (
     # The connections.
@@ -144,3 +146,14 @@ def _commands(words: Iterable[str], categories: Mapping[str, Collection[str]]) -
 def _literal(text: str) -> str:
     """`text` as a pattern that matches nothing else."""
     return "".join("\\" + sign if sign in "\\*?[]^" else sign for sign in text)
+
+
+def with_credentials(url: str, username: str = "", password: str = "") -> str:
+    """Return `url` with this name and password in place of its own; without a name, with none."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    if username:
+        host = f"{quote(username, safe='')}:{quote(password, safe='')}@{host}"
+    # redis-py takes them from there too.
+    kept = [pair for pair in parse_qsl(parts.query) if pair[0] not in ("username", "password")]
+    return f"{parts.scheme}://{host}{parts.path}" + (f"?{urlencode(kept)}" if kept else "")
