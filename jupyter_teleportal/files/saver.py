@@ -505,6 +505,12 @@ class Saver:
             return
         try:
             async with self._lock:
+                # What it holds then is read as what it should hold, and is no change.
+                if await self._file.finish():
+                    self._link.log.warning(
+                        "%s: another program died while it wrote; the file is whole again",
+                        self._file.path,
+                    )
                 await self.reconciler.merge_foreign_change()
                 await self._schedule_if_unsaved()
         except NotTheSaver as error:

@@ -207,9 +207,18 @@ def await_writer(place: Place) -> None:
             pass
 
 
-def finish(place: Place) -> bool:
-    """Finish what a server has begun to write into the file at `place` and died over; return
-    whether there was something to finish. Only its saver may call this.
+def finish(place: Place, *, died: bool = False) -> bool | None:
+    """Finish what a server has begun to write into the file at `place` and died over. Only its
+    saver may call this.
+
+    Args:
+        place: the file's.
+        died: whether a server without this extension, which says nowhere that it writes, is known
+            to have died over it. What it was replacing lies beside the file then, and is put back.
+
+    Returns:
+        Whether there was something to finish; None, if a server without this extension may be
+        writing the file.
 
     Raises:
         OSError: if it cannot be read or written.
@@ -231,8 +240,8 @@ def finish(place: Place) -> bool:
             _unlink(folder, _spare(place.name))
         return False
     with reading(place) as file:
-        if not is_marked(file.fileno(), whole):
-            return False  # a server without this extension may be writing it
+        if not died and not is_marked(file.fileno(), whole):
+            return None
     with writing(place, text=False, may_be_new=False) as file:
         file.write(whole)
     return True

@@ -7,6 +7,7 @@ import contextlib
 import datetime
 import os
 import posixpath
+import time
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
@@ -24,7 +25,15 @@ from ..files import note_files
 from ..files.open_folders import Place, name_beside
 from ..files.share_folders import working_for
 from ..files.whole_files import await_writer, finish, is_cut_off
+from ..transports.base import loop_time
 from .file_ids import FileRegistry
+
+STOPPED_S = 5.0
+"""A program that writes into a file does so again within this time, or has died."""
+STOPPED_LONG_AGO_S = 60.0
+"""What was not changed for so long by its own time, which another machine's clock may have told, is
+not watched for `STOPPED_S`: whoever opens it would wait."""
+STOPPED_POLL_S = 0.2
 
 
 class LoadedFile:
@@ -228,15 +237,24 @@ class LoadedFile:
 
     async def finish(self) -> bool:
         place = self._place()
+        if place is None:
+            return False
         try:
-            return place is not None and await asyncio.to_thread(finish, place)
+            done = await asyncio.to_thread(finish, place)
+            while done is None:
+                died = await _has_stopped(place)
+                done = await asyncio.to_thread(finish, place, died=died)
         except FileNotFoundError:
             return False  # nor is the folder there
+        return done
 
     async def is_cut_off(self) -> bool:
         place = self._place()
+        if place is None:
+            return False
         try:
-            return place is not None and await asyncio.to_thread(is_cut_off, place)
+            cut_off = await asyncio.to_thread(is_cut_off, place)
+            return cut_off or (self._type == "notebook" and await _is_left_empty(place))
         except FileNotFoundError:
             return False  # nor is the folder there
 
@@ -253,6 +271,33 @@ class LoadedFile:
         place = self._place()
         if place is not None:
             await asyncio.to_thread(note_files.remove, place, name)
+
+
+async def _is_left_empty(place: Place) -> bool:
+    """Whether the file is empty, and nobody is about to write into it. Every notebook holds
+    something, so no program has meant this."""
+    while not (await asyncio.to_thread(os.stat, place.path)).st_size:
+        if await _has_stopped(place):
+            return True
+    return False
+
+
+async def _has_stopped(place: Place) -> bool:
+    """Whether a program that was writing into the file does so no more."""
+    before = await asyncio.to_thread(os.stat, place.path)
+    if time.time() - before.st_mtime > STOPPED_LONG_AGO_S:
+        return True
+    since = loop_time()
+    while loop_time() - since < STOPPED_S:
+        await asyncio.sleep(STOPPED_POLL_S)
+        now = await asyncio.to_thread(os.stat, place.path)
+        if _version(now) != _version(before):
+            return False
+    return True
+
+
+def _version(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _state(model: dict[str, Any]) -> FileState:

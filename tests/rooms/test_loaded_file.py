@@ -24,6 +24,7 @@ from jupyter_teleportal.core.shares import Shares
 from jupyter_teleportal.files import whole_files
 from jupyter_teleportal.files.file_access import mark_written
 from jupyter_teleportal.files.share_folders import folders_of
+from jupyter_teleportal.jupyter import loaded_file
 from jupyter_teleportal.jupyter.contents_files import take_over_files
 from jupyter_teleportal.jupyter.file_ids import FileRegistry
 from jupyter_teleportal.jupyter.loaded_file import LoadedFile
@@ -221,19 +222,61 @@ async def test_a_save_that_was_cut_off_is_finished(tmp_path: Path, hub: MemoryHu
     path, spare = tmp_path / "file.txt", tmp_path / ".~file.txt"
     path.write_text("the new", encoding="utf-8")
     spare.write_text("the new content", encoding="utf-8")
-    # Another program does so.
     file = loaded(tmp_path, hub)
     take_over_files(file._contents, file._registry.folders, logging.getLogger())
     content, _ = await file.load()
     assert content == "the new content"
-    assert not await file.finish()
-    assert path.read_text(encoding="utf-8") == "the new"
     with path.open("rb") as opened:
         mark_written(opened.fileno(), b"the new content")
     assert await file.finish()
     assert path.read_text(encoding="utf-8") == "the new content"
     assert os.listdir(tmp_path) == ["file.txt"]
     assert not await file.finish()
+
+
+async def test_another_programs_save_is_finished_only_when_it_has_died(
+    tmp_path: Path, hub: MemoryHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Jupyter saves without this extension."""
+    path, spare = tmp_path / "file.txt", tmp_path / ".~file.txt"
+    file = loaded(tmp_path, hub)
+    monkeypatch.setattr(loaded_file, "STOPPED_S", 0.5)
+    monkeypatch.setattr(loaded_file, "STOPPED_POLL_S", 0.01)
+    for dies in (False, True):
+        spare.write_text("the old content", encoding="utf-8")
+        path.write_text("", encoding="utf-8")
+        finishing = asyncio.create_task(file.finish())
+        for number in range(20):
+            await asyncio.sleep(0.05)
+            assert not finishing.done()
+            changed(path, "", -number)
+        if dies:
+            assert await finishing
+            assert path.read_text(encoding="utf-8") == "the old content"
+        else:
+            path.write_text("by another program", encoding="utf-8")
+            spare.unlink()
+            assert not await finishing
+            assert path.read_text(encoding="utf-8") == "by another program"
+        assert os.listdir(tmp_path) == ["file.txt"]
+
+
+async def test_whoever_opens_what_was_left_empty_long_ago_does_not_wait(
+    tmp_path: Path, hub: MemoryHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file.txt"
+    file = loaded(tmp_path, hub)
+    monkeypatch.setattr(loaded_file, "STOPPED_S", 1e6)
+    (tmp_path / ".~file.txt").write_text("the old content", encoding="utf-8")
+    changed(path, "", -3600)
+    assert await asyncio.wait_for(file.finish(), 10)
+    assert path.read_text(encoding="utf-8") == "the old content"
+    changed(path, "", -3600)
+    assert not await file.is_cut_off()
+    file._room.file_type = "notebook"
+    assert await asyncio.wait_for(file.is_cut_off(), 10)
+    path.write_text("{}", encoding="utf-8")
+    assert not await file.is_cut_off()
 
 
 @pytest.mark.parametrize("kind", [LargeFileManager, AsyncLargeFileManager])
