@@ -112,13 +112,14 @@ def writing(
             if unchanged and _version(folder, place.name) != seen:
                 raise FileChanged(_CHANGED)
             if not fits or not _replaced(folder, place.name, aside):
-                _copy_over(folder, place.name, descriptor, aside)
+                _copy_over(folder, place, descriptor, aside)
         except NotPutBack:
             raise
         except BaseException:
             _unlink(folder, aside)
             raise
         _unlink(folder, _spare(place.name))
+        _unlink(folder, _left(place.name))
 
 
 @contextlib.contextmanager
@@ -349,6 +350,13 @@ def _spare(name: str) -> str:
     return name_beside(name, ".~", "")
 
 
+def _left(name: str) -> str:
+    """The name of the new content that could not be written, where the spare's is taken: one for
+    each account, which replaces no other's."""
+    account = os.geteuid() if hasattr(os, "geteuid") else 0
+    return name_beside(name, ".", f".{account}.new")
+
+
 def _content(place: Place) -> bytes:
     with reading(place) as file:
         content: bytes = file.read()
@@ -402,25 +410,42 @@ def _replaced(folder: Folder, name: str, by: str) -> bool:
     return True
 
 
-def _copy_over(folder: Folder, name: str, new: int, aside: str) -> None:
-    target = folder.open_regular(name, os.O_RDWR)
+def _copy_over(folder: Folder, place: Place, new: int, aside: str) -> None:
+    target = folder.open_regular(place.name, os.O_RDWR)
     try:
         with open(os.dup(new), "rb") as file:
             file.seek(0)
             content = file.read()
-        spare = _spare(name)
+        # Then what lies beside it is the only whole content, and stays until there is another.
+        cut_off = _is_cut_off_here(folder, place)
+        spare = _spare(place.name)
         # Somebody else's, which was left there, may refuse: then there is none.
         kept = spare if _replaced(folder, spare, aside) else aside
         try:
             _overwrite(target, content)
-        except NotPutBack:
-            raise
-        except BaseException:
-            _unlink(folder, kept)
+        except BaseException as error:
+            if not cut_off and not isinstance(error, NotPutBack):
+                _unlink(folder, kept)
+                raise
+            if kept == aside:
+                with contextlib.suppress(OSError):
+                    folder.replace(_left(place.name), aside)
+            if isinstance(error, OSError):
+                raise NotPutBack(*error.args) from error
             raise
         _unlink(folder, kept)
     finally:
         os.close(target)
+
+
+def _is_cut_off_here(folder: Folder, place: Place) -> bool:
+    """Whether the file is incomplete, after an attempt that failed, and what it should hold lies
+    beside it."""
+    try:
+        folder.stat(_left(place.name))
+    except OSError:
+        return _whole(folder, place, _content(place)) is not None
+    return True
 
 
 def _overwrite(descriptor: int, content: bytes | memoryview) -> None:

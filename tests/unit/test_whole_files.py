@@ -132,6 +132,58 @@ def test_what_can_neither_be_written_nor_put_back_stays_beside_the_file(
     assert (path.read_text(), kept) == ("", ["the new"])
 
 
+def test_attempts_that_fail_leave_one_file_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_text("the old text")
+    os.link(path, tmp_path / "second name")
+    (tmp_path / ".~file").mkdir()
+
+    def put(descriptor: int, content: bytes) -> None:
+        os.ftruncate(descriptor, 0)
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(whole_files, "_put", put)
+        for number in range(3):
+            with pytest.raises(OSError, match="No space left"):
+                write(path, f"the new {number}", lambda: None)
+            kept = [each.read_text() for each in tmp_path.glob(".file.*.new")]
+            assert kept == [f"the new {number}"]
+    write(path, "the newest", lambda: None)
+    assert path.read_text() == "the newest"
+    assert names(tmp_path) == [".~file", "file", "second name"]
+
+
+@pytest.mark.parametrize("spare", [True, False], ids=["spare", "folder-in-its-place"])
+def test_the_only_whole_copy_is_not_thrown_away_by_the_next_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spare: bool
+) -> None:
+    """Of an empty file, what is there can be put back."""
+    path = tmp_path / "file"
+    path.write_text("the old text")
+    os.link(path, tmp_path / "second name")
+    if not spare:
+        (tmp_path / ".~file").mkdir()
+
+    def put(descriptor: int, content: bytes) -> None:
+        os.ftruncate(descriptor, 0)
+        if content:
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(whole_files, "_put", put)
+        for number in range(3):
+            with pytest.raises(OSError, match="No space left"):
+                write(path, f"the new {number}", lambda: None)
+            beside = tmp_path.glob(".~file" if spare else ".file.*.new")
+            assert [each.read_text() for each in beside] == [f"the new {number}"]
+    write(path, "the newest", lambda: None)
+    assert path.read_text() == "the newest"
+    assert names(tmp_path) == [*([] if spare else [".~file"]), "file", "second name"]
+
+
 def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     pipe, path, spare = tmp_path / "pipe", tmp_path / "file", tmp_path / ".~file"
     os.mkfifo(pipe)
