@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from enum import Enum, auto
 
 from ..core.document_ids import Claim
@@ -13,6 +13,9 @@ BELIEVED_WITHIN_S = 60.0
 """So long it may take until a network file system shows a server what another one has done."""
 DOUBTED_AFTER_S = 3.0
 """So long it usually takes at most."""
+
+
+Missing = Callable[[str, str, Collection[str]], Awaitable[set[str]]]
 
 
 class Look(Enum):
@@ -38,6 +41,7 @@ class Claims:
         look: Callable[[str, str, str], Awaitable[Look]],
         believe: Callable[[Claim], object],
         doubt: Callable[[Claim], object],
+        missing: Missing | None = None,
     ) -> None:
         """
         Args:
@@ -45,13 +49,33 @@ class Claims:
             believe: is called with a claim that the folder shows.
             doubt: is called with a claim that the folder has not shown for `DOUBTED_AFTER_S`. It
                 is believed later if the folder shows it within `BELIEVED_WITHIN_S`.
+            missing: returns those of some paths in a folder where nothing is, given the share; by
+                default each is looked at by itself.
         """
         self.look = look
+        self._missing = missing
         self._believe = believe
         self._doubt = doubt
         self._open: dict[tuple[str, str], tuple[Claim, float]] = {}
         self._doubted: set[tuple[str, str]] = set()
         self._looking: asyncio.Task[None] | None = None
+
+    async def gone(self, share: str, folder: str, documents: Mapping[str, str]) -> dict[str, str]:
+        """Those of these documents that are not in a folder any more.
+
+        Args:
+            share: the folder's.
+            folder: the folder.
+            documents: their paths in it, by their ids.
+        """
+        if self._missing is None:
+            return {
+                file_id: path
+                for file_id, path in documents.items()
+                if await self.look(share, file_id, path) is Look.GONE
+            }
+        missing = await self._missing(share, folder, documents.values())
+        return {file_id: path for file_id, path in documents.items() if path in missing}
 
     def add(self, claims: Iterable[Claim]) -> None:
         """Look whether these are true; a claim about the same document before is forgotten."""

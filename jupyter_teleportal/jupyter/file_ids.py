@@ -21,16 +21,14 @@ from ..core.errors import (
 from ..core.shares import SharedPath, Shares
 from ..core.values import Scope
 from ..files.open_folders import Place
-from ..files.path_claims import DOUBTED_AFTER_S, Claims, Look
+from ..files.path_claims import DOUBTED_AFTER_S, Claims, Look, Missing
 from ..files.remembered_ids import Memory
 from ..files.share_agreement import ShareAgreement
 from ..files.share_folders import ShareFolders
 from ..sync.cluster import Replica
 from ..transports.base import MISSED, TransportState, loop_time
 from .sound_maps import SoundMaps
-from .untold import Told, Untold
-
-MESSAGE_MAX_BYTES = 4 * 1024 * 1024
+from .untold import MESSAGE_MAX_BYTES, READ_ANEW, Told, Untold
 
 
 class FileRegistry:
@@ -50,7 +48,7 @@ class FileRegistry:
         """Shares whose maps were read since the transport came back."""
         self._unheard: set[str] = set()
         """Shares whose channel was refused."""
-        self._loading = asyncio.Lock()
+        self._loading = {share: asyncio.Lock() for share in shares}
         self.scope = Scope("", "files")
         self.agreement = ShareAgreement(replica, shares)
         self.folders: ShareFolders | None = None
@@ -93,14 +91,17 @@ class FileRegistry:
         """
         self._is_open = is_open
 
-    def look_with(self, look: Callable[[str, str, str], Awaitable[Look]]) -> None:
+    def look_with(
+        self, look: Callable[[str, str, str], Awaitable[Look]], missing: Missing | None = None
+    ) -> None:
         """Believe others' renames and deletions only where the folder shows them. Without this
         they are believed at once.
 
         Args:
             look: returns what is at a path, given the share, the document's id and the path.
+            missing: returns those of some paths in a folder where nothing is, given the share.
         """
-        self._claims = self._untold.claims = Claims(look, self._believe, self._doubt)
+        self._claims = self._untold.claims = Claims(look, self._believe, self._doubt, missing)
 
     def on_other(self, share: str, listener: Callable[[bytes], None]) -> None:
         """Call `listener` with the messages on the channel of `share` that are not about files."""
@@ -354,6 +355,8 @@ class FileRegistry:
             if isinstance(envelope, Notice) and envelope.name == "files":
                 if envelope.replica != self._replica.id:
                     details = envelope.details
+                    if details.get(READ_ANEW):
+                        self._loaded.discard(share)  # the next heartbeat reads the maps
                     self._take(share, details.get("files"), details.get("paths"))
             elif isinstance(envelope, Notice) and envelope.name == "folder":
                 self.agreement.heard(share, envelope)
@@ -409,7 +412,7 @@ class FileRegistry:
 
     async def _load_share(self, share: str) -> bool:
         """Do so for one share; return whether all of it was done."""
-        async with self._loading:
+        async with self._loading[share]:
             self._loaded.discard(share)
             self._registered.difference_update(self._ids[share].paths)
             try:
@@ -460,11 +463,9 @@ class FileRegistry:
         """Those of these documents that are where they are said to be."""
         if self._claims is None:
             return dict(paths)
-        return {
-            file_id: path
-            for file_id, path in list(paths.items())
-            if await self._claims.look(share, file_id, path) is not Look.GONE
-        }
+        known = dict(paths)
+        gone = await self._claims.gone(share, "", known)
+        return {file_id: path for file_id, path in known.items() if file_id not in gone}
 
     def _give_way(self, share: str, displaced: Mapping[str, str]) -> None:
         for file_id, other in displaced.items():
@@ -578,7 +579,7 @@ class FileRegistry:
 
     async def _try_tell(self, share: str) -> None:
         try:
-            async with self._loading:
+            async with self._loading[share]:
                 await self._untold.tell(share)
         except TransportError as error:
             self._replica.complain(

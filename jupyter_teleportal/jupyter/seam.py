@@ -11,7 +11,7 @@ import datetime
 import os
 import posixpath
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,7 @@ class Seam:
         self._data = Path(jupyter_data_dir()) / "teleportal"
         registry.folders = folders_of(self._settings["contents_manager"], shares)
         self.admissions = Admissions(replica, resync=resync_client)
-        registry.look_with(self._look)
+        registry.look_with(self._look, self._missing)
         if registry.folders is not None:
             registry.remember_in(Memory(self._data, registry.folders.real_folder))
         self._closing: dict[str, asyncio.Task[None]] = {}
@@ -579,6 +579,25 @@ class Seam:
         if not known:
             return Look.CLOSED
         return Look.THERE if any(known) else Look.OTHER
+
+    async def _missing(self, share: str, folder: str, paths: Collection[str]) -> set[str]:
+        """Those of these paths in a folder where nothing is, as this server sees it now."""
+        contents, folders = self._settings["contents_manager"], self.registry.folders
+
+        def api_path(path: str) -> str:
+            return self.shares.api_path(SharedPath(share, path))
+
+        def is_there(path: str) -> bool:
+            return os.path.lexists(contents._get_os_path(api_path(path)))
+
+        def look() -> set[str]:
+            return {path for path in paths if not is_there(path)} if is_there(folder) else {*paths}
+
+        if folders is not None:
+            return await asyncio.to_thread(look)
+        return {
+            path for path in paths if not await ensure_async(contents.file_exists(api_path(path)))
+        }
 
     # -- status ----------------------------------------------------------------------------
 

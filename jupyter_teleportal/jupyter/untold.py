@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from ..core.document_ids import Changes, FileIds
@@ -13,12 +14,18 @@ from ..core.envelopes import Notice
 from ..core.errors import MapTooLarge
 from ..core.shares import Shares, is_within
 from ..core.values import Scope
-from ..files.path_claims import Claims, Look
+from ..files.path_claims import Claims
 from ..files.remembered_ids import Memory
 from ..sync.cluster import Replica
 from .sound_maps import SoundMaps
 
 REMEMBER_PAUSE_S = 0.2
+LOOKED_AT_MAX = 10_000
+"""So many files that a renamed folder is said to have held are looked for: whoever forges more
+makes nobody wait for them."""
+MESSAGE_MAX_BYTES = 4 * 1024 * 1024
+READ_ANEW = "anew"
+"""What a notice says in place of changes that are larger: they are in the maps."""
 
 
 @dataclass(frozen=True)
@@ -141,8 +148,7 @@ class Untold:
         """Who was away when a document was renamed cannot read it any more."""
         files, paths = self._ids[share].remembered()
         if files:
-            notice = Notice(self._replica.id, "files", {"files": files, "paths": paths})
-            await self._replica.transport.publish(Scope(share), notice.encode())
+            await self._publish(share, files, paths)
 
     async def tell(self, share: str) -> None:
         """Tell the others what is untold of a share.
@@ -176,14 +182,13 @@ class Untold:
             )
         await transport.write_map(scope, "files", files)
         await transport.write_map(scope, "paths", paths)
-        details = {"files": files, "paths": paths}
-        await transport.publish(scope, Notice(self._replica.id, "files", details).encode())
+        await self._publish(told.share, files, paths)
 
     async def _gone(self, told: Told, paths: Changes) -> dict[str, str]:
         """Of documents that are unknown here, those that were in what was renamed or deleted, and
         are not there any more."""
         ids = self._ids[told.share]
-        return {
+        inside = {
             file_id: path
             for file_id, path in paths.items()
             if path is not None
@@ -191,8 +196,22 @@ class Untold:
             and is_within(path, told.old)
             and file_id not in told.paths
             and ids.path_of(file_id) is None
-            and (
-                self.claims is None
-                or await self.claims.look(told.share, file_id, path) is Look.GONE
-            )
         }
+        if self.claims is None or not inside:
+            return inside
+        if len(inside) > LOOKED_AT_MAX:
+            self._pass_over(
+                told.share,
+                f"{len(inside)} documents that only other servers have opened are said to be in "
+                f"{told.old!r}, of which no more than {LOOKED_AT_MAX} are looked for",
+            )
+            inside = dict(islice(inside.items(), LOOKED_AT_MAX))
+        return await self.claims.gone(told.share, told.old, inside)
+
+    async def _publish(self, share: str, files: Changes, paths: Changes) -> None:
+        details = {"files": files, "paths": paths}
+        message = Notice(self._replica.id, "files", details).encode()
+        if len(message) > MESSAGE_MAX_BYTES:
+            # All of it is in the maps.
+            message = Notice(self._replica.id, "files", {READ_ANEW: True}).encode()
+        await self._replica.transport.publish(Scope(share), message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from jupyter_teleportal.core.shares import SharedPath, Shares
 from jupyter_teleportal.core.values import Scope
 from jupyter_teleportal.files.path_claims import Look
 from jupyter_teleportal.files.remembered_ids import Memory
+from jupyter_teleportal.jupyter import untold
 from jupyter_teleportal.jupyter.file_ids import FileRegistry
 from jupyter_teleportal.sync.cluster import Replica
 from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
@@ -179,6 +181,62 @@ async def test_what_only_others_have_opened_goes_along_unless_it_is_new(hub: Mem
     late = await join(hub)
     await late.ids.resolve(new)
     assert late.ids.api_path(new) == a.ids.api_path(new) == "folder/y"
+
+
+@pytest.mark.parametrize("gone", [True, False], ids=["the folder is gone", "it is there again"])
+async def test_whoever_forges_paths_makes_nobody_wait(
+    hub: MemoryHub, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    """What was renamed is looked at once, for all that is said to be in it, and not for ever."""
+    monkeypatch.setattr(untold, "LOOKED_AT_MAX", 1000)
+    there = {"folder/x": Look.THERE, "folder": Look.THERE}
+    site, other = await join(hub), await join(hub)
+    looks: list[int] = []
+
+    async def look(share: str, file_id: str, path: str) -> Look:
+        raise AssertionError("one at a time")
+
+    async def missing(share: str, folder: str, paths: Collection[str]) -> set[str]:
+        looks.append(len(paths))
+        return {path for path in paths if path not in there}
+
+    site.ids.look_with(look, missing)
+    known = site.ids.index(at("folder/x"))
+    await site.ids.register(at("folder/x"))
+    other.ids.index(at("folder/x"))
+    for number in range(3000):
+        hub.maps[Scope("default"), "paths"][f"forged-{number}"] = f"folder/{number}"
+    if not gone:
+        there |= {f"folder/{number}": Look.CLOSED for number in range(3000)}
+    site.ids.move(at("folder"), at("renamed"))
+    await until(lambda: other.ids.api_path(known) == "renamed/x", what="the rename")
+    assert looks == [1000]
+    assert other.ids.api_path("forged-7") == ("renamed/7" if gone else None)
+    assert site.replica.counters["forged_paths"] == 1
+
+
+async def test_a_share_in_which_a_look_takes_long_delays_no_other(hub: MemoryHub) -> None:
+    shares = {"a": "a", "b": "b"}
+    site, other = await join(hub, shares=shares), await join(hub, shares=shares)
+    looking = asyncio.Event()
+
+    async def look(share: str, file_id: str, path: str) -> Look:
+        return Look.GONE
+
+    async def missing(share: str, folder: str, paths: Collection[str]) -> set[str]:
+        looking.set()
+        await asyncio.Event().wait()
+        raise AssertionError("it ends")
+
+    site.ids.look_with(look, missing)
+    for share in shares:
+        site.ids.index(SharedPath(share, "old"))
+        other.ids.index(SharedPath(share, "old"))
+    hub.maps[Scope("a"), "paths"]["forged"] = "old/forged"
+    site.ids.move(SharedPath("a", "old"), SharedPath("a", "new"))
+    await asyncio.wait_for(looking.wait(), 5)
+    renamed = site.ids.move(SharedPath("b", "old"), SharedPath("b", "new"))
+    await until(lambda: other.ids.api_path(renamed) == "b/new", what="the rename")
 
 
 async def test_a_rename_that_could_not_be_told_is_told_later(hub: MemoryHub) -> None:
@@ -833,6 +891,39 @@ async def test_who_was_away_during_a_rename_learns_it_although_all_of_it_is_forg
     late = await join(hub, there)
     await late.ids.resolve(file_id)
     assert late.ids.api_path(file_id) == "new"
+
+
+@pytest.mark.parametrize("emptied", [True, False], ids=["forgotten", "a folder"])
+async def test_more_renames_than_one_message_holds_are_learned(
+    hub: MemoryHub, emptied: bool
+) -> None:
+    there = {"folder/old": Look.THERE} if emptied else None
+    a, b = await join(hub, there), await join(hub, there)
+    long = "x" * 150
+    file_id = a.ids.index(at("folder/old"))
+    await a.ids.register(at("folder/old"))
+    # Documents that b alone has opened.
+    paths = {f"{number}": f"folder/{long} {number}" for number in range(20_000)}
+    b.ids._ids["default"].update({path: i for i, path in paths.items()}, {**paths})
+    b.ids.index(at("folder/old"))
+    if there is not None:
+        a.transport.disconnect()
+        there["renamed/old"] = there.pop("folder/old")
+    b.ids.move(at("folder"), at("renamed"))
+    await b.ids.flush()
+    if emptied:
+        hub.clear()
+        a.transport.reconnect()
+        await a.ids.flush()
+        await b.ids.tick()
+    await b.ids.flush()
+    await a.ids.tick()
+    await until(lambda: a.ids.api_path(file_id) == "renamed/old", what="the rename")
+    assert not a.replica.counters["forged_paths"]
+    if not emptied:
+        assert a.ids.api_path("7") is None
+        await a.ids.resolve("7")
+        assert a.ids.api_path("7") == f"renamed/{long} 7"
 
 
 @pytest.mark.parametrize("forged", ["another share's", "no\nid"])
