@@ -29,7 +29,7 @@ from ..core.update_walk import (
     read_update,
 )
 from ..sync.awareness import AwarenessBridge
-from ..sync.live_doc import WALK_ALONE_BYTES
+from ..sync.threads import WALK_HERE_BYTES
 from ..sync.trial import Trials
 from .fanout import Fanout
 from .guard import ClientGuard, Cursors
@@ -186,7 +186,7 @@ def take_over(
         """Raises: ForeignBytes."""
         update, lacks = read.payload, None
         if update != EMPTY_UPDATE and blocks is None:
-            if len(update) < WALK_ALONE_BYTES:
+            if len(update) <= WALK_HERE_BYTES:
                 blocks = read_update(update)
             else:
                 blocks = await asyncio.to_thread(read_update, update)

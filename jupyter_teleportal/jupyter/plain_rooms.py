@@ -29,7 +29,7 @@ from ..core.update_walk import (
     read_state,
     read_update,
 )
-from ..sync.live_doc import WALK_ALONE_BYTES
+from ..sync.threads import WALK_HERE_BYTES
 from ..sync.trial import Trials
 
 
@@ -126,6 +126,6 @@ async def _open(doc: Any) -> Door:
 
 
 async def _walk(update: bytes) -> list[Block]:
-    if len(update) < WALK_ALONE_BYTES:
+    if len(update) <= WALK_HERE_BYTES:
         return read_update(update)
     return await asyncio.to_thread(read_update, update)

@@ -19,10 +19,8 @@ from ..core.messages import sync_message
 from ..core.update_walk import STEP2, UPDATE, read_update
 from ..transports.base import loop_time
 from .room import Room
-from .threads import LARGE_BYTES, off_loop
+from .threads import LARGE_BYTES, WALK_HERE_BYTES, off_loop
 
-WALK_ALONE_BYTES = 64 * 1024
-"""From so many bytes on foreign updates are walked over in a thread."""
 LEARN_BLOCKS = 2000
 MEASURE_S = 10.0
 GROWS_BYTES = 16 * 1024 * 1024
@@ -69,7 +67,7 @@ class LiveDoc:
         update = event.update
         if update != EMPTY_UPDATE:
             self.content_bytes += len(update)
-            if current_channel.get() is None and len(update) < WALK_ALONE_BYTES:
+            if current_channel.get() is None and len(update) <= WALK_HERE_BYTES:
                 self._learn_own(update)
             self._room.perform(self._replicator.local_update(update))
 

@@ -13,11 +13,10 @@ from ..core.envelopes import inflated_within
 from ..core.log_decoding import Decoded, admitted, decoded_log
 from ..core.update_walk import Blocks, read_state
 from ..core.values import LogRead
+from .threads import WALK_HERE_BYTES
 from .trial import FROM_LOG_MAX_S, TOO_LONG, Trials, Verdict, tried
 
 BLOCKS_AT_ONCE = 50_000
-READ_HERE_BYTES = 64 * 1024
-"""What inflates to more is read in a thread."""
 WEIGHED_HERE = 1000
 """So many blocks are weighed on the event loop."""
 
@@ -76,7 +75,7 @@ async def read_entries(
 
 
 async def _off_loop(read: LogRead, work: Callable[[], _Result]) -> _Result:
-    if inflated_within(read.payloads, READ_HERE_BYTES) is not None:
+    if inflated_within(read.payloads, WALK_HERE_BYTES) is not None:
         return work()
     return await asyncio.to_thread(work)
 

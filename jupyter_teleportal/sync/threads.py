@@ -14,6 +14,9 @@ from anyio.lowlevel import RunVar
 
 LARGE_BYTES = 1_000_000
 """From so many bytes on, work takes longer than an event loop should be kept from others."""
+WALK_HERE_BYTES = 64 * 1024
+"""Foreign updates of no more bytes than that are walked over on the event loop, and larger ones in
+a thread: each byte may be a block."""
 
 _Given = ParamSpec("_Given")
 _Result = TypeVar("_Result")
