@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 import nbformat
 from jupyter_server.services.contents.fileio import AsyncFileManagerMixin, FileManagerMixin
@@ -31,6 +32,15 @@ _WITH_IDS = (4, 5)
 """The first format whose cells have ids."""
 _IN_THREAD: Any = FileManagerMixin
 """The same methods, which wait where they are called."""
+
+
+_waiting: WeakSet[Any] = WeakSet()
+
+
+def waits_for_writers(manager: Any) -> bool:
+    """Whether the contents manager waits for a server that writes into a shared file, in the thread
+    in which it reads that."""
+    return manager in _waiting
 
 
 def take_over_files(
@@ -58,10 +68,11 @@ def take_over_files(
             return folders.find(os_path)
 
     _write_in_place(manager, find)
-    _read_in_place(manager, find)
+    reads_whole = _read_in_place(manager, find)
     _copy_in_place(manager.checkpoints, folders)
     _take_notes_along(manager, folders, log)
-    _InThreads(manager, folders.shared).install()
+    if _InThreads(manager, folders.shared).install() and reads_whole:
+        _waiting.add(manager)
     return _sign_in_thread(manager, log)
 
 
@@ -118,11 +129,11 @@ def _write_in_place(manager: Any, find: Find) -> None:
     manager.atomic_writing = atomic_writing
 
 
-def _read_in_place(manager: Any, find: Find) -> None:
-    """Jupyter reads through links."""
+def _read_in_place(manager: Any, find: Find) -> bool:
+    """Jupyter reads through links. Return whether this manager does so no more."""
     read = manager.open
     if getattr(type(manager), "open", None) is not FileManagerMixin.open:
-        return
+        return False
 
     @contextlib.contextmanager
     def opened(os_path: str, mode: str = "r", *args: Any, **keywords: Any) -> Iterator[Any]:
@@ -135,6 +146,7 @@ def _read_in_place(manager: Any, find: Find) -> None:
                 yield file
 
     manager.open = opened
+    return True
 
 
 def _copy_in_place(checkpoints: Any, folders: ShareFolders) -> None:
@@ -248,19 +260,24 @@ class _InThreads:
         # Taken by the manager right after it has the content, with nobody else in between.
         self._hashed: tuple[Any, Any] | None = None
 
-    def install(self) -> None:
-        """Take over those of the manager's methods that are upstream's."""
+    def install(self) -> bool:
+        """Take over those of the manager's methods that are upstream's; return whether files are
+        read in threads."""
         kind, upstream = type(self._manager), AsyncFileManagerMixin
+        reads = False
         if getattr(kind, "_get_hash", None) is upstream._get_hash:
             self._take("_get_hash", self._get_hash)
-            self._take("_read_file", self._read_file)
+            reads = self._take("_read_file", self._read_file)
         self._take("_read_notebook", self._read_notebook)
         for name in ("_save_notebook", "_save_file"):
             self._take(name, partial(self._save, getattr(_IN_THREAD, name)))
+        return reads
 
-    def _take(self, name: str, ours: Callable[..., Any]) -> None:
-        if getattr(type(self._manager), name, None) is getattr(AsyncFileManagerMixin, name):
-            setattr(self._manager, name, partial(ours, getattr(self._manager, name)))
+    def _take(self, name: str, ours: Callable[..., Any]) -> bool:
+        if getattr(type(self._manager), name, None) is not getattr(AsyncFileManagerMixin, name):
+            return False
+        setattr(self._manager, name, partial(ours, getattr(self._manager, name)))
+        return True
 
     async def _read_file(
         self, read: Callable[..., Any], os_path: str, format: str | None, raw: bool = False

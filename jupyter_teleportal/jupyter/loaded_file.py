@@ -26,6 +26,7 @@ from ..files.open_folders import Place, name_beside
 from ..files.share_folders import working_for
 from ..files.whole_files import await_writer, finish, is_cut_off
 from ..transports.base import loop_time
+from .contents_files import waits_for_writers
 from .file_ids import FileRegistry
 
 STOPPED_S = 5.0
@@ -102,7 +103,7 @@ class LoadedFile:
     async def _await_writer(self) -> None:
         """A contents manager that reads on the event loop does not wait for a server that writes
         into the file."""
-        place = self._place()
+        place = None if waits_for_writers(self._contents) else self._place()
         if place is not None:
             await asyncio.to_thread(await_writer, place)
 

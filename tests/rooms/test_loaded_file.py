@@ -302,6 +302,24 @@ async def test_what_another_server_is_writing_is_waited_for_in_a_thread(
     assert threading.main_thread() not in threads
 
 
+async def test_a_look_at_a_file_goes_to_a_thread_once(
+    tmp_path: Path, hub: MemoryHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file.txt").write_text("text", encoding="utf-8")
+    file = loaded(tmp_path, hub)
+    take_over_files(file._contents, file._registry.folders, logging.getLogger())
+    hops: list[Any] = []
+    to_thread = asyncio.to_thread
+
+    async def counted(work: Any, *args: Any) -> Any:
+        hops.append(work)
+        return await to_thread(work, *args)
+
+    monkeypatch.setattr(asyncio, "to_thread", counted)
+    await file.stat()
+    assert len(hops) == 1
+
+
 async def test_a_file_that_is_gone_is_made_anew_where_nobody_else_has_made_one(
     tmp_path: Path, hub: MemoryHub
 ) -> None:
