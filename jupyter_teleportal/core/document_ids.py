@@ -107,6 +107,21 @@ class FileIds:
         self.update(files, paths)
         return files, paths
 
+    def moved_back(self, old: str, new: str, documents: Changes) -> None:
+        """Note that what was moved from `old` to `new` is in `old` again.
+
+        Args:
+            documents: where these came to be by that, by their ids.
+        """
+        files: Changes = {}
+        paths: Changes = {}
+        for file_id, path in documents.items():
+            if path is not None and self.paths.get(file_id) == path:
+                was = clean_path(old + path[len(new) :])
+                paths[file_id], files[path] = was, None
+                files[was] = None if self._default_id(was) == file_id else file_id
+        self.update(files, paths)
+
     def _within(self, folder: str) -> dict[str, str]:
         return {i: path for i, path in self.paths.items() if is_within(path, folder)}
 

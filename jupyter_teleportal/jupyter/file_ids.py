@@ -416,6 +416,7 @@ class FileRegistry:
             self._loaded.discard(share)
             self._registered.difference_update(self._ids[share].paths)
             try:
+                await self._untold.drop_undone(share)
                 await self._read_maps(share)
                 await self._untold.tell(share)
             except TransportError as error:

@@ -14,7 +14,7 @@ from ..core.envelopes import Notice
 from ..core.errors import MapTooLarge
 from ..core.shares import Shares, is_within
 from ..core.values import Scope
-from ..files.path_claims import Claims
+from ..files.path_claims import Claims, Look
 from ..files.remembered_ids import Memory
 from ..sync.cluster import Replica
 from .sound_maps import SoundMaps
@@ -77,6 +77,8 @@ class Untold:
         self._pass_over = pass_over
         self._spawn = spawn
         self.all: list[Told] = []
+        self._before: list[Told] = []
+        """What a server that was stopped meanwhile has left untold."""
         self.claims: Claims | None = None
         self._memory: Memory | None = None
         self._kept: dict[str, tuple[int, list[Told]]] = {}
@@ -96,7 +98,9 @@ class Untold:
             try:
                 files, paths, untold = memory.load(share)
                 ids.remember(*self._maps.sound(share, files, paths))
-                self.all += [self._told_before(share, *one) for one in untold]
+                before = [self._told_before(share, *one) for one in untold]
+                self.all += before
+                self._before += before
             except (OSError, ValueError) as error:
                 self._replica.complain(
                     f"memory {share}",
@@ -149,6 +153,18 @@ class Untold:
         files, paths = self._ids[share].remembered()
         if files:
             await self._publish(share, files, paths)
+
+    async def drop_undone(self, share: str) -> None:
+        """Forget renames that somebody has undone while this server was stopped: nobody has to
+        hear of them any more."""
+        for told in reversed([told for told in self._before if told.share == share]):
+            if self.claims is not None and told.new is not None and told in self.all:
+                new = await self.claims.look(share, "", told.new)
+                if new is Look.GONE and await self.claims.look(share, "", told.old) is not new:
+                    self._ids[share].moved_back(told.old, told.new, told.paths)
+                    self.all.remove(told)
+                    self.keep(share)
+            self._before.remove(told)
 
     async def tell(self, share: str) -> None:
         """Tell the others what is untold of a share.

@@ -716,6 +716,42 @@ async def test_what_was_renamed_before_a_start_is_told_after_it(
     assert memory.load("default")[2] == []
 
 
+@pytest.mark.parametrize("where", ["", "folder/"], ids=["a file", "in a folder"])
+@pytest.mark.parametrize("undone", [True, False], ids=["undone", "it stands"])
+async def test_a_rename_that_was_undone_before_a_start_is_not_told(
+    hub: MemoryHub, tmp_path: Path, where: str, undone: bool
+) -> None:
+    """While the server that had renamed it was stopped, another one has renamed it back."""
+    old, new = (where or "old").rstrip("/"), "new"
+    old_file, new_file = (f"{old}/doc", f"{new}/doc") if where else (old, new)
+    there = {old: Look.CLOSED, old_file: Look.CLOSED}
+    memory = Memory(tmp_path, lambda share: share)
+    a, b = await join(hub, there), await join(hub, there)
+    b.ids.remember_in(memory)
+    file_id = a.ids.index(at(old_file))
+    await a.ids.register(at(old_file))
+    b.ids.index(at(old_file))
+    b.transport.disconnect()
+    b.ids.move(at(old), at(new))
+    await b.ids.flush()
+    if not undone:
+        there.clear()
+        there |= {new: Look.CLOSED, new_file: Look.CLOSED}
+    again = await join(hub, there)
+    again.transport.disconnect()
+    again.ids.remember_in(memory)
+    again.transport.reconnect()
+    await again.ids.flush()
+    await until(lambda: not again.ids._untold.all, what="what was done")
+    await again.ids.flush()
+    wanted = old_file if undone else new_file
+    assert hub.maps[Scope("default"), "paths"][file_id] == wanted
+    assert again.ids.index(at(wanted)) == file_id
+    await until(lambda: a.ids.api_path(file_id) == wanted, what="where it is")
+    assert not memory.load("default")[2]
+    assert not a.replica.counters["forged_moves"]
+
+
 async def test_two_renames_in_one_moment_are_told_as_one(hub: MemoryHub) -> None:
     there = {"old": Look.THERE}
     a, b = await join(hub, there), await join(hub, there)
