@@ -113,13 +113,16 @@ def test_a_folder_in_the_place_of_the_spare_hinders_no_save(
     assert before is None or len(os.listdir("/proc/self/fd")) == len(before)
 
 
+@pytest.mark.parametrize("taken", [False, True], ids=["", "its-name-is-taken"])
 def test_what_can_neither_be_written_nor_put_back_stays_beside_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: bool
 ) -> None:
     path = tmp_path / "file"
     path.write_text("the old text")
     os.link(path, tmp_path / "second name")
     (tmp_path / ".~file").mkdir()
+    if taken:
+        (tmp_path / f".file.{os.geteuid()}.new").mkdir()
 
     def put(descriptor: int, content: bytes) -> None:
         os.ftruncate(descriptor, 0)
@@ -128,7 +131,7 @@ def test_what_can_neither_be_written_nor_put_back_stays_beside_the_file(
     monkeypatch.setattr(whole_files, "_put", put)
     with pytest.raises(OSError, match="No space left"):
         write(path, "the new", lambda: None)
-    kept = [each.read_text() for each in tmp_path.glob(".file.*.new")]
+    kept = [each.read_text() for each in tmp_path.glob(".file.*.new") if each.is_file()]
     assert (path.read_text(), kept) == ("", ["the new"])
 
 
