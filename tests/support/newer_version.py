@@ -74,10 +74,10 @@ def _announcements() -> None:
 
 def _payloads() -> None:
     from jupyter_teleportal.core import envelopes, log_decoding
-    from jupyter_teleportal.jupyter import file_ids
+    from jupyter_teleportal.files import share_agreement
     from jupyter_teleportal.sync import compaction, effects, history
 
-    file_ids.FORMAT = LATER_FORMAT[0]  # type: ignore[misc]
+    share_agreement.FORMAT = LATER_FORMAT[0]  # type: ignore[misc]
 
     decode = envelopes.decode_payload
 
