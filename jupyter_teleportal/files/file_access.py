@@ -72,6 +72,21 @@ def share_copy(known: int, new: int) -> None:
     _set_mode(new, mode)
 
 
+def share_folder(known: int, new: int) -> None:
+    """Let everybody who may use the open folder `known` use the open folder `new`; as far as this
+    account may say so."""
+    there = os.fstat(known)
+    _give(new, there)
+    made = os.fstat(new)
+    with contextlib.suppress(OSError, ValueError):
+        access = _for_copy(known, made)
+        own = Access(made.st_uid, made.st_gid, access.mode | 0o700, access.entries)
+        if _set_access(new, own):
+            return
+    if made.st_gid == there.st_gid:
+        _set_mode(new, stat.S_IMODE(there.st_mode) | 0o700)
+
+
 def mark_written(known: int, content: bytes | memoryview | None) -> None:
     """Say on the open file `known` what is being written into it, which only somebody who may write
     it can; None: nothing any more. Not every file system keeps that."""

@@ -26,6 +26,7 @@ from ..files.open_folders import Place
 from ..files.share_folders import ShareFolders, is_as_saved_over, is_copying, is_making, is_saving
 from ..files.signatures import QueuedSignatures
 from ..files.whole_files import reading_whole, writing, writing_in_place
+from .spare_checkpoints import share_new_folder, spare_checkpoints
 
 _UNTYPED: Any = nbformat
 _WITH_IDS = (4, 5)
@@ -70,6 +71,7 @@ def take_over_files(
     _write_in_place(manager, find)
     reads_whole = _read_in_place(manager, find)
     _copy_in_place(manager.checkpoints, folders)
+    spare_checkpoints(manager, folders.shared, log)
     _take_notes_along(manager, folders, log)
     if _InThreads(manager, folders.shared).install() and reads_whole:
         _waiting.add(manager)
@@ -171,6 +173,8 @@ def _copy_in_place(checkpoints: Any, folders: ShareFolders) -> None:
             # A file that is put back is for whom it was for, whatever its checkpoint says.
             kept = os.path.basename(os.path.dirname(target)) == checkpoints.checkpoint_dir
             like = known if kept else None
+            if kept:
+                share_new_folder(there)
             with (
                 reading_whole(known) as file,
                 writing(there, text=False, unchanged=False, like=like) as copy,
