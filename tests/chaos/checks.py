@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,7 @@ STANDING = (
     "RedisClient._watch_commands",
 )
 POLL_SECONDS = 0.05
+COPY_SECONDS = 1.0
 # Numbers of the people in them, from the first on and below the last; browsers draw their own from
 # four billion.
 CROWD = 10_000
@@ -137,8 +138,11 @@ def file_wrong(path: Path, text: str) -> str | None:
 class Watcher:
     """Reads the files all the time."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(
+        self, paths: Sequence[Path], may_be_torn: Callable[[], bool] = lambda: False
+    ) -> None:
         self._paths = paths
+        self._may_be_torn = may_be_torn
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.problems: list[str] = []
@@ -165,8 +169,23 @@ class Watcher:
                     continue
                 seen[path] = raw
                 problem = file_wrong(path, raw.decode(errors="replace"))
+                if problem is not None and self._may_be_torn():
+                    problem = self._soon_wrong(path)
                 if problem is not None:
                     self.problems.append(f"at {clock(time.time())}: {problem}")
+
+    def _soon_wrong(self, path: Path) -> str | None:
+        """Why the file is not whole within the time that a copy takes."""
+        end = time.monotonic() + COPY_SECONDS
+        while True:
+            try:
+                text = path.read_bytes().decode(errors="replace")
+            except FileNotFoundError:
+                return None
+            problem = file_wrong(path, text)
+            if problem is None or time.monotonic() > end:
+                return problem
+            time.sleep(POLL_SECONDS)
 
 
 def log_wrong(name: str, text: str, allowed: Sequence[str] = EXPECTED) -> list[str]:

@@ -1,19 +1,15 @@
-"""What goes wrong: each fault begins, lasts, and heals. All that is random is drawn beforehand."""
+"""What goes wrong but for files: each fault begins, lasts, and heals. All that is random is drawn
+beforehand."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import contextlib
-import json
-import os
 import random
-import subprocess
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import redis
 from support.conflicts import insertions
@@ -21,8 +17,8 @@ from support.hostile import QUESTION, Hostile, awareness, deadly, frame, sync
 from support.waiting import until
 
 from .checks import CROWD, CROWDS
-from .tabs import END
-from .world import DOCUMENTS, FOREIGN, NOTEBOOKS, TEXT, at_least
+from .kinds import kind
+from .world import DOCUMENTS, NOTEBOOKS, at_least
 
 if TYPE_CHECKING:
     from support.jupyter_process import JupyterProcess
@@ -39,61 +35,6 @@ SEEN_SECONDS = 40.0
 # Redis does not say which command it is that a script may not run.
 IN_A_SCRIPT = "the user executing the script can't run this command"
 WELL_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One fault, drawn: `needs` names what it needs for itself while it lasts."""
-
-    name: str
-    what: str
-    needs: frozenset[str]
-    run: Callable[[World], Awaitable[None]] = field(compare=False)
-
-
-class Kind(NamedTuple):
-    """Draws faults of one name; with `confined`, only where the servers' account is confined."""
-
-    name: str
-    draw: Callable[[random.Random, int], Fault]
-    confined: bool
-
-
-KINDS: list[Kind] = []
-
-
-def kind(*needs: str, confined: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a maker: it draws from a generator and returns what is done, and how.
-
-    New makers belong at the end of this file, new choices at the end of a maker's: most of what a
-    seed has drawn before, it draws then as well.
-    """
-
-    def register(make: Callable[[random.Random, int], tuple[str, Any]]) -> Any:
-        def draw(rng: random.Random, replicas: int) -> Fault:
-            what, run = make(rng, replicas)
-            return Fault(make.__name__, what, frozenset(needs), run)
-
-        KINDS.append(Kind(make.__name__, draw, confined))
-        return make
-
-    return register
-
-
-def possible(*, confined: bool) -> list[Kind]:
-    """What may go wrong in a run whose servers' account is confined, or is not."""
-    return [one for one in KINDS if confined or not one.confined]
-
-
-def draw_round(rng: random.Random, replicas: int, *, confined: bool) -> list[Fault]:
-    """One fault, or two that do not need the same thing."""
-    kinds = possible(confined=confined)
-    chosen = [rng.choice(kinds).draw(rng, replicas)]
-    if rng.random() < 0.4:
-        other = rng.choice(kinds).draw(rng, replicas)
-        if not other.needs & chosen[0].needs:
-            chosen.append(other)
-    return chosen
 
 
 # -- servers -----------------------------------------------------------------------------------
@@ -387,89 +328,6 @@ def network_black_hole(rng: random.Random, replicas: int) -> tuple[str, Any]:
     return f"nothing gets through between {whom} and Redis for {seconds:.1f} s", run
 
 
-# -- files -------------------------------------------------------------------------------------
-
-
-def _with_token(name: str, token: str) -> Callable[[str], str | None]:
-    def change(text: str) -> str | None:
-        if name == TEXT:
-            return text.replace(END, f"{token}\n{END}")
-        notebook = json.loads(text)
-        cell = {"cell_type": "markdown", "id": f"f{abs(hash(token))}", "metadata": {}}
-        notebook["cells"].append({**cell, "source": token})
-        return json.dumps(notebook, indent=1)
-
-    return change
-
-
-@kind("files")
-def file_changed(rng: random.Random, replicas: int) -> tuple[str, Any]:
-    name, number = rng.choice(FOREIGN), rng.randrange(10**9)
-    token = f"<outside.{number}>"
-
-    async def run(world: World) -> None:
-        for _ in range(50):
-            if world.replace_file(name, _with_token(name, token)) is not None:
-                world.foreign_tokens[token] = name
-                return
-            await asyncio.sleep(0.05)
-
-    return f"another program adds {token} to {name}", run
-
-
-@kind("files", "servers")
-def file_gone_for_a_while(rng: random.Random, replicas: int) -> tuple[str, Any]:
-    name, seconds, renamed = rng.choice(DOCUMENTS), rng.uniform(1, 5), rng.random() < 0.5
-
-    async def run(world: World) -> None:
-        path, aside = world.shared / name, world.folder / "aside"
-        before = path.read_bytes()
-        if renamed:
-            path.rename(aside)
-        else:
-            path.unlink()
-        await asyncio.sleep(seconds)
-        if not path.exists():
-            path.write_bytes(before)
-        aside.unlink(missing_ok=True)
-
-    how = "renamed" if renamed else "deleted"
-    return f"{name} {how} by another program, and back after {seconds:.1f} s", run
-
-
-@kind("files", "servers")
-def file_read_only(rng: random.Random, replicas: int) -> tuple[str, Any]:
-    name, seconds = rng.choice(DOCUMENTS), rng.uniform(1, 7)
-
-    async def run(world: World) -> None:
-        set_read_only(world.shared / name, True)
-        try:
-            await asyncio.sleep(seconds)
-        finally:
-            set_read_only(world.shared / name, False)
-
-    return f"{name} read-only for {seconds:.1f} s", run
-
-
-def set_read_only(path: Path, read_only: bool) -> None:
-    """Let nobody write `path`, or everybody. The superuser heeds no mode, only the attribute."""
-    if os.geteuid() == 0:
-        flag = "+i" if read_only else "-i"
-        subprocess.run(["chattr", flag, path], check=True, capture_output=True)
-    else:
-        path.chmod(0o444 if read_only else 0o644)
-
-
-@kind("files")
-def file_touched(rng: random.Random, replicas: int) -> tuple[str, Any]:
-    name = rng.choice(DOCUMENTS)
-
-    async def run(world: World) -> None:
-        world.replace_file(name, lambda text: text)
-
-    return f"{name} replaced by the same by another program", run
-
-
 # -- clients -----------------------------------------------------------------------------------
 
 
@@ -503,15 +361,16 @@ def tab_sends_garbage(rng: random.Random, replicas: int) -> tuple[str, Any]:
 def hostile_client(rng: random.Random, replicas: int) -> tuple[str, Any]:
     pick, at, seconds = rng.random(), rng.randrange(replicas), rng.uniform(2, 5)
     reads, (deadly_what, update) = rng.random() < 0.5, deadly(rng)
+    half = frame(rng.randbytes(100))[:50]
     what, block = rng.choice(
         (
-            ("asks without a pause", frame(QUESTION) * 5000),
-            ("moves its cursor without a pause", _moves()),
-            ("shows a thousand cursors", frame(awareness(range(1000, 2000), 1))),
-            (f"sends {deadly_what}", frame(sync(2, update))),
-            ("sends half a frame", frame(rng.randbytes(100))[:50]),
-            ("sends text", frame(b"hello", opcode=1) * 5000),
-            (f"sends {CROWD} insertions at one place", _crowds()),
+            ("asks without a pause", lambda: frame(QUESTION) * 5000),
+            ("moves its cursor without a pause", _moves),
+            ("shows a thousand cursors", lambda: frame(awareness(range(1000, 2000), 1))),
+            (f"sends {deadly_what}", lambda: frame(sync(2, update))),
+            ("sends half a frame", lambda: half),
+            ("sends text", lambda: frame(b"hello", opcode=1) * 5000),
+            (f"sends {CROWD} insertions at one place", _crowds),
         )
     )
 
@@ -521,7 +380,7 @@ def hostile_client(rng: random.Random, replicas: int) -> tuple[str, Any]:
         client = Hostile.of(world.servers[at], tab.session, reads=reads)
         try:
             await asyncio.to_thread(client.connect)
-            await asyncio.to_thread(lambda: client.flood(block, seconds).wait(seconds + 5))
+            await asyncio.to_thread(lambda: client.flood(block(), seconds).wait(seconds + 5))
         except OSError as error:
             world.timeline.note("fault", f"the hostile client was not let in: {error}")
         finally:
@@ -570,7 +429,7 @@ def _cell_of(world: World, pick: float) -> Callable[[str], None]:
 # -- the servers' account, and the scripts -----------------------------------------------------
 
 
-@kind("redis", confined=True)
+@kind("redis", only="confined")
 def right_taken_away(rng: random.Random, replicas: int) -> tuple[str, Any]:
     right = rng.choice(["evalsha", "xadd", "append", "publish", "hset", "zadd"])
     pick, seconds = rng.random(), rng.uniform(2, 8)
@@ -634,7 +493,7 @@ async def _seen(world: World, *words: str, by: Callable[[list[bool]], bool] = al
     # One that stops while Redis refuses has no successor before it is back.
     leases_end = began - LONGER_THAN_A_LEASE[0]
     await until(
-        lambda: world.stopped_at > leases_end or not _unsaved_since(world, began),
+        lambda: world.stopped_at > leases_end or not unsaved_since(world, began),
         SEEN_SECONDS,
         what=f"files with what was typed on the server that saves {words}",
         poll=0.2,
@@ -650,7 +509,7 @@ async def _says(server: JupyterProcess, words: Sequence[str]) -> bool:
     return False
 
 
-def _unsaved_since(world: World, began: float) -> list[str]:
+def unsaved_since(world: World, began: float) -> list[str]:
     """The documents whose file holds nothing that was typed since then."""
     found = []
     for name in DOCUMENTS:

@@ -15,10 +15,12 @@ from support.jupyter_process import JupyterProcess
 from support.waiting import until
 
 from . import checks
-from .faults import Fault, draw_round, heal_all, possible
+from . import file_faults as file_faults
+from .faults import heal_all
+from .kinds import Fault, draw_round, possible
 from .tabs import Tab
 from .timeline import Timeline
-from .world import DOCUMENTS, FOREIGN, World, is_confined
+from .world import AWAY, DOCUMENTS, FOREIGN, World, traits
 
 CONVERGE_SECONDS = 5.0
 SAVED_SECONDS = 30.0
@@ -75,14 +77,16 @@ async def run(
     timeline = Timeline(quiet=quiet)
     outcome = Outcome(seed)
     rng = random.Random(seed)
-    names = [one.name for one in possible(confined=is_confined(seed))]
+    names = [one.name for one in possible(traits(seed))]
     if only is not None and not any(only in name for name in names):
         raise ValueError(f"a run of seed {seed} has no fault {only!r}, but {', '.join(names)}")
     with tempfile.TemporaryDirectory(prefix="teleportal-chaos-") as folder:
         world = World(Path(folder), timeline, seed=seed, replicas=replicas, clients=clients)
         async with world:
-            timeline.note("run", f"seed {seed}: {replicas} servers, {clients} typists")
-            with checks.Watcher([world.shared / name for name in DOCUMENTS]) as watcher:
+            like = ", ".join(sorted(world.traits))
+            timeline.note("run", f"seed {seed}: {replicas} servers, {clients} typists ({like})")
+            paths = [world.shared / f"{away}{name}" for name in DOCUMENTS for away in ("", AWAY)]
+            with checks.Watcher(paths, lambda: time.monotonic() < world.copied_until) as watcher:
                 end = time.monotonic() + 60 * minutes
                 while time.monotonic() < end and outcome.ok:
                     await _round(world, rng, outcome, only)
@@ -104,9 +108,9 @@ async def run(
 
 async def _round(world: World, rng: random.Random, outcome: Outcome, only: str | None) -> None:
     await asyncio.sleep(rng.uniform(0.5, 3))
-    faults = draw_round(rng, world.replicas, confined=is_confined(world.seed))
+    faults = draw_round(rng, world.replicas, world.traits)
     while only is not None and not any(only in fault.name for fault in faults):
-        faults = draw_round(rng, world.replicas, confined=is_confined(world.seed))
+        faults = draw_round(rng, world.replicas, world.traits)
     outcome.rounds += 1
     lags = [0.0, *(rng.uniform(0, 3) for _ in faults[1:])]
     try:
@@ -120,6 +124,8 @@ async def _round(world: World, rng: random.Random, outcome: Outcome, only: str |
     # A server comes back to Redis by itself, and within its longest pause between two attempts.
     await _ask(outcome, world.ready(*world.servers, timeout=READY_SECONDS))
     await _settled(world, outcome)
+    if outcome.ok and any("files" in fault.needs for fault in faults):
+        await _saved(world, outcome)
     world.go_on()
 
 
@@ -189,11 +195,7 @@ async def _end(world: World, outcome: Outcome) -> None:
     """All faults are over: the files, and what is left when everything is closed."""
     world.stop_typing()
     await _settled(world, outcome)
-    await _ask(
-        outcome,
-        until(lambda: not _unsaved(world), SAVED_SECONDS, what="the files, as the documents are"),
-    )
-    outcome.problems += [f"not saved: {name}" for name in _unsaved(world)]
+    await _saved(world, outcome)
     copies = "".join(path.read_text() for path in world.copies())
     for token, name in world.foreign_tokens.items():
         if token not in (world.shared / name).read_text() + copies:
@@ -206,6 +208,19 @@ async def _end(world: World, outcome: Outcome) -> None:
         names = [c["name"] for c in client.client_list() if c["name"].startswith("teleportal")]
     if len(names) > 3 * world.replicas:
         outcome.problems.append(f"{len(names)} connections to Redis: {names}")
+
+
+async def _saved(world: World, outcome: Outcome) -> None:
+    """Nobody types: the files are what the documents are, and nothing else is left beside them."""
+
+    def wrong() -> list[str]:
+        found = [f"not saved: {name}" for name in _unsaved(world)]
+        return found + [f"left over: {name}" for name in world.leftovers()]
+
+    try:
+        await until(lambda: not wrong(), SAVED_SECONDS, what="the files", poll=0.1)
+    except AssertionError:
+        outcome.problems += wrong()
 
 
 async def _closed(world: World, server: JupyterProcess, outcome: Outcome) -> None:
@@ -238,8 +253,8 @@ def _unsaved(world: World) -> list[str]:
     found = []
     for name in DOCUMENTS:
         tab = next(tab for tab in world.readers if tab.file == name)
-        text = (world.shared / name).read_text()
-        if not _same(tab, text):
+        path = world.shared / name
+        if not path.exists() or not _same(tab, path.read_text()):
             found.append(name)
     return found
 

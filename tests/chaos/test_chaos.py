@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,8 @@ from support.notebooks import notebook_json
 from support.redis_server import RedisServer
 
 from chaos import checks
-from chaos.faults import KINDS, crowd, draw_round, heal_all, possible
+from chaos.faults import crowd, heal_all
+from chaos.kinds import KINDS, draw_round, possible
 from chaos.run import run
 from chaos.tabs import END, Typed
 from chaos.timeline import log_events
@@ -26,6 +28,7 @@ from jupyter_teleportal.transports.base import TransportState
 
 SEED = int(os.environ.get("JUPYTER_TELEPORTAL_CHAOS_SEED", "5"))
 MINUTES = float(os.environ.get("JUPYTER_TELEPORTAL_CHAOS_MINUTES", "0.5"))
+EVERYWHERE = {"confined", "accounts", "disk", "protected"}
 ONE = Typed("<t1.1>", "one.ipynb", "t1", 0.0, "A")
 
 
@@ -43,7 +46,7 @@ async def test_nothing_is_lost(artefacts: Path) -> None:
 
 def test_the_same_seed_draws_the_same_faults() -> None:
     drawn = [
-        [fault.what for _ in range(50) for fault in draw_round(rng, 3, confined=True)]
+        [fault.what for _ in range(50) for fault in draw_round(rng, 3, EVERYWHERE)]
         for rng in (random.Random(1), random.Random(1), random.Random(2))
     ]
     assert drawn[0] == drawn[1] != drawn[2]
@@ -52,14 +55,28 @@ def test_the_same_seed_draws_the_same_faults() -> None:
 
 def _faults(seed: int) -> list:
     rng = random.Random(seed)
-    return [fault for _ in range(50) for fault in draw_round(rng, 3, confined=True)]
+    return [fault for _ in range(50) for fault in draw_round(rng, 3, EVERYWHERE)]
 
 
-def test_what_needs_a_confined_account_is_drawn_under_one_alone() -> None:
-    rng = random.Random(1)
-    drawn = {f.name for _ in range(500) for f in draw_round(rng, 3, confined=False)}
-    assert drawn == {kind.name for kind in possible(confined=False)}
-    assert {kind.name for kind in KINDS} - drawn == {"right_taken_away"}
+@pytest.mark.parametrize(
+    ("trait", "kinds"),
+    [
+        ("confined", {"right_taken_away"}),
+        ("accounts", {"folder_mode"}),
+        ("disk", {"disk_full", "disk_read_only"}),
+        ("protected", {"file_read_only", "folder_closed"}),
+    ],
+)
+def test_what_needs_a_certain_world_is_drawn_in_one_alone(trait: str, kinds: set[str]) -> None:
+    rng, traits = random.Random(1), EVERYWHERE - {trait}
+    drawn = {fault.name for _ in range(300) for fault in draw_round(rng, 3, traits)}
+    assert drawn == {kind.name for kind in possible(traits)}
+    assert {kind.name for kind in KINDS} - drawn == kinds
+
+
+def test_all_kinds_come_about_as_often() -> None:
+    drawn = Counter(fault.name for seed in range(25) for fault in _faults(seed))
+    assert max(drawn.values()) < 3 * min(drawn.values())
 
 
 @pytest.mark.parametrize(("seed", "only"), [(2, "right_taken_away"), (1, "no such fault")])

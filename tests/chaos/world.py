@@ -8,10 +8,14 @@ import os
 import random
 import shutil
 import time
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from support.accounts import ANN, BOB, CARL, GROUP, may_become_others
+from support.disks import Disk, can_mount, can_protect
 from support.jupyter_process import JupyterProcess
 from support.notebooks import write_notebook
 from support.redis_server import RedisServer
@@ -31,11 +35,29 @@ DOCUMENTS = (*NOTEBOOKS, TEXT)
 FOREIGN = ("outside.ipynb", TEXT)
 LETTERS = "abcdefgh"
 HZ = 3.0
+# What a document is called for a while.
+AWAY = "away-"
+DISK_BYTES = 2 << 30
+# Members of one group, who take different permissions from what they make.
+ACCOUNTS = (ANN, replace(BOB, umask=0o022), replace(CARL, umask=0o077))
+# A copy takes less than a millisecond, and its reader may have to wait for a processor.
+COPY_SECONDS = 2.0
 
 
-def is_confined(seed: int) -> bool:
-    """Half of the runs go under the rights that a hub gives."""
-    return bool(seed % 2)
+def traits(seed: int) -> set[str]:
+    """What the world of a run with this seed is like, as far as this machine allows it.
+
+    `confined`: the servers' account has the rights in Redis that a hub gives. `accounts`: each
+    server has an account of its own in the system. `disk`: the shared folder is a disk of its own.
+    `protected`: files can be made read-only.
+    """
+    found = {
+        "confined": bool(seed % 2),
+        "accounts": bool(seed // 2 % 2) and may_become_others(),
+        "disk": can_mount(),
+        "protected": can_protect(),
+    }
+    return {name for name, there in found.items() if there}
 
 
 class World:
@@ -50,7 +72,11 @@ class World:
         self.seed = seed
         self.replicas = replicas
         self.clients = clients
-        shares = ("default",) if is_confined(seed) else ()
+        self.traits = traits(seed)
+        self.disk: Disk | None = None
+        self.copied_until = float("-inf")
+        """When files may be torn for other programs; on the monotonic clock."""
+        shares = ("default",) if "confined" in self.traits else ()
         self.redis = RedisServer(folder / "redis", shares=shares)
         self.proxies: list[TcpProxy] = []
         self.servers: list[JupyterProcess] = []
@@ -66,17 +92,16 @@ class World:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> World:
-        self.shared.mkdir(parents=True)
-        for name in NOTEBOOKS:
-            write_notebook(self.shared / name, ["<seed>", "", ""])
-        (self.shared / TEXT).write_text(f"<seed>\n{END}\n")
+        self._make_files()
         self.redis.start()
         self._stack.callback(self.redis.kill)
         for letter in LETTERS[: self.replicas]:
             proxy = await self._stack.enter_async_context(TcpProxy(self.redis.port))
             self.proxies.append(proxy)
+            number = len(self.servers)
             server = JupyterProcess(
                 self.shared,
+                account=ACCOUNTS[number % 3] if "accounts" in self.traits else None,
                 work_dir=self.folder / letter,
                 name=letter.upper(),
                 redis_url=self.redis.url_at(proxy.port),
@@ -103,12 +128,37 @@ class World:
         await asyncio.gather(*(tab.close(goodbye=False) for tab in self.tabs))
         await self._stack.aclose()
 
+    def _make_files(self) -> None:
+        self.shared.mkdir(parents=True)
+        if "disk" in self.traits:
+            self.disk = self._stack.enter_context(Disk(self.shared, DISK_BYTES))
+        for name in NOTEBOOKS:
+            write_notebook(self.shared / name, ["<seed>", "", ""])
+        (self.shared / TEXT).write_text(f"<seed>\n{END}\n")
+        if "accounts" not in self.traits:
+            return
+        # What several accounts need, and what belongs to the first of them.
+        self.folder.chmod(0o755)
+        self.save_log.touch()
+        self.save_log.chmod(0o666)
+        secret = self.folder / "cookie-secret"
+        secret.write_text(random.Random(self.seed).randbytes(32).hex())
+        secret.chmod(0o644)
+        for path in (self.shared, *self.shared.iterdir()):
+            os.chown(path, ANN.user, GROUP)
+            path.chmod(0o2775 if path.is_dir() else 0o664)
+
     @property
     def tabs(self) -> list[Tab]:
         return [*self.typists, *self.readers, *self.guests]
 
     def tabs_on(self, document: str) -> list[Tab]:
         return [tab for tab in (*self.typists, *self.readers) if tab.file == document]
+
+    def reader_of(self, document: str, pick: float) -> Tab:
+        """One of those who only read this document."""
+        tabs = [tab for tab in self.readers if tab.file == document]
+        return tabs[int(pick * len(tabs))]
 
     async def start(self, server: JupyterProcess) -> None:
         self.starts[server.name] = self.starts.get(server.name, 0) + 1
@@ -177,7 +227,29 @@ class World:
                 for key in client.scan_iter(match=f"teleportal:sync:default:{{*}}:{kind or '*'}")
             )
 
-    def replace_file(self, name: str, change: Any) -> str | None:
+    @contextlib.contextmanager
+    def copied_into_place(self) -> Iterator[None]:
+        """Inside, servers cannot replace files, and copy into them: others may see part of one."""
+        self.copied_until = float("inf")
+        try:
+            yield
+        finally:
+            self.copied_until = time.monotonic() + COPY_SECONDS
+
+    def write_file(self, path: Path, content: bytes, *, like: Path, back: float = 0) -> None:
+        """Let another program put a file there, whole, which the same people may write as `like`;
+        its time is set `back` by so many seconds."""
+        aside = path.with_name(f".{path.name}.new")
+        aside.write_bytes(content)
+        before = like.stat()
+        shutil.copymode(like, aside)
+        if os.geteuid() == 0:
+            os.chown(aside, before.st_uid, before.st_gid)
+        if back:
+            os.utime(aside, (before.st_mtime - back,) * 2)
+        os.replace(aside, path)
+
+    def replace_file(self, name: str, change: Any, *, back: float = 0) -> str | None:
         """Let another program change a file: read it, `change` the text, and replace it whole.
 
         Returns None if a server wrote it in between, for then that program would wipe out what
@@ -188,17 +260,21 @@ class World:
         after = change(before.decode())
         if after is None:
             return None
-        aside = path.with_name(f".{name}.new")
-        aside.write_text(after)
         if path.read_bytes() != before:
-            aside.unlink()
             return None
-        os.replace(aside, path)
+        self.write_file(path, after.encode(), like=path, back=back)
         return str(after)
 
     def copies(self) -> list[Path]:
         """The conflict copies that lie beside the documents."""
         return sorted(self.shared.glob("* (conflict *"))
+
+    def leftovers(self) -> list[str]:
+        """What lies beside the documents that should not stay there."""
+        known = {*DOCUMENTS, ".ipynb_checkpoints", *(path.name for path in self.copies())}
+        found = set(os.listdir(self.shared)) - known
+        # A disk has a trash of its own.
+        return sorted(name for name in found if not name.startswith(".Trash-"))
 
     def keep(self, folder: Path) -> None:
         """Copy the logs and the shared folder to `folder`."""

@@ -98,6 +98,11 @@ CARL = Account(47003, 47003)
 EVE = Account(47009, 47009, groups=())
 
 
+def may_become_others() -> bool:
+    """Whether whoever runs this may become another account, and has what it takes."""
+    return os.geteuid() == 0 and all(map(shutil.which, ("setfacl", "setpriv")))
+
+
 def needs_accounts() -> None:
     """Skip the test where it may not become another account, or has no lists of access."""
     if os.geteuid() != 0:

@@ -36,7 +36,8 @@ def _load_jupyter_server_extension(serverapp: Any) -> None:
 
     async def logged_write(self: Any, content: Any, over: Any) -> Any:
         line = {"pid": os.getpid(), "path": self.path, "start": time.time()}
-        line |= {"believed": over.hash, "before": digest(self.path)}
+        # What was deleted is made anew over nothing.
+        line |= {"believed": "" if over is None else over.hash, "before": digest(self.path)}
         state = await write(self, content, over)
         line |= {"end": time.time(), "after": state.hash}
         _append(json.dumps(line) + "\n")
