@@ -72,6 +72,28 @@ def share_copy(known: int, new: int) -> None:
     _set_mode(new, mode)
 
 
+def access_to(known: int) -> Access | None:
+    """For whom the open file `known` is; None where that cannot be told."""
+    try:
+        return _access(known) if hasattr(os, "fchown") else None
+    except (OSError, ValueError):
+        return None
+
+
+def share_anew(access: Access, new: int) -> None:
+    """Let everybody read and write the open file `new` who could do so with one that is gone, and
+    nobody else; where that cannot be, only its owner may."""
+    with contextlib.suppress(OSError):
+        os.fchown(new, access.owner if os.geteuid() == 0 else -1, access.group)
+    made = os.fstat(new)
+    with contextlib.suppress(OSError, ValueError):
+        ours = owned_by(access, made.st_uid, made.st_gid, _groups_of)
+        if _set_access(new, Access(made.st_uid, made.st_gid, ours.mode | 0o600, ours.entries)):
+            return
+    shared = not access.entries and made.st_gid == access.group
+    _set_mode(new, 0o600 | (access.mode & 0o77 if shared else 0))
+
+
 def share_folder(known: int, new: int) -> None:
     """Let everybody who may use the open folder `known` use the open folder `new`; as far as this
     account may say so."""

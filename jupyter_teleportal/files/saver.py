@@ -410,6 +410,8 @@ class Saver:
             await self._file.stat()
         except FileGone:
             return False
+        except Exception:  # noqa: BLE001 (it is there; whoever reads it meets what is wrong)
+            pass
         return True
 
     async def _write_if_changed(self, *, anew: bool = False) -> None:

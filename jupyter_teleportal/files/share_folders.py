@@ -7,15 +7,27 @@ import datetime
 import os
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
+from ..core.access import Access
 from ..core.errors import LeavesShare
 from ..core.shares import SharedPath, Shares
 from .open_folders import Place, place_within
 
+
+class Making(NamedTuple):
+    """A document's file is written that is not there.
+
+    Attributes:
+        access: for whom it was when it was there, if that is known.
+    """
+
+    access: Access | None = None
+
+
 _working_for: ContextVar[str | None] = ContextVar("working_for", default=None)
 _saving: ContextVar[datetime.datetime | None] = ContextVar("saving", default=None)
-_making: ContextVar[bool] = ContextVar("making", default=False)
+_making: ContextVar[Making | None] = ContextVar("making", default=None)
 _copying: ContextVar[Place | None] = ContextVar("copying", default=None)
 
 
@@ -24,7 +36,7 @@ def working_for(
     share: str,
     *,
     saving: datetime.datetime | None = None,
-    making: bool = False,
+    making: Making | None = None,
     copying: Place | None = None,
 ) -> Iterator[None]:
     """What is read and written in this context is read and written for a room of `share`, so that
@@ -58,8 +70,8 @@ def is_as_saved_over(os_path: str) -> bool:
     return abs(now - compared) < datetime.timedelta(microseconds=10)
 
 
-def is_making() -> bool:
-    """Whether what is written now is a document's file that is not there."""
+def is_making() -> Making | None:
+    """What is known of a document's file that is not there, if that is what is written now."""
     return _making.get()
 
 

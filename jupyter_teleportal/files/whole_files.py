@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
 
+from ..core.access import Access
 from ..core.errors import FileChanged, LeavesShare
 from .file_access import (
     has_mark,
@@ -19,6 +20,7 @@ from .file_access import (
     mark_of_other,
     mark_written,
     may_have_written,
+    share_anew,
     share_copy,
     take_place_of,
 )
@@ -56,6 +58,7 @@ def writing(
     may_be_there: bool = True,
     unchanged: bool = True,
     like: Place | None = None,
+    access: Access | None = None,
 ) -> Iterator[IO[Any]]:
     """A file object for the new content of the file at `path`.
 
@@ -73,6 +76,7 @@ def writing(
         may_be_there: whether it may be there already.
         unchanged: whether what somebody else has written meanwhile stays.
         like: the file of which this is a copy, which the same people may read and write.
+        access: for whom a file that is not there is to be; else, what the umask leaves.
 
     Raises:
         OSError: if it cannot be written; the file is then as it was.
@@ -92,7 +96,7 @@ def writing(
             os.close(folder.open_regular(place.name, os.O_RDWR))  # what may not be written stays
         aside = name_beside(place.name, ".", f".{secrets.token_hex(4)}.new")
         # Until it is known who may read it, nobody may.
-        mode = 0o666 if seen is None and like is None else 0o600
+        mode = 0o666 if seen is None and like is None and access is None else 0o600
         try:
             descriptor = folder.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
         except PermissionError:
@@ -108,6 +112,8 @@ def writing(
             with _opened(os.dup(descriptor), text, encoding) as file:
                 yield file
             os.fsync(descriptor)
+            if seen is None and access is not None:
+                share_anew(access, descriptor)
             fits = _dress(folder, place, descriptor, like)
             if unchanged and _version(folder, place.name) != seen:
                 raise FileChanged(_CHANGED)

@@ -99,7 +99,7 @@ def _write_in_place(manager: Any, find: Find) -> None:
 
     @contextlib.contextmanager
     def atomic_writing(os_path: str, *args: Any, **keywords: Any) -> Iterator[Any]:
-        place = find(os_path)
+        place, making = find(os_path), is_making()
         if place is None:
             opened = write(os_path, *args, **keywords)
         elif manager.use_atomic_writing:
@@ -110,9 +110,10 @@ def _write_in_place(manager: Any, find: Find) -> None:
                 *args,
                 **keywords,
                 may_be_new=not is_saving(),
-                may_be_there=not is_making(),
-                unchanged=is_saving() or is_making(),
+                may_be_there=making is None,
+                unchanged=is_saving() or making is not None,
                 like=is_copying(),
+                access=making and making.access,
             )
         else:
             opened = writing_in_place(
@@ -120,7 +121,7 @@ def _write_in_place(manager: Any, find: Find) -> None:
                 *args,
                 **keywords,
                 may_be_new=not is_saving(),
-                may_be_there=not is_making(),
+                may_be_there=making is None,
             )
         with manager.perm_to_403(os_path), _told(), opened as file:
             # The loader's own comparison is with what any room, or the watch, has looked at last.

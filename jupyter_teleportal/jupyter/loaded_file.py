@@ -18,12 +18,14 @@ from jupyter_server_ydoc.rooms import DocumentRoom
 from jupyter_server_ydoc.utils import OutOfBandChanges
 from tornado.web import HTTPError
 
+from ..core.access import Access
 from ..core.document_file import FileState
 from ..core.envelopes import lineage_noted
 from ..core.errors import FileChanged, FileGone, SaveFailed
 from ..files import note_files
-from ..files.open_folders import Place, name_beside
-from ..files.share_folders import working_for
+from ..files.file_access import access_to
+from ..files.open_folders import Place, name_beside, reading
+from ..files.share_folders import Making, working_for
 from ..files.whole_files import await_writer, finish, is_cut_off
 from ..transports.base import loop_time
 from .contents_files import waits_for_writers
@@ -49,6 +51,7 @@ class LoadedFile:
         self._modified: Any = None
         self._seen: Any = None
         self._known: Any = None
+        self._access: Access | None = None
         self._stays_at = ""
 
     @property
@@ -74,7 +77,7 @@ class LoadedFile:
 
     @contextlib.contextmanager
     def working(
-        self, *, saving: datetime.datetime | None = None, making: bool = False
+        self, *, saving: datetime.datetime | None = None, making: Making | None = None
     ) -> Iterator[None]:
         """A context in which no file outside the share is read or written; `saving`: nor one made
         that is not there, or was modified since then; `making`: nor one replaced that is.
@@ -145,6 +148,8 @@ class LoadedFile:
     async def _notice(self) -> None:
         try:
             self._seen = await self._identify(self.path)
+            if (place := self._place()) is not None:
+                self._access = await asyncio.to_thread(_access_to, place)
         except Exception:  # noqa: BLE001 (whoever needs the file meets it again)
             self._seen = None
 
@@ -212,7 +217,7 @@ class LoadedFile:
             raise SaveFailed(
                 f"it was deleted, and so was its folder, {folder}; keep it with Save As"
             )
-        with self.working(making=True):
+        with self.working(making=Making(self._access)):
             if await ensure_async(self._contents.file_exists(path)):
                 raise FileChanged("the file was made anew in the very moment of saving")
             saved = await ensure_async(self._contents.save(model, path))
@@ -299,6 +304,11 @@ async def _has_stopped(place: Place) -> bool:
 
 def _version(found: os.stat_result) -> tuple[int, ...]:
     return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _access_to(place: Place) -> Access | None:
+    with reading(place) as file:
+        return access_to(file.fileno())
 
 
 def _state(model: dict[str, Any]) -> FileState:

@@ -77,6 +77,30 @@ async def test_a_deleted_document_is_saved_where_somebody_asks(
     assert not disk.copies
 
 
+async def test_a_file_that_is_back_and_cannot_be_read_is_no_reason_to_read_the_log_again(
+    start: Start, disk: Disk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody has put back one that is only for themselves."""
+    a = await start("a")
+    delete(disk, "browser", a)
+    looked = 0
+
+    async def private(self: File) -> Any:
+        nonlocal looked
+        looked += 1
+        raise PermissionError("Permission denied")
+
+    with monkeypatch.context() as patch:
+        disk.gone = False
+        patch.setattr(File, "stat", private)
+        a.link.saver.returned()
+        await until(lambda: looked, what="a look at the file")
+        await until(lambda: a.link.saver._gone_from is None, what="it is there")
+    assert "something went wrong" not in caplog.text
+    a.write(" of a")
+    await until(lambda: disk.content == "text of a", what="the save")
+
+
 async def test_a_file_that_nobody_has_missed_yet_is_not_made_anew(start: Start, disk: Disk) -> None:
     a, b = await start("a"), await start("b")
     disk.gone = True

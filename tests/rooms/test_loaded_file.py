@@ -218,6 +218,25 @@ async def test_copies_of_a_private_file_are_private(tmp_path: Path, hub: MemoryH
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o666])
+async def test_a_file_that_is_put_back_is_for_whom_it_was(
+    tmp_path: Path, hub: MemoryHub, mode: int
+) -> None:
+    """And not for whom the umask says."""
+    path = tmp_path / "file.txt"
+    path.write_text("before", encoding="utf-8")
+    file = loaded(tmp_path, hub)
+    take_over_files(file._contents, file._registry.folders, logging.getLogger())
+    await file.load()
+    # It may be changed while the document is open.
+    path.chmod(mode)
+    await file.write("saved", await file.stat())
+    path.unlink()
+    await file.write("put back", None)
+    assert path.read_text(encoding="utf-8") == "put back"
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
 async def test_a_save_that_was_cut_off_is_finished(tmp_path: Path, hub: MemoryHub) -> None:
     path, spare = tmp_path / "file.txt", tmp_path / ".~file.txt"
     path.write_text("the new", encoding="utf-8")

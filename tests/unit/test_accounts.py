@@ -8,6 +8,7 @@ import signal
 import stat
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from support.accounts import (
 )
 
 from jupyter_teleportal.files import whole_files
-from jupyter_teleportal.files.file_access import mark_written
+from jupyter_teleportal.files.file_access import access_to, mark_written
 from jupyter_teleportal.files.note_files import leave, read_all
 from jupyter_teleportal.files.open_folders import place_of
 from jupyter_teleportal.files.whole_files import (
@@ -189,6 +190,33 @@ def test_the_folder_that_the_docs_recommend(accounts: Path) -> None:
         assert path.stat().st_uid == account.user
     broken, _ = broken_reads(accounts, path, ann)
     assert not broken
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o022, 0o077])
+@pytest.mark.parametrize("listed", [False, True], ids=["by group", "by list"])
+def test_a_file_that_a_member_makes_anew_is_for_whom_it_was(
+    accounts: Path, umask: int, listed: bool
+) -> None:
+    """Ann's, which somebody has deleted; CARL is in the group, too, and EVE is not."""
+    folder = group_folder(accounts / "group")
+    path = made(folder / "file", group=GROUP)
+    if listed:
+        set_acl(path, f"u:{EVE.user}:rw", f"g:{GROUP}:r")
+    before = rights(path)
+    with path.open("rb") as opened:
+        access = access_to(opened.fileno())
+    path.unlink()
+
+    def make() -> None:
+        with writing(str(path), access=access) as file:
+            file.write(NEW)
+
+    replace(BOB, umask=umask).run(make)
+    assert plain(path) == NEW
+    assert path.stat().st_uid == BOB.user
+    after = rights(path)
+    # Who makes it can write it.
+    assert after == [before[0], "rw", *before[2:]]
 
 
 def test_a_file_of_a_group_that_the_saver_is_not_in_stays_that_groups(accounts: Path) -> None:
