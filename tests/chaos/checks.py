@@ -31,6 +31,8 @@ EXPECTED = (
     "Stopped polling",
     "is not UTF-8",
     "Error watching file",
+    "No space left on device",  # upstream's contents manager, besides what is told
+    "Read-only file system",
 )
 # What runs in a server as long as that runs: upstream's, the heartbeat and the connection to Redis.
 STANDING = (
