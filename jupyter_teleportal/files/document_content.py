@@ -11,7 +11,7 @@ from pycrdt import Array, Text, XmlFragment
 
 from ..core.content import SeedContent, apply_content, digest, document_of
 from ..core.document_file import DocumentFile
-from ..core.errors import DocumentBroken, FileGone, TransportError
+from ..core.errors import DocumentBroken, FileGone, SaveFailed, TransportError
 from ..core.merging import merge
 from ..core.reading import read
 from ..sync.room_link import RoomLink
@@ -51,7 +51,6 @@ class DocumentContent:
         self._tell = tell
         self._crossing: list[bytes] = []
         self._crossed: Any = None
-        self._kept = ""
 
     async def load(self) -> SeedContent:
         """Return what a new log begins with."""
@@ -64,11 +63,11 @@ class DocumentContent:
 
     def log_lost(self, offset: str) -> None:
         """The log has lost the entry at `offset`, and perhaps more before it."""
-        self._link.spawn(self._reconciler.log_lost(offset))
+        self._link.spawn(self._reconciler.records.log_lost(offset))
 
     async def before_put_back(self) -> None:
         """What the log has lost, or all of it, is about to be put back from here."""
-        await self._reconciler.restore_crossings()
+        await self._reconciler.edits.restore_crossings()
 
     async def abandon(self, updates: tuple[bytes, ...]) -> None:
         """The log is about to be dropped, of which `updates` can be read."""
@@ -100,7 +99,7 @@ class DocumentContent:
             self._crossed = content
             return
         document = SeedContent(ours, self._link.doc.get_update(), content, base)
-        self._crossing = await self._reconciler.crossing(lineage, list(updates), document)
+        self._crossing = await self._reconciler.edits.crossing(lineage, list(updates), document)
         self._crossed = content
 
     def convert(self, updates: tuple[bytes, ...]) -> None:
@@ -118,7 +117,6 @@ class DocumentContent:
         now = read(document_of(self._file_type, *updates, *self._crossing))
         if base is not None and digest(ours) != digest(base):
             now = merge(self._file_type, base, ours, now)
-        self._kept = ""
         try:
             # One transaction, so that clients see one change and never both contents at once.
             with live.becoming():
@@ -139,6 +137,7 @@ class DocumentContent:
             "and what was written here was merged into it",
             self._link.scope.room,
         )
+        self._reconciler.copies.replaced()
         self._saver.converted(theirs)
 
     async def _keep_copy(self, content: Any) -> None:
@@ -148,26 +147,24 @@ class DocumentContent:
         Raises:
             TransportError: if it cannot be kept; then nothing may be replaced.
         """
-        fingerprint = await off_loop(self._link.live.content_bytes, digest, content)
-        if fingerprint == self._kept:
-            return
         try:
-            copy = await self._file.keep_copy(content)
-        except Exception as error:
+            copy = await self._reconciler.copies.keep(content)
+        except SaveFailed as error:
             failed = (
                 "What was written here cannot be kept in a copy, so it does not give way to the "
-                f"others' document yet: {error or type(error).__name__}"
+                f"others' document yet: {error.__cause__ or error}"
             )
             room = self._link.scope.room
             if self._link.replica.complain(f"saves {room}", f"Room {room}: {failed}"):
                 self._tell("ERROR", failed)
             raise TransportError(failed) from error
-        self._kept = fingerprint
-        message = (
-            f"What was written here while Redis was away could not be merged; it is in {copy}."
-        )
-        self._link.log.warning("%s: %s", self._file.path, message)
-        self._tell("WARNING", message)
+        if copy.anew:
+            message = (
+                "What was written here while Redis was away could not be merged; it is in "
+                f"{copy.path}."
+            )
+            self._link.log.warning("%s: %s", self._file.path, message)
+            self._tell("WARNING", message)
 
     def _clear(self) -> None:
         """Delete this document's own sequences: merged with the log's they would stand beside

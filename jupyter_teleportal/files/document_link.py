@@ -93,7 +93,7 @@ class DocumentLink(RoomLink):
         saved = kept = ""
         # Where it cannot be read, nothing is known to be saved.
         with contextlib.suppress(Exception):
-            saved = (await self.reconciler.load())[0].digest
+            saved = (await self.reconciler.contents.load())[0].digest
         content = read(self.document)
         if digest(content) != saved:
             try:

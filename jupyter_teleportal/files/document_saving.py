@@ -62,7 +62,7 @@ class DocumentSaving:
             await self._saver.opened()
         except TransportError as error:
             self._link.complain(f"The file is compared with the document later: {error}")
-        self._reconciler.forget_loaded()
+        self._reconciler.contents.forget()
         self.share_path()
         self.task = asyncio.create_task(self._saver.run())
 

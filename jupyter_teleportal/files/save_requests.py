@@ -10,7 +10,8 @@ from ..core.envelopes import SaveReply, SaveRequest
 from ..core.errors import SaveFailed
 from ..sync.room_link import RoomLink
 from ..transports.base import loop_time
-from .reconciling import REQUEST_TIMEOUT_S, NotTheSaver
+from .reconciling import NotTheSaver
+from .save_records import REQUEST_TIMEOUT_S
 from .saver import Saver
 from .telling import Teller
 

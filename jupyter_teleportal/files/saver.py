@@ -6,19 +6,22 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from jupyter_ydoc import YNotebook
 from jupyter_ydoc.ybasedoc import YBaseDoc
 
 from ..core.document_file import DocumentFile
 from ..core.envelopes import encode_state
 from ..core.errors import FileChanged, FileGone, SaveFailed, TransportError
+from ..core.reading import complete, replace_foreign
 from ..core.savable import Flaws
 from ..core.schedule import SaveSchedule
 from ..sync.room_link import RoomLink
 from ..transports.base import loop_time
-from .reconciling import REQUEST_TIMEOUT_S, NotTheSaver, Reconciler
+from .reconciling import NotTheSaver, Reconciler
+from .save_records import REQUEST_TIMEOUT_S
 from .telling import Teller
 
 RETRY_S = 5.0
@@ -128,7 +131,7 @@ class Saver:
     def changed(self) -> None:
         """The document's content has changed, here or elsewhere."""
         self._changes += 1
-        self.reconciler.document_changed()
+        self.reconciler.snapshots.changes += 1
         self.marked()
 
     def marked(self) -> None:
@@ -183,7 +186,7 @@ class Saver:
         if self._gone_from is None:
             self._gone_from = now = loop_time()
             self._gone_told = False
-            self.reconciler.disk = None
+            self.reconciler.forget_file()
             self._there_again.clear()
             asyncio.get_running_loop().call_later(GONE_S, self._tell_if_gone, now)
 
@@ -216,10 +219,10 @@ class Saver:
         if not self._deleted:
             return
         try:
-            on_disk, state = await self.reconciler.load()
-            self.reconciler.forget_loaded()
-            content, vector = await self.reconciler.moment()
-            same = await self.reconciler.digest(content) == on_disk.digest
+            on_disk, state = await self.reconciler.contents.load()
+            self.reconciler.contents.forget()
+            content, vector = await self.reconciler.snapshots.moment()
+            same = await self.reconciler.snapshots.digest(content) == on_disk.digest
             if same:
                 await self._file.take_path()
         except FileGone:
@@ -417,13 +420,13 @@ class Saver:
     async def _write_if_changed(self, *, anew: bool = False) -> None:
         """Write what the file does not hold; `anew`: to a file that is not there."""
         offset, changes = self._link.replicator.offset, self._changes
-        content, vector = await self.reconciler.moment(flaws := Flaws())
-        fingerprint = await self.reconciler.digest(content)
+        content, vector = await self.reconciler.snapshots.moment(flaws := Flaws())
+        fingerprint = await self.reconciler.snapshots.digest(content)
         if anew or not self.reconciler.holds(fingerprint):
             noted = not await self._claim(fingerprint, vector, anew=anew)
             if noted:
-                content, vector = await self.reconciler.leave_note()
-                fingerprint = await self.reconciler.digest(content)
+                content, vector, _ = await self.reconciler.edits.leave()
+                fingerprint = await self.reconciler.snapshots.digest(content)
             try:
                 if self.reconciler.disk is None and not anew:
                     raise NotTheSaver("the file may be another one now")
@@ -459,7 +462,7 @@ class Saver:
         elif self._replica.complain(subject, f"Room {self._link.scope.room}: {message}"):
             self._tell("WARNING", message)
         if flaws.foreign and self.may_save:
-            await self.reconciler.replace_foreign()
+            await self._repair(replace_foreign)
         if not flaws.unshown:
             self._unshown_from = None
         elif self._unshown_from is None:
@@ -468,7 +471,16 @@ class Saver:
         elif loop_time() - self._unshown_from >= COMPLETE_S and self.may_save:
             # Whoever makes a cell step by step has had the time to.
             self._unshown_from = None
-            await self.reconciler.complete()
+            await self._repair(complete)
+
+    async def _repair(self, how: Callable[[YNotebook], Iterator[None]]) -> None:
+        """Repair some of a notebook's cells with each turn of the event loop. Where this replica is
+        not the saver any more, another one goes on."""
+        if isinstance(self._document, YNotebook):
+            for _ in how(self._document):
+                await asyncio.sleep(0)
+                if not self.may_save:
+                    return
 
     async def _claim(self, fingerprint: str, vector: bytes, *, anew: bool = False) -> bool:
         """Make sure right before writing that this is the saver, and say what it is writing: if
@@ -503,7 +515,7 @@ class Saver:
             return
         if not self.may_save or self.reconciler.disk is None:
             # Told only once: whoever saves next, perhaps this replica, looks at the file anew.
-            self.reconciler.disk = None
+            self.reconciler.forget_file()
             return
         try:
             async with self._lock:
@@ -517,7 +529,7 @@ class Saver:
                 await self._schedule_if_unsaved()
         except NotTheSaver as error:
             self._link.log.info("%s: %s", self._file.path, error)
-            self.reconciler.disk = None
+            self.reconciler.forget_file()
         except FileGone:
             self.file_gone()
         except Exception as error:  # noqa: BLE001 (told, and tried again)
@@ -529,7 +541,7 @@ class Saver:
                 f"saves {self._link.scope.room}", f"Room {self._link.scope.room}: {message}"
             ):
                 self._tell("ERROR", message)
-            self.reconciler.disk = None
+            self.reconciler.forget_file()
             self._wake.set()
 
     async def _take_over(self) -> None:

@@ -257,7 +257,7 @@ async def test_cells_that_are_deleted_while_they_are_read(start: Start, disk: Di
     }
     a = await start("a", file_type="notebook")
     a.link.live.content_bytes = LARGE_BYTES  # so that it is read with pauses
-    snapshot = asyncio.create_task(a.link.reconciler.snapshot())
+    snapshot = asyncio.create_task(a.link.reconciler.snapshots.take())
     for _ in range(2):
         await asyncio.sleep(0)
     del a.document.ycells[10:40]

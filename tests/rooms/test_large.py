@@ -19,7 +19,7 @@ from jupyter_teleportal.core import log_decoding
 from jupyter_teleportal.core.content import make_document
 from jupyter_teleportal.core.crdt import NOTHING
 from jupyter_teleportal.core.update_walk import STEP2, SYNC, UPDATE
-from jupyter_teleportal.files import notes, reconciling
+from jupyter_teleportal.files import file_contents, notes, snapshots
 from jupyter_teleportal.sync import effects
 from jupyter_teleportal.sync.cluster import Replica
 from jupyter_teleportal.sync.room_link import RoomLink
@@ -56,8 +56,8 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[threading.Thread]]
 
     note(effects, "encode_payload")
     note(log_decoding, "read_update")
-    note(reconciling, "seed")
-    note(reconciling, "digest")
+    note(file_contents, "seed")
+    note(snapshots, "digest")
     note(notes, "encode_note")
     return found
 
@@ -110,7 +110,7 @@ async def test_whoever_types_meanwhile_does_not_keep_a_large_document_from_being
         return found
 
     monkeypatch.setattr(type(a.document), "aget", interrupted)
-    content_at_once = await a.link.reconciler.snapshot()
+    content_at_once = await a.link.reconciler.snapshots.take()
     assert written
     assert content_at_once == a.text == f"{LARGE}!"
     assert not await a.link.reconciler.holds_document()

@@ -190,7 +190,7 @@ async def test_typed_while_a_copy_is_kept_and_the_content_before_is_unknown(
         return None
 
     monkeypatch.setattr(File, "keep_copy", typed_meanwhile)
-    monkeypatch.setattr(a.link.reconciler, "_last_saved", unknown)
+    monkeypatch.setattr(a.link.reconciler.records, "last_saved", unknown)
     disk.content = "from outside\n"
     await a.link.saver.file_changed()
     await until(lambda: a.text == "from outside\nkeystroke\n", what="the change, and the keystroke")
@@ -208,7 +208,7 @@ async def test_nothing_is_replaced_in_a_document_before_it_is_kept(
     disk.content = "text"
     b.link.saver._ended = True
     b.document.set("only here")
-    b.link.reconciler.disk = b.link.reconciler._outage_base = None
+    b.link.reconciler._known.disk = b.link.reconciler._known.outage_content = None
     with monkeypatch.context() as full:
         no_space(full)
         b.transport.reconnect()
@@ -217,3 +217,28 @@ async def test_nothing_is_replaced_in_a_document_before_it_is_kept(
         await holds(lambda: b.text == "only here", seconds=1, what="the document")
     await until(lambda: b.text == a.text == "text", what="one document")
     assert disk.copies == ["only here"]
+
+
+async def test_what_this_server_saved_before_a_later_save_is_kept_in_a_copy(
+    start: Start, hub: MemoryHub, disk: Disk
+) -> None:
+    """Another program puts it back, while the server that saved last is dead."""
+    a, b = await start("a"), await start("b")
+    await until(lambda: a.saves and a.link.replicator.settled, what="the saver")
+    a.write(" one")
+    await until(lambda: disk.content == "text one", what="the first save")
+    await until(lambda: not a.link.reconciler.unnoted and same(a, b)(), what="the note of it")
+    hub.rooms[ROOM].holder = b.replica.id
+    await until(
+        lambda: not a.saves and b.saves and b.link.reconciler.disk is not None,
+        what="the other saver",
+    )
+    b.write(" two")
+    await until(lambda: disk.content == "text one two", what="its save")
+    assert disk.written[-1] == "b"
+    await until(lambda: not b.link.reconciler.unnoted and same(a, b)(), what="the note of it")
+    await b.die()
+    disk.content = "text one"
+    await until(lambda: disk.content == "text one two", what="the save")
+    assert disk.copies == ["text one"]
+    assert any("an earlier save" in message for _, message in a.told)
