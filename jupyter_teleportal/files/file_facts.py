@@ -209,7 +209,8 @@ class FileFacts:
             look.vector = await off_loop(len(written.update), state_of, written.update)
             look.saved = {written.digest}
             return written.digest == on_disk.digest
-        if was_saved:
+        if was_saved and all(each.lineage == written.lineage for each in adopted):
+            # No more than the file holds, or builds on what it held before these edits.
             look.saved.add(digest(self._snapshots.now()))
         # The file as it would be without the edits that were adopted.
         look.theirs = written.base

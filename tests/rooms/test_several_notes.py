@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from support.waiting import until
 
+from jupyter_teleportal.core.content import document_of, seed
+from jupyter_teleportal.core.envelopes import encode_note
 from jupyter_teleportal.core.errors import SaveFailed
 from rooms.sites import Disk, File, Server, Start, same
 
@@ -146,3 +148,43 @@ async def test_a_save_that_fails_leaves_what_was_noted_before(
     a.write(" two")
     await until(lambda: "saves room" in a.replica.complaints, what="the failure")
     assert disk.note == left
+
+
+def cell(name: str, source: str) -> dict[str, Any]:
+    outputs: dict[str, Any] = {"outputs": [], "execution_count": None}
+    return {"cell_type": "code", "id": name, "source": source, "metadata": {}, **outputs}
+
+
+def notebook(*cells: dict[str, Any]) -> dict[str, Any]:
+    return {"cells": list(cells), "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+
+
+def typed_into(update: bytes, number: int, text: str) -> tuple[Any, bytes]:
+    document = document_of("notebook", update)
+    source = document.ycells[number]["source"]
+    source += text
+    return document.get(), document.ydoc.get_update()
+
+
+async def test_what_is_noted_in_a_cell_that_another_program_has_deleted_is_in_a_copy(
+    start: Start, disk: Disk
+) -> None:
+    """Two servers have saved in an outage: one before the cell was deleted, one after that."""
+    whole, rest = notebook(cell("one", "1"), cell("two", "2")), notebook(cell("two", "2"))
+    disk.content = whole
+    a = await start("a", file_type="notebook")
+    await until(lambda: a.saves and a.link.reconciler.disk is not None, what="the saver")
+    await until(lambda: a.link.replicator.settled, what="the log")
+    lineage = a.link.replicator.lineage
+    assert lineage is not None
+    _, before = typed_into(a.link.doc.get_update(), 0, " of b")
+    other = seed("notebook", rest)
+    disk.content, after = typed_into(other.update, 0, " of c")
+    disk.notes = {
+        "of b": encode_note(lineage, whole, before),
+        "of c": encode_note(other.lineage, other.content, after),
+    }
+    await a.link.saver.file_changed()
+    await until(lambda: not disk.notes, what="no notes any more")
+    assert "2 of c" in str(a.document.get())
+    assert "1 of b" in str([a.document.get(), *disk.copies])
