@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import Any
 
 import pytest
 from support.waiting import holds, until
 
-if TYPE_CHECKING:
-    from .sites import Disk, Start
+from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
+from rooms.sites import ROOM, Disk, Start
 
 
 @pytest.mark.parametrize(
@@ -46,3 +47,25 @@ async def test_who_writes_in_the_moment_of_a_save_is_merged_at_once(
     assert disk.content == a.text
     assert sorted(a.text.splitlines()) == ["mine", "one", "text", "two"]
     assert not [message for _, message in a.told if "could not be saved" in message]
+
+
+async def test_a_change_is_one_edit_for_all_savers_also_where_somebody_has_just_typed(
+    start: Start, disk: Disk, hub: MemoryHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = MemorySyncTransport.append_log
+
+    async def late(self: MemorySyncTransport, *arguments: Any) -> Any:
+        await asyncio.sleep(0.3)
+        return await append(self, *arguments)
+
+    disk.content = "one\ntwo\n"
+    a = await start("a")
+    await until(lambda: a.saves and not a.link.reconciler.unnoted, what="a saver")
+    await until(lambda: a.link.replicator.settled, what="the log")
+    a.link._awareness.set_local_state({"autosave": False})
+    monkeypatch.setattr(MemorySyncTransport, "append_log", late)
+    a.write("unsaved\n")
+    disk.content = "ONE\ntwo\n"
+    await a.link.saver.file_changed()
+    assert a.text == "ONE\ntwo\nunsaved\n"
+    assert any(key.startswith("change ") for key in hub.maps[ROOM, "saved"])

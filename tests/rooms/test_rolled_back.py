@@ -48,6 +48,10 @@ async def _rolled_back(start: Start, disk: Disk, hub: MemoryHub, *, unsaved: str
     return b
 
 
+def _blames_another_program(server: Server) -> bool:
+    return any("another program" in message for _, message in server.told)
+
+
 async def _saved_after_that(start: Start, disk: Disk, hub: MemoryHub) -> Server:
     b = await _rolled_back(start, disk, hub)
     b.write(" and b")
@@ -60,6 +64,7 @@ async def test_what_a_forgotten_save_holds_is_no_change_by_another_program(
 ) -> None:
     b = await _saved_after_that(start, disk, hub)
     assert b.text == "text of a and b"
+    assert not _blames_another_program(b)
     # Nobody can know who wrote it.
     assert disk.copies in ([], ["text of a"])
 
@@ -79,6 +84,7 @@ async def test_a_successor_waits_until_what_the_log_has_lost_is_put_back(
     hub.rooms[ROOM].held_until = 0.0
     await _saved(b, disk, "text of a and b")
     assert b.text == "text of a and b"
+    assert not _blames_another_program(b)
 
 
 async def test_catching_up_lasts_until_a_log_that_has_lost_something_is_read(
@@ -107,6 +113,7 @@ async def test_whoever_has_never_had_it_hears_of_it(
     await until(lambda: c.saves, what="the successor")
     await _saved(c, disk, "text of a and b")
     assert b.text == c.text == "text of a and b"
+    assert not _blames_another_program(c)
 
 
 async def test_a_change_after_the_next_save_is_taken_over(
