@@ -9,7 +9,7 @@ import pytest
 from support.waiting import holds, until
 
 from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
-from rooms.sites import ROOM, Disk, Start
+from rooms.sites import ROOM, Disk, File, Start
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,27 @@ async def test_a_change_is_one_edit_for_all_savers_also_where_somebody_has_just_
     await a.link.saver.file_changed()
     assert a.text == "ONE\ntwo\nunsaved\n"
     assert any(key.startswith("change ") for key in hub.maps[ROOM, "saved"])
+
+
+async def test_what_may_be_another_documents_file_is_left_alone(
+    start: Start, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that was cut off has renamed the document's file, and is about to say so."""
+    a = await start("a")
+    await until(lambda: a.saves and not a.link.reconciler.unnoted, what="a saver")
+    said = asyncio.Event()
+
+    async def may_be_elsewhere(self: File) -> bool:
+        return not said.is_set()
+
+    monkeypatch.setattr(File, "may_be_elsewhere", may_be_elsewhere)
+    disk.content = "of another document"
+    looking = asyncio.create_task(a.link.saver.file_changed())
+    await holds(lambda: a.text == "text" and not looking.done(), seconds=0.5, what="the document")
+    assert disk.content == "of another document"
+    # Where it was renamed to.
+    disk.content = "text"
+    said.set()
+    await looking
+    assert a.text == disk.content == "text"
+    assert not disk.copies

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cache
 
 from jupyter_teleportal.core.file_decision import NAMES, TABLE, Facts, Outcome, decide
+from jupyter_teleportal.files.file_facts import FileFacts
 
 EXPECTED = """
 s s h h b o s s l e n c s r s u m
@@ -117,6 +118,12 @@ def test_every_combination_of_facts_has_one_outcome() -> None:
         while isinstance(asked := decide(found), str):
             found = replace(found, **{asked: getattr(facts, asked)})
         assert asked is outcome
+
+
+def test_what_is_asked_for_can_be_found_out() -> None:
+    given = {"saver", "shared", "held", "refused"}
+    for name in set(NAMES) - given:
+        assert callable(getattr(FileFacts, f"_{name}"))
 
 
 def test_no_row_is_there_in_vain() -> None:
