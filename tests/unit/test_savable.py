@@ -8,7 +8,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pycrdt import Doc
 
@@ -90,6 +90,7 @@ def written(notebook: dict[str, Any]) -> str:
 @pytest.mark.filterwarnings("ignore::nbformat.warnings.DuplicateCellId")
 @settings(max_examples=150)
 @given(METAS, st.lists(CELLS | VALUES, max_size=4))
+@example({"metadata": {"x": math.nan}}, [{"source": "", "metadata": {"y": [math.inf]}}])
 def test_anything_is_saved_as_a_notebook(meta: dict[str, Any], cells: list[Any]) -> None:
     notebook = saved(meta, cells, Flaws())
     text = written(notebook)
