@@ -716,6 +716,33 @@ async def test_what_was_renamed_before_a_start_is_told_after_it(
     assert memory.load("default")[2] == []
 
 
+async def test_what_is_new_at_an_old_path_stays_there_over_a_start(
+    hub: MemoryHub, tmp_path: Path
+) -> None:
+    there = {"old": Look.THERE}
+    memory = Memory(tmp_path, lambda share: share)
+    a, b = await join(hub), await join(hub, there)
+    b.ids.remember_in(memory)
+    first = a.ids.index(at("old"))
+    await a.ids.register(at("old"))
+    b.ids.index(at("old"))
+    b.transport.disconnect()
+    b.ids.move(at("old"), at("new"))
+    there["new"] = Look.THERE
+    second = b.ids.index(at("old"))
+    await b.ids.register(at("old"))
+    await b.ids.flush()
+    again = await join(hub, there)
+    again.transport.disconnect()
+    again.ids.remember_in(memory)
+    assert again.ids.index(at("old")) == second
+    again.transport.reconnect()
+    await until(lambda: not again.ids._untold.all, what="what was done")
+    for site in (again, a):
+        await until(lambda site=site: site.ids.api_path(first) == "new", what="the first")
+        assert site.ids.index(at("old")) == second
+
+
 @pytest.mark.parametrize("where", ["", "folder/"], ids=["a file", "in a folder"])
 @pytest.mark.parametrize("undone", [True, False], ids=["undone", "it stands"])
 async def test_a_rename_that_was_undone_before_a_start_is_not_told(
