@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from simulation.schedule import Step, carry_out, schedules
+from simulation.schedule import Step, carry_out, kinds, schedules
 from simulation.world import Wrong
 
 
@@ -32,11 +32,11 @@ def run_some(task: tuple[int, int]) -> str:
         phases=(Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
     )
-    @given(schedules)
-    def check(schedule: list[Step]) -> None:
+    @given(schedules, kinds)
+    def check(schedule: list[Step], kind: str) -> None:
         nonlocal found
         try:
-            carry_out(schedule)
+            carry_out(schedule, kind)
         except Wrong as error:
             if not found:
                 print(f"found, and is being shrunk: {error}", file=sys.stderr, flush=True)

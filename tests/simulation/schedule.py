@@ -12,9 +12,11 @@ from typing import Any
 from hypothesis import strategies as st
 from rooms.sites import ROOM, Disk
 
-from jupyter_teleportal.core.values import Scope, offset_key
-from jupyter_teleportal.transports.memory import MemoryHub
+from jupyter_teleportal.core.values import ZERO_OFFSET, Scope, offset_key
+from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
 
+from .clients import messages, updates
+from .contents import KINDS, Kind
 from .virtual import run_virtually
 from .world import FILE_ID, TIMING, Folder, Remembered, Site, Wrong, text_of_log
 
@@ -23,6 +25,7 @@ HEAL_S = 60.0
 SAVED_S = 5.0
 ASKED_S = TIMING.save_reply_timeout_s
 REOPEN_S = 30.0
+FORGED_LEASE_S = 3.0
 PAUSES_S = (0.0, 0.05, 0.5, 1.5, 4.0, 9.0)
 
 
@@ -33,12 +36,14 @@ class Step:
     what: str
     at: int = 0
     size: int = 0
+    data: bytes = b""
 
     def __str__(self) -> str:
         if self.what == "wait":
             return f"wait {PAUSES_S[self.size]} s"
         whom = "" if self.what in WORLDLY else f" {NAMES[self.at]}"
-        return f"{self.what}{whom}" + (f" {self.size}" if self.size else "")
+        size = f" {self.size}" if self.size else ""
+        return f"{self.what}{whom}{size}" + (f" {self.data.hex()}" if self.data else "")
 
 
 WORLDLY = {
@@ -60,6 +65,8 @@ WORLDLY = {
     "outside, what is there",
     "another file at an old path",
     "delete outside",
+    "another kind of key",
+    "forge",
 }
 LOCAL = {
     "type",
@@ -80,17 +87,23 @@ LOCAL = {
     "rename",
     "delete",
     "deny",
+    "send",
 }
+# Keys of a document that may be of another kind than servers expect.
+KEYS = ("log", "checkpoint", "saved", "saver")
 
 _small = st.integers(1, 4)
 _where = st.integers(0, len(NAMES) - 1)
 steps = st.one_of(
     st.builds(Step, st.just("type"), _where),
     st.builds(Step, st.just("wait"), st.just(0), st.integers(0, len(PAUSES_S) - 1)),
-    st.builds(Step, st.sampled_from(sorted(LOCAL)), _where, _small),
-    st.builds(Step, st.sampled_from(sorted(WORLDLY - {"wait"})), st.just(0), _small),
+    st.builds(Step, st.sampled_from(sorted(LOCAL - {"send"})), _where, _small),
+    st.builds(Step, st.sampled_from(sorted(WORLDLY - {"wait", "forge"})), st.just(0), _small),
+    st.builds(Step, st.just("send"), _where, st.just(0), messages),
+    st.builds(Step, st.just("forge"), st.just(0), _small, updates),
 )
 schedules = st.lists(steps, min_size=1, max_size=22)
+kinds = st.sampled_from(sorted(KINDS))
 
 
 class _Record(logging.Handler):
@@ -107,8 +120,9 @@ class _Record(logging.Handler):
 class Run:
     """One schedule, carried out."""
 
+    kind: Kind = KINDS["text"]
     hub: MemoryHub = field(default_factory=MemoryHub)
-    folder: Folder = field(default_factory=Folder)
+    folder: Folder = field(init=False)
     sites: dict[str, Site] = field(default_factory=dict)
     typed: dict[str, str] = field(default_factory=dict)
     """Tokens that must be there in the end, and who typed each."""
@@ -129,6 +143,9 @@ class Run:
     copied: Any = None
     story: list[str] = field(default_factory=list)
     record: _Record = field(default_factory=_Record)
+
+    def __post_init__(self) -> None:
+        self.folder = Folder(self.kind)
 
     def note(self, text: str) -> None:
         self.story.append(f"{asyncio.get_running_loop().time():8.3f}  {text}")
@@ -154,6 +171,11 @@ class Run:
     def disk(self) -> Disk:
         """The document's file; one that holds nothing where it was deleted."""
         return Disk("") if self.path is None else self.folder.files[self.path]
+
+    @property
+    def on_disk(self) -> str:
+        """What matters of the file."""
+        return self.kind.text(self.disk.content)
 
     def _all_know_where(self) -> bool:
         return all(
@@ -214,6 +236,11 @@ class Run:
             self.hub.read_only = True
         elif step.what == "mend the hub":
             self.hub.full = self.hub.read_only = False
+            self.hub.wrong_type.clear()
+        elif step.what == "another kind of key":
+            self._replace_key(KEYS[step.size - 1])
+        elif step.what == "forge":
+            self._forge(step)
         elif step.what == "copy the hub":
             self.copied = self.hub.copy()
         elif step.what == "roll back the hub":
@@ -225,13 +252,14 @@ class Run:
         elif step.what == "outside":
             token = f"<o{len(self.outside)}>"
             self.outside.append(token)
-            self.disk.content += token
+            self.disk.content = self.kind.changed(self.disk.content, token, step.size)
         elif step.what == "outside, what is there":
             # As JupyterLab itself does with "Overwrite". What only some have may be there twice.
-            texts = {text_of_log(self.hub), *(s.text for s in self.sites.values() if s.open)}
+            here = [s.text for s in self.sites.values() if s.open]
+            texts = {text_of_log(self.hub, self.kind), *here}
             sharing = [s for s in self.sites.values() if s.open and len(texts) == 1]
             for site in sharing[: step.size][-1:]:
-                before, self.disk.content = self.disk.content, site.text
+                before, self.disk.content = self.on_disk, site.document.get()
                 # What nobody has looked at is overwritten, as by any program.
                 self.excused |= {t for t in self.outside if t in before and t not in site.text}
                 self._excuse()
@@ -243,7 +271,7 @@ class Run:
                 if not site.registry.is_catching_up
             ]
             if self.left and (path := self.left[-1]) not in [*self.folder.files, *known]:
-                self.strangers[path] = f"<n{len(self.strangers)}>"
+                self.strangers[path] = self.kind.holding(f"<n{len(self.strangers)}>")
                 self.folder.files[path] = Disk(self.strangers[path], strangers=True)
         elif step.what == "announce by offset":
             self.hub.inline_max_bytes = 0
@@ -277,7 +305,10 @@ class Run:
             if site.open and transport.thawed.is_set():
                 token = f"<{site.name}{len(self.typed)}>"
                 self.typed[token] = site.name
-                site.type(token)
+                site.type(token, step.size)
+        elif step.what == "send":
+            if site.open and transport.thawed.is_set():
+                await self._send(site, step.data)
         elif step.what == "deny":
             self.folder.denied ^= {site.name}
         elif step.what == "rename":
@@ -319,11 +350,50 @@ class Run:
         elif step.what == "checkpoint" and site.open:
             site.link.spawn(site.link.checkpoints.write())
 
+    async def _send(self, site: Site, message: bytes) -> None:
+        await site.clients.take(message)
+        if site.clients.failures:
+            raise Wrong(f"a client's message fails with {site.clients.failures}")
+
+    def _replace_key(self, key: str) -> None:
+        """Somebody deletes a key of the document, and makes one of another kind of that name."""
+        room = self.hub.rooms[ROOM]
+        if key == "log":
+            room.log = None
+            room.entries.clear()
+        elif key == "checkpoint":
+            room.checkpoint, room.checkpoint_offset = None, ZERO_OFFSET
+        elif key == "saved":
+            self.hub.maps.pop((ROOM, "saved"), None)
+        else:
+            room.holder = None
+        self.hub.wrong_type.add((ROOM, key))
+        self._excuse()
+
+    def _forge(self, step: Step) -> None:
+        """Somebody who may write to the hub puts there what no server has."""
+        room = self.hub.rooms[ROOM]
+        payload = b"\0" + step.data if step.size % 2 else step.data
+        if step.size <= 2:
+            if room.log is not None and (ROOM, "log") not in self.hub.wrong_type:
+                forger = MemorySyncTransport(self.hub)
+                forger._append(ROOM, room, "nobody", payload)
+        elif step.size == 3:
+            if room.checkpoint is not None:
+                room.checkpoint = payload
+                self._excuse()
+        else:
+            junk = step.data.decode("latin-1")
+            room.holder, room.held_until = "nobody", self.hub.clock() + FORGED_LEASE_S
+            self.hub.maps[Scope(ROOM.share), "paths"][junk] = junk
+            self.hub.beats[junk] = self.hub.clock()
+
     def _delete(self) -> None:
         """What only the file holds is about to be deleted with it."""
         # Who has just asked for it gets it all the same.
         self.deleted = asyncio.get_running_loop().time() - self.asked_at > ASKED_S
-        documents = [text_of_log(self.hub), *(site.text for site in self.sites.values())]
+        here = [site.text for site in self.sites.values()]
+        documents = [text_of_log(self.hub, self.kind), *here]
         self.excused |= {
             token
             for token in (*self.typed, *self.outside)
@@ -340,11 +410,12 @@ class Run:
     def _excuse(self) -> None:
         """Something was destroyed: what is nowhere any more cannot be promised, and what only the
         file holds is promised to be in it or in a copy."""
-        documents = [text_of_log(self.hub), *(site.text for site in self.sites.values())]
+        here = [site.text for site in self.sites.values()]
+        documents = [text_of_log(self.hub, self.kind), *here]
         for token in self.typed:
             if any(token in text for text in documents):
                 continue
-            if token in self.disk.content:
+            if token in self.on_disk:
                 self.in_file_only.add(token)
             elif not any(token in str(copy) for copy in self.folder.copies):
                 self.excused.add(token)
@@ -354,6 +425,7 @@ class Run:
     async def end(self) -> None:
         self.note("everything heals")
         self.hub.full = self.hub.read_only = self.folder.full = False
+        self.hub.wrong_type.clear()
         self.folder.denied.clear()
         if not self.sites:
             name = next((n for n in NAMES if self._knows_where(n, away=False)), None)
@@ -381,13 +453,15 @@ class Run:
         await self._until(self._acquainted, "all know who lives")
         await self._until(lambda: not self._unequal(), "all replicas are equal")
         await self._until(lambda: len(self._paths()) == 1, "all know where the file is")
+        everybody = self.sites.values()
+        await self._until(lambda: all(s.link.shared for s in everybody), "all share it again")
         if self.deleted:
             await asyncio.sleep(SAVED_S)
             if self.path is not None:
                 raise Wrong("what was deleted is there again by itself")
         if self.path is None:
             await self._until(self._saved_again, "what was deleted is saved again")
-        await self._until(lambda: self.disk.content == self._text(), "the file holds the document")
+        await self._until(lambda: self.on_disk == self._text(), "the file holds the document")
         self._judge()
         for site in self.sites.values():
             await site.close()
@@ -403,7 +477,7 @@ class Run:
         )
         if left:
             raise Wrong(f"tasks are left over: {left}")
-        if self.disk.content != self._text():
+        if self.on_disk != self._text():
             raise Wrong("the file is not what the document was when it was closed")
 
     async def _until(self, condition: Callable[[], bool], what: str) -> None:
@@ -411,7 +485,7 @@ class Run:
             if condition():
                 return
             await asyncio.sleep(0.5)
-        raise Wrong(f"never: {what}; {self._unequal()}, file {self.disk.content!r}")
+        raise Wrong(f"never: {what}; {self._unequal()}, file {self.on_disk!r}")
 
     def _text(self) -> str:
         return next(iter(self.sites.values())).text
@@ -470,8 +544,8 @@ class Run:
             raise Wrong(f"logged: {self.record.errors}")
 
 
-def carry_out(schedule: list[Step]) -> Run:
-    """Carry out a schedule from its beginning to its end.
+def carry_out(schedule: list[Step], kind: str = "text") -> Run:
+    """Carry out a schedule from its beginning to its end, with a document of this kind.
 
     Raises:
         Wrong: with the story, if something is not as it must be.
@@ -480,7 +554,7 @@ def carry_out(schedule: list[Step]) -> Run:
 
     async def main() -> None:
         nonlocal run
-        run = Run()
+        run = Run(KINDS[kind])
         for name in NAMES[:2]:
             run._start(name)
         for step in schedule:
@@ -491,6 +565,6 @@ def carry_out(schedule: list[Step]) -> Run:
         run_virtually(main())
     except Exception as error:
         story = "\n".join(run.story) if run is not None else ""
-        raise Wrong(f"{type(error).__name__}: {error}\n{story}") from error
+        raise Wrong(f"{type(error).__name__}: {error}\na {kind}\n{story}") from error
     assert run is not None
     return run

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.hostile import sync
 
-from .schedule import PAUSES_S, Step, carry_out
+from .contents import KINDS
+from .schedule import KEYS, PAUSES_S, Step, carry_out
 
 SCHEDULES = int(os.environ.get("JUPYTER_TELEPORTAL_SCHEDULES", "10000"))
 SEED = 2026
@@ -39,6 +41,8 @@ def wait(seconds: float) -> Step:
 
 
 A, B, C = range(3)
+# An update with an item below a root whose name is no UTF-8.
+NO_TEXT = bytes.fromhex("01010500040102fffe017900")
 STORIES = {
     "a seed comes after the document was opened alone": [
         wait(0.05),
@@ -179,9 +183,51 @@ STORIES = {
         Step("freeze", A),
         Step("stop", B, 1),
     ],
+    "one that never came to open it is healed": [
+        Step("freeze", A),
+        wait(9.0),
+        Step("rename", B, 2),
+        Step("type", B),
+    ],
+    "another program changes what somebody types in right then": [
+        wait(1.5),
+        Step("type", B, 1),
+        wait(4.0),
+        Step("outside", 0, 1),
+        Step("type", B, 1),
+        wait(4.0),
+    ],
+    "a client sends a name that is no text": [
+        wait(1.5),
+        Step("type", A),
+        Step("send", A, 0, sync(2, NO_TEXT)),
+        Step("type", A),
+        wait(4.0),
+    ],
+    "somebody puts a name that is no text into the log": [
+        wait(1.5),
+        Step("type", A),
+        Step("forge", 0, 1, NO_TEXT),
+        Step("type", B),
+        wait(4.0),
+    ],
+    **{
+        f"the key of the {key} is of another kind for a while": [
+            wait(1.5),
+            Step("type", A),
+            Step("another kind of key", 0, 1 + number),
+            Step("type", A),
+            Step("type", B),
+            wait(9.0),
+            Step("type", B),
+            wait(9.0),
+        ]
+        for number, key in enumerate(KEYS)
+    },
 }
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("story", STORIES)
-def test_what_was_found_once(story: str) -> None:
-    carry_out(STORIES[story])
+def test_what_was_found_once(story: str, kind: str) -> None:
+    carry_out(STORIES[story], kind)

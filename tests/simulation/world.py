@@ -3,12 +3,14 @@
 A replica can be killed, stopped, started, frozen and cut off, its calls refused, their replies
 and its messages lost, delayed and repeated. The file lies in a folder: it can be renamed, the disk
 be full, a replica's account be one that may not write there; another program can write the file,
-also what the document holds already, and put another one where it was.
+also what the document holds already, and put another one where it was. The document is a text or a
+notebook; clients send whatever bytes, and what the hub holds is forged, or of another kind.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import errno
 import logging
@@ -16,13 +18,15 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pycrdt import Awareness, Doc, Text
+from pycrdt import Awareness
 from rooms.sites import ROOM, Disk, File
 
 from jupyter_teleportal.core.content import make_document
+from jupyter_teleportal.core.crdt import Door
 from jupyter_teleportal.core.document_file import FileState
 from jupyter_teleportal.core.envelopes import decode_payload
 from jupyter_teleportal.core.errors import (
+    CodecError,
     FileGone,
     SaveFailed,
     TransportRefused,
@@ -38,6 +42,9 @@ from jupyter_teleportal.jupyter.file_ids import FileRegistry
 from jupyter_teleportal.sync.cluster import Replica
 from jupyter_teleportal.transports.base import Listener, TransportState
 from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
+
+from .clients import Served
+from .contents import KINDS, Kind
 
 TIMING = Timing()
 PATH = "file"
@@ -137,17 +144,22 @@ class Folder:
     """A folder that all replicas see.
 
     Attributes:
+        kind: what the document is.
         files: by their paths.
         notes: what lies beside them, by the path that it is about.
         full: nothing can be written.
         denied: the replicas whose account may not write.
     """
 
-    files: dict[str, Disk] = field(default_factory=lambda: {PATH: Disk("<seed>")})
+    kind: Kind = KINDS["text"]
+    files: dict[str, Disk] = field(default_factory=dict)
     notes: defaultdict[str, dict[str, bytes]] = field(default_factory=lambda: defaultdict(dict))
     copies: list[Any] = field(default_factory=list)
     full: bool = False
     denied: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.files[PATH] = Disk(self.kind.holding("<seed>"))
 
     def write(self, name: str) -> None:
         """Raise what a write by this replica does."""
@@ -279,15 +291,17 @@ class Site:
         self.registry.ask_whether_open(lambda file_id: self.open and file_id == FILE_ID)
         self.registry.on_deletion(lambda file_id: self.link.saver.deleted())
         self.registry.on_return(lambda file_id: self.link.saver.returned())
-        self.document = make_document("file")
+        self.kind = folder.kind
+        self.document = make_document(self.kind.file_type)
+        self.awareness = Awareness(self.document.ydoc)
         self.told: list[tuple[str, str]] = []
         self.link = DocumentLink(
             self.replica,
             ROOM,
             self.document,
-            "file",
+            self.kind.file_type,
             SimulatedFile(self),
-            awareness=Awareness(self.document.ydoc),
+            awareness=self.awareness,
             broadcast=lambda message: None,
             writable=True,
             save_delay_s=SAVE_DELAY_S,
@@ -295,6 +309,7 @@ class Site:
         )
         # On a server the link is made when its transport has been there, or away, for long.
         del self.replica.links[ROOM]
+        self.clients = Served(self)
         self._frozen_at = 0.0
         self.open = False
         self.away = False
@@ -309,7 +324,7 @@ class Site:
     def heal(self) -> None:
         """Reach the hub again, if it was away."""
         self.away = False
-        if self.transport.state is TransportState.DEGRADED:
+        if self.transport.state is TransportState.DEGRADED and not self.transport.dead:
             self.transport.reconnect()
 
     def freeze(self) -> None:
@@ -422,10 +437,10 @@ class Site:
 
     @property
     def text(self) -> str:
-        return str(self.document.get())
+        return self.kind.text(self.document.get())
 
-    def type(self, token: str) -> None:
-        self.document._ysource.insert(0, token)
+    def type(self, token: str, how: int) -> None:
+        self.kind.type(self.document, token, how)
 
     def save(self) -> None:
         """Ctrl-S; whoever pressed it sees whether it was saved."""
@@ -448,6 +463,8 @@ class Site:
             listeners[:] = [pair for pair in listeners if pair[0] is not self.transport]
         if self.registry._claims is not None:
             self.registry._claims.close()
+        if self.link.awareness is not None:
+            self.link.awareness.close()  # which says so, to nobody
         tasks = [self.replica._beating, self.link.saving.task, self._opening, self._watching]
         tasks += [*self.link.room.background.tasks, *self.replica._tasks, *self.registry._tasks]
         for task in tasks:
@@ -455,18 +472,17 @@ class Site:
                 task.cancel()
         self.link.live.close()
         self.document.unobserve()
-        if self.link.awareness is not None:
-            self.link.awareness.close()
         self.open = False
 
 
-def text_of_log(hub: MemoryHub) -> str:
+def text_of_log(hub: MemoryHub, kind: Kind) -> str:
     """What the log alone would give to whoever joins."""
-    doc: Doc[Any] = Doc()
-    text = doc.get("source", type=Text)
+    document = make_document(kind.file_type)
     room = hub.rooms[ROOM]
-    if room.checkpoint is not None:
-        doc.apply_update(decode_payload(room.checkpoint))
-    for entry in room.entries:
-        doc.apply_update(decode_payload(entry.payload))
-    return str(text)
+    door = Door()
+    for payload in (room.checkpoint, *(entry.payload for entry in room.entries)):
+        if payload is not None:
+            # What cannot be read is passed over.
+            with contextlib.suppress(CodecError):
+                door.take(document.ydoc, decode_payload(payload))
+    return kind.text(document.get())
