@@ -117,3 +117,8 @@ class ShareFull(LogFull):
 
 class LogChanged(TransportError):
     """The log was seeded again, or vanished, since the caller last read it."""
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error says, or its name where it says nothing, such as a timeout."""
+    return str(error) or type(error).__name__

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ..core.content import digest
 from ..core.document_file import DocumentFile
-from ..core.errors import SaveFailed
+from ..core.errors import SaveFailed, reason_of
 from ..sync.room_link import RoomLink
 from ..sync.threads import off_loop
 
@@ -48,7 +48,7 @@ class Copies:
         except Exception as error:
             raise SaveFailed(
                 "what would be replaced cannot be kept in a copy, so nothing is: "
-                f"{error or type(error).__name__}"
+                f"{reason_of(error)}"
             ) from error
         self._kept = fingerprint, path
         return Kept(path, anew=True)

@@ -14,6 +14,7 @@ from typing import Any
 from ..core.content import SeedContent, document_of
 from ..core.document_file import DocumentFile
 from ..core.envelopes import decode_note, encode_note
+from ..core.errors import reason_of
 from ..core.merging import edit_between
 from ..core.reading import read
 from ..sync.room_link import RoomLink
@@ -57,7 +58,7 @@ class Notes:
         except Exception as error:  # noqa: BLE001 (the file must not wait for it)
             self._link.complain(
                 "A note for the other servers cannot be left beside the file, so they take this "
-                f"save for another program's: {error or type(error).__name__}"
+                f"save for another program's: {reason_of(error)}"
             )
             return False
         if name is not None:
@@ -121,9 +122,7 @@ class Notes:
         return SeedContent(lineage, update, content, base)
 
     def _pass_over(self, error: Exception) -> None:
-        self._link.complain(
-            f"The note beside {self._file.path} is passed over: {error or type(error).__name__}"
-        )
+        self._link.complain(f"The note beside {self._file.path} is passed over: {reason_of(error)}")
 
     async def remove(self, name: str) -> None:
         """Remove a note whose edits are where they belong."""
@@ -131,5 +130,5 @@ class Notes:
             await self._file.remove_note(name)
         except Exception as error:  # noqa: BLE001 (the save is noted all the same)
             self._link.complain(
-                f"The note beside {self._file.path} is left behind: {error or type(error).__name__}"
+                f"The note beside {self._file.path} is left behind: {reason_of(error)}"
             )

@@ -16,7 +16,7 @@ from jupyter_ydoc.ybasedoc import YBaseDoc
 from ..core.content import SeedContent, apply_content, digest, document_of
 from ..core.crdt import covers
 from ..core.document_file import DocumentFile, FileState
-from ..core.errors import SaveFailed, TransportError, TransportRefused
+from ..core.errors import SaveFailed, TransportError, TransportRefused, reason_of
 from ..core.file_decision import Outcome, decide
 from ..core.file_knowledge import FileKnowledge
 from ..core.merging import edit_between, merge
@@ -177,7 +177,7 @@ class Reconciler:
         except Exception as error:  # noqa: BLE001 (told; it is needed only if the log is lost)
             self._link.complain(
                 "If its log is lost, what was written here goes to a copy beside the file, which "
-                f"cannot be read now: {error or type(error).__name__}"
+                f"cannot be read now: {reason_of(error)}"
             )
 
     def converted(self, log_content: Any) -> None:

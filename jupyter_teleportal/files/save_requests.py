@@ -7,7 +7,7 @@ import uuid
 from collections import deque
 
 from ..core.envelopes import SaveReply, SaveRequest
-from ..core.errors import SaveFailed
+from ..core.errors import SaveFailed, reason_of
 from ..sync.room_link import RoomLink
 from ..transports.base import loop_time
 from .reconciling import NotTheSaver
@@ -42,7 +42,7 @@ class SaveRequests:
         try:
             await self._save()
         except Exception as error:
-            message = f"The document could not be saved: {error or type(error).__name__}"
+            message = f"The document could not be saved: {reason_of(error)}"
             self._teller.here("ERROR", message)
             raise
 
@@ -125,7 +125,7 @@ class SaveRequests:
         except NotTheSaver:
             return
         except Exception as error:  # noqa: BLE001 (whoever asks is told)
-            problem = str(error) or type(error).__name__
+            problem = reason_of(error)
             self._saver.failed(error)
         for request in requests:
             self._link.publish(SaveReply(self._replica.id, request.request, problem))

@@ -14,7 +14,7 @@ from jupyter_ydoc.ybasedoc import YBaseDoc
 
 from ..core.document_file import DocumentFile
 from ..core.envelopes import encode_state
-from ..core.errors import FileChanged, FileGone, SaveFailed, TransportError
+from ..core.errors import FileChanged, FileGone, SaveFailed, TransportError, reason_of
 from ..core.reading import complete, replace_foreign
 from ..core.savable import Flaws
 from ..core.schedule import SaveSchedule
@@ -304,7 +304,7 @@ class Saver:
 
     def failed(self, error: Exception) -> None:
         """Tell everybody in the document why it is not saved."""
-        message = f"The document could not be saved: {error or type(error).__name__}"
+        message = f"The document could not be saved: {reason_of(error)}"
         room = self._link.scope.room
         if self._replica.complain(f"saves {room}", f"Room {room}: {message}"):
             self._failed = True
@@ -332,7 +332,7 @@ class Saver:
             self._replica.complain(
                 "saves closing",
                 f"Room {self._link.scope.room} was not saved when it was closed; its edits are in "
-                f"the log and are saved when it is opened again: {error or type(error).__name__}",
+                f"the log and are saved when it is opened again: {reason_of(error)}",
             )
 
     # -- saving ----------------------------------------------------------------------------
@@ -535,7 +535,7 @@ class Saver:
         except Exception as error:  # noqa: BLE001 (told, and tried again)
             message = (
                 "the file was changed and cannot be compared with the document yet: "
-                f"{error or type(error).__name__}"
+                f"{reason_of(error)}"
             )
             if self._replica.complain(
                 f"saves {self._link.scope.room}", f"Room {self._link.scope.room}: {message}"

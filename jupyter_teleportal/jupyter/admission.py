@@ -23,6 +23,7 @@ from tornado.httputil import HTTPHeaders
 from tornado.web import HTTPError
 
 from ..core.authorization import NONE, READ, WRITE, Rights, next_question_s, rights_after
+from ..core.errors import reason_of
 from ..core.names import Identity, identity
 from ..sync.cluster import Replica
 
@@ -221,7 +222,7 @@ class Admissions:
             self._replica.complain(
                 "admissions",
                 "Whether people may still read and write cannot be found out; until it can, they "
-                f"go on as before: {str(error) or type(error).__name__}",
+                f"go on as before: {reason_of(error)}",
             )
             return False, None
         # Not while others get no answer.

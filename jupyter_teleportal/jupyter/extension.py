@@ -13,7 +13,7 @@ from traitlets import Dict, Float, Int, Unicode
 from traitlets.traitlets import TraitType
 
 from ..core.client_limits import ClientLimits
-from ..core.errors import SettingsError, TeleportalError
+from ..core.errors import SettingsError, TeleportalError, reason_of
 from ..core.settings import (
     Timing,
     check_drain_s,
@@ -315,7 +315,7 @@ class TeleportalExtension(ExtensionApp):
             await self._replica.start()
             await self._registry.start()
         except Exception as error:  # noqa: BLE001 (whatever it is, it is tried again)
-            self._start_problem = f"Sharing could not begin: {error or type(error).__name__}"
+            self._start_problem = f"Sharing could not begin: {reason_of(error)}"
             self._replica.complain(
                 "errors start",
                 "Sharing could not begin, so documents stay on this server; it is tried again",

@@ -43,7 +43,7 @@ class Disk:
     writable: bool = True
     gone: bool = False
     """Whether the file was deleted."""
-    problem: str = ""
+    problem: str | Exception = ""
     """Why nothing can be written."""
     taken: str = ""
     """Why a document that was deleted cannot be at its path again."""
@@ -104,7 +104,8 @@ class File:
     async def write(self, content: Any, over: FileState | None) -> FileState:
         await asyncio.sleep(0)
         if self.disk.problem:
-            raise OSError(self.disk.problem)
+            problem = self.disk.problem
+            raise problem if isinstance(problem, Exception) else OSError(problem)
         if self.disk.others:
             self.disk.content = self.disk.others.pop(0)
         if over is None:

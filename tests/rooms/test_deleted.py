@@ -205,13 +205,18 @@ async def test_a_file_that_is_gone_for_a_moment_is_not_told_of(
     await until(lambda: disk.content == "text!", what="the next save")
 
 
+@pytest.mark.parametrize(
+    ("problem", "told"),
+    [("No space left on device", "No space left on device"), (TimeoutError(), "TimeoutError")],
+    ids=["an error that says why", "one that says nothing"],
+)
 async def test_why_a_document_is_not_saved_is_told_on_every_server(
-    start: Start, disk: Disk
+    start: Start, disk: Disk, problem: str | Exception, told: str
 ) -> None:
     a, b = await start("a"), await start("b")
-    disk.problem = "No space left on device"
+    disk.problem = problem
     b.write("!")
-    message = "The document could not be saved: No space left on device"
+    message = f"The document could not be saved: {told}"
     for server in (a, b):
         await until(
             lambda server=server: ("ERROR", message) in server.told, what="why it is not saved"
