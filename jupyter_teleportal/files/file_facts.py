@@ -127,10 +127,11 @@ class FileFacts:
         return await self._file.is_cut_off()
 
     async def _begun(self, look: Look) -> bool:
+        # What is written after that is not what is looked at, and is met before a save.
+        look.state = await self._file.stat()
         # Half a notebook cannot be read.
         with contextlib.suppress(Exception):
             look.on_disk = (await self._contents.load())[0]
-        look.state = await self._file.stat()
         if look.on_disk is None:
             return True
         content = look.on_disk.content

@@ -93,3 +93,24 @@ async def test_what_may_be_another_documents_file_is_left_alone(
     await looking
     assert a.text == disk.content == "text"
     assert not disk.copies
+
+
+async def test_what_is_written_right_after_nothing_could_be_read_is_not_written_over(
+    start: Start, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another program writes the file anew while its half is looked at."""
+    a = await start("a")
+    a.write(" saved")
+    await until(lambda: disk.content == "text saved", what="the save")
+    load = File.load
+
+    async def unreadable(self: File) -> Any:
+        monkeypatch.setattr(File, "load", load)
+        disk.content, disk.half = "another text saved", False
+        raise ValueError("half a notebook")
+
+    disk.content, disk.half = "", True
+    monkeypatch.setattr(File, "load", unreadable)
+    await a.link.saver.file_changed()
+    await until(lambda: a.text == "another text saved", what="the other program's change")
+    await holds(lambda: disk.content == a.text == "another text saved", seconds=0.5)
