@@ -27,6 +27,7 @@ from ..files.file_access import access_to
 from ..files.open_folders import Place, name_beside, reading
 from ..files.share_folders import Making, working_for
 from ..files.whole_files import await_writer, finish, is_cut_off
+from ..files.writers import has_writer
 from ..transports.base import loop_time
 from .contents_files import waits_for_writers
 from .file_ids import FileRegistry
@@ -281,7 +282,11 @@ class LoadedFile:
 
 async def _is_left_empty(place: Place) -> bool:
     """Whether the file is empty, and nobody is about to write into it. Every notebook holds
-    something, so no program has meant this."""
+    something, so no program has meant this.
+
+    Raises:
+        SaveFailed: if a program is about to write into it.
+    """
     while not (await asyncio.to_thread(os.stat, place.path)).st_size:
         if await _has_stopped(place):
             return True
@@ -289,16 +294,22 @@ async def _is_left_empty(place: Place) -> bool:
 
 
 async def _has_stopped(place: Place) -> bool:
-    """Whether a program that was writing into the file does so no more."""
+    """Whether a program that was writing into the file does so no more.
+
+    Raises:
+        SaveFailed: if it has written nothing for a while, and has the file still open: who would
+            replace that now would lose what it writes.
+    """
     before = await asyncio.to_thread(os.stat, place.path)
-    if time.time() - before.st_mtime > STOPPED_LONG_AGO_S:
-        return True
-    since = loop_time()
-    while loop_time() - since < STOPPED_S:
-        await asyncio.sleep(STOPPED_POLL_S)
-        now = await asyncio.to_thread(os.stat, place.path)
-        if _version(now) != _version(before):
-            return False
+    if time.time() - before.st_mtime <= STOPPED_LONG_AGO_S:
+        since = loop_time()
+        while loop_time() - since < STOPPED_S:
+            await asyncio.sleep(STOPPED_POLL_S)
+            now = await asyncio.to_thread(os.stat, place.path)
+            if _version(now) != _version(before):
+                return False
+    if await asyncio.to_thread(has_writer, place):
+        raise SaveFailed("another program is writing the file")
     return True
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 import stat
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -296,6 +297,35 @@ async def test_whoever_opens_what_was_left_empty_long_ago_does_not_wait(
     assert await asyncio.wait_for(file.is_cut_off(), 10)
     path.write_text("{}", encoding="utf-8")
     assert not await file.is_cut_off()
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="nobody can tell who writes")
+async def test_a_file_that_a_program_is_still_about_to_write_was_not_left_empty(
+    tmp_path: Path, hub: MemoryHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a shell does: it empties the file at once, and the program writes into it much later."""
+    path, spare = tmp_path / "file.txt", tmp_path / ".~file.txt"
+    path.write_text("before", encoding="utf-8")
+    file = loaded(tmp_path, hub)
+    file._room.file_type = "notebook"
+    monkeypatch.setattr(loaded_file, "STOPPED_S", 0.2)
+    monkeypatch.setattr(loaded_file, "STOPPED_POLL_S", 0.01)
+    with path.open("w", encoding="utf-8") as writer:
+        for ago_s in (0, 3600):
+            then = time.time() - ago_s
+            os.utime(path, (then, then))
+            with pytest.raises(SaveFailed, match="writing"):
+                await file.is_cut_off()
+            spare.write_text("before", encoding="utf-8")
+            with pytest.raises(SaveFailed, match="writing"):
+                await file.finish()
+            spare.unlink()
+        writer.write("{}")
+    assert not await file.is_cut_off()
+    # Whoever reads it writes nothing.
+    path.write_text("", encoding="utf-8")
+    with path.open(encoding="utf-8"):
+        assert await file.is_cut_off()
 
 
 @pytest.mark.parametrize("kind", [LargeFileManager, AsyncLargeFileManager])

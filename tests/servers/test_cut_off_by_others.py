@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 from support.notebooks import write_notebook
 from support.rtc_client import RtcClient, equal
-from support.waiting import until
+from support.waiting import holds, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,3 +79,27 @@ async def test_a_text_file_that_a_program_empties_is_empty(
         emptied(path)
         await until(lambda: ann.text == bob.text == "", what="the change on both")
         assert path.read_text() == ""
+
+
+async def test_a_notebook_that_a_shell_has_emptied_is_what_its_command_writes_in_the_end(
+    servers: tuple[JupyterProcess, JupyterProcess], shared_folder: Path, tmp_path: Path
+):
+    """As of ``jupyter nbconvert --execute --stdout one.ipynb > other.ipynb``."""
+    path, new = shared_folder / "written.ipynb", tmp_path / "new.ipynb"
+    write_notebook(path, ["start"])
+    write_notebook(new, ["by the command"])
+    a, b = servers
+    session = await a.session(path.name, "json", "notebook")
+    async with (
+        RtcClient(a, session, name="ann") as ann,
+        RtcClient(b, session, name="bob") as bob,
+    ):
+        await equal([ann, bob])
+        with path.open("w") as out:
+            command = await asyncio.create_subprocess_exec("cat", stdin=subprocess.PIPE, stdout=out)
+        later = path.stat().st_mtime + 1
+        os.utime(path, (later, later))
+        await holds(lambda: not path.stat().st_size, seconds=14)
+        await command.communicate(new.read_bytes())
+        await until(lambda: ann.text == bob.text == "by the command", what="what it has written")
+        assert "by the command" in path.read_text()
