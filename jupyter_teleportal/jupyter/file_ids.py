@@ -413,25 +413,23 @@ class FileRegistry:
     async def _load_share(self, share: str) -> bool:
         """Do so for one share; return whether all of it was done."""
         async with self._loading[share]:
-            self._loaded.discard(share)
+            # What is said meanwhile may come too late for this time.
+            self._loaded.add(share)
             self._registered.difference_update(self._ids[share].paths)
             try:
                 await self._untold.drop_undone(share)
                 await self._read_maps(share)
                 await self._untold.tell(share)
-            except TransportError as error:
+            except BaseException as error:
+                self._loaded.discard(share)  # the next heartbeat tries again
+                if not isinstance(error, Exception):
+                    raise
+                why = error if isinstance(error, TransportError) else repr(error)
                 self._replica.complain(
-                    f"files {share}",
-                    f"Share {share}: its documents' ids cannot be read yet: {error}",
+                    f"files {share}", f"Share {share}: its documents' ids cannot be read yet: {why}"
                 )
-            except Exception as error:  # noqa: BLE001 (the next heartbeat tries again)
-                self._replica.complain(
-                    f"files {share}",
-                    f"Share {share}: its documents' ids cannot be read yet: {error!r}",
-                )
-            else:
-                self._loaded.add(share)
-            return share in self._loaded
+                return False
+            return True
 
     async def _read_maps(self, share: str) -> None:
         transport, ids = self._replica.transport, self._ids[share]

@@ -22,6 +22,7 @@ from jupyter_teleportal.files.remembered_ids import Memory
 from jupyter_teleportal.jupyter import untold
 from jupyter_teleportal.jupyter.file_ids import FileRegistry
 from jupyter_teleportal.sync.cluster import Replica
+from jupyter_teleportal.transports.base import MISSED
 from jupyter_teleportal.transports.memory import MemoryHub, MemorySyncTransport
 
 
@@ -987,6 +988,36 @@ async def test_more_renames_than_one_message_holds_are_learned(
         assert a.ids.api_path("7") is None
         await a.ids.resolve("7")
         assert a.ids.api_path("7") == f"renamed/{long} 7"
+
+
+@pytest.mark.parametrize("heard", [True, False], ids=["too-much-to-say", "not-heard"])
+async def test_what_is_to_be_read_anew_while_the_maps_are_read_is_read_again(
+    hub: MemoryHub, monkeypatch: pytest.MonkeyPatch, heard: bool
+) -> None:
+    a, b = await join(hub), await join(hub)
+    file_id = a.ids.index(at("old"))
+    await a.ids.register(at("old"))
+    monkeypatch.setattr(untold, "MESSAGE_MAX_BYTES", 0)
+    read, moved = a.transport.read_map, False
+
+    async def read_before(scope: Scope, name: str, *more: Any) -> dict[str, str]:
+        nonlocal moved
+        found = await read(scope, name, *more)
+        if name == "paths" and not moved:
+            moved = True
+            b.ids.move(at("old"), at("new"))
+            await b.ids.flush()
+            if not heard:
+                a.ids._listener("default")(MISSED)
+        return found
+
+    monkeypatch.setattr(a.transport, "read_map", read_before)
+    if not heard:
+        await a.transport.unsubscribe(Scope("default"))
+    await a.ids._load()
+    for _ in range(2):
+        await a.ids.tick()
+    assert a.ids.api_path(file_id) == "new"
 
 
 @pytest.mark.parametrize("forged", ["another share's", "no\nid"])
