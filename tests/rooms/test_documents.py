@@ -279,7 +279,8 @@ async def test_change_from_outside_while_nobody_has_it_open(start: Start, disk: 
     await a.link.aclose()
     disk.content = "changed meanwhile"
     b = await start("b")
-    assert b.text == "changed meanwhile"
+    # It may get the lease only after it has opened.
+    await until(lambda: b.text == "changed meanwhile", what="the change")
     assert not disk.copies
 
 
