@@ -198,11 +198,13 @@ async def _said_of(all_of_it: Sequence[Tried], most_s: float) -> list[bytes]:
         while line := await out.readline():
             said.append(line.strip())
 
-    try:
+    async def talk(into: asyncio.StreamWriter, out: asyncio.StreamReader) -> None:
         # It does not read on if nobody hears what it says.
-        both = asyncio.gather(give(process.stdin), hear(process.stdout))
+        await asyncio.gather(give(into), hear(out))
+
+    try:
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(both, TIMEOUT_S)
+            await asyncio.wait_for(talk(process.stdin, process.stdout), TIMEOUT_S)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import sys
 import time
@@ -182,7 +183,9 @@ async def test_a_process_that_ends_early_refuses_what_might_take_long(
     assert verdict.refused == {0}
 
 
-async def test_nothing_is_left_of_a_trial_that_is_given_up(monkeypatch: pytest.MonkeyPatch):
+async def test_nothing_is_left_of_a_trial_that_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
     monkeypatch.setattr(trial, "_START", "{path!r}; import time; time.sleep(60)")
     trials = Trials()
     under_way = asyncio.ensure_future(trials.run(NOTHING_HELD, [], FROM_LOG_MAX_S))
@@ -192,6 +195,9 @@ async def test_nothing_is_left_of_a_trial_that_is_given_up(monkeypatch: pytest.M
     with pytest.raises(asyncio.CancelledError):
         await under_way
     assert not me.children(recursive=True)
+    del under_way
+    gc.collect()
+    assert not caplog.records
 
 
 async def test_one_is_tried_at_a_time(monkeypatch: pytest.MonkeyPatch):
