@@ -14,6 +14,7 @@ Signature = tuple[int, ...] | None
 @dataclass
 class _Watched:
     os_path: Callable[[], str]
+    check: Callable[[], object]
     changed: Callable[[], Awaitable[object]]
     complain: Callable[[Exception], object]
     by: set[Hashable] = field(default_factory=set)
@@ -41,6 +42,7 @@ class FileWatch:
         file: Hashable,
         by: Hashable,
         os_path: Callable[[], str],
+        check: Callable[[], object],
         changed: Callable[[], Awaitable[object]],
         complain: Callable[[Exception], object],
     ) -> None:
@@ -49,12 +51,14 @@ class FileWatch:
         Args:
             file: names the file.
             by: who watches it; it is watched until all of them have said `remove`.
-            os_path: where it is now; called in a thread. May raise an error, which counts as a
-                change too.
+            os_path: its path now; called in a thread at each look. May raise an error, which counts
+                as a change too.
+            check: makes sure that what is at this path may be looked at; called in a thread, where
+                that is not as it was. May raise an error, which counts as a change too.
             changed: what to do at a change.
             complain: is told of the errors that `changed` raises.
         """
-        self._files.setdefault(file, _Watched(os_path, changed, complain)).by.add(by)
+        self._files.setdefault(file, _Watched(os_path, check, changed, complain)).by.add(by)
         if self._looking is None:
             self._looking = asyncio.create_task(self._look_for_ever(), name="teleportal-files")
 
@@ -109,6 +113,13 @@ def _signature(watched: _Watched) -> Signature:
     try:
         path = watched.os_path()
         found = os.stat(path)
+        signature = (
+            *(hash(path), found.st_dev, found.st_ino),
+            *(found.st_mtime_ns, found.st_ctime_ns, found.st_size),
+        )
+        # A thread that takes long over hundreds of files delays what is typed meanwhile.
+        if signature != watched.seen:
+            watched.check()
     except Exception:  # noqa: BLE001 (whoever is told of the change meets it again)
         return None
-    return hash(path), found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
+    return signature

@@ -71,10 +71,19 @@ class LoadedFile:
         """
         return self._registry.place(self._share, self.path)
 
-    def real_path(self) -> str:
-        """The file's path for the operating system, where there is one; raises `LeavesShare`."""
-        place = self._place()
-        return "" if place is None else place.path
+    def os_path(self) -> str:
+        """The file's path for the operating system, wherever it leads; empty, if the contents
+        manager keeps no files in folders."""
+        if self._registry.folders is None:
+            return ""
+        return str(self._contents._get_os_path(self.path.strip("/")))
+
+    def check_place(self) -> None:
+        """
+        Raises:
+            LeavesShare: if the file is not in the share's folder.
+        """
+        self._place()
 
     @contextlib.contextmanager
     def working(
@@ -174,7 +183,7 @@ class LoadedFile:
         return bool(now < before or (now == before and await asyncio.to_thread(self._is_link)))
 
     def _is_link(self) -> bool:
-        return os.path.islink(self._contents._get_os_path(self.path.strip("/")))
+        return os.path.islink(self.os_path())
 
     async def load(self) -> tuple[Any, FileState]:
         while True:

@@ -463,7 +463,8 @@ class Seam:
         self._watch.add(
             loader.file_id,
             room.room_id,
-            file.real_path,
+            file.os_path,
+            file.check_place,
             look_at_it,
             lambda error: self.replica.complain(
                 subject,

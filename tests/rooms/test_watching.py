@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from support.waiting import holds, until
 
+from jupyter_teleportal.core.errors import LeavesShare
 from jupyter_teleportal.files.watching import FileWatch
 
 
@@ -23,6 +24,8 @@ class Watcher:
         self.told: Counter[str] = Counter()
         self.errors: list[Exception] = []
         self.broken: set[str] = set()
+        self.checked: Counter[str] = Counter()
+        self.forbidden: set[str] = set()
 
     def add(self, name: str, by: str = "room") -> None:
         async def changed() -> None:
@@ -30,7 +33,12 @@ class Watcher:
             if name in self.broken or not self.paths[name].exists():
                 raise OSError(name)
 
-        self.watch.add(name, by, lambda: str(self.paths[name]), changed, self.errors.append)
+        def check() -> None:
+            self.checked[name] += 1
+            if name in self.forbidden:
+                raise LeavesShare(name)
+
+        self.watch.add(name, by, lambda: str(self.paths[name]), check, changed, self.errors.append)
 
     async def seen(self) -> None:
         await until(lambda: not self._pending(), what="the first look")
@@ -57,6 +65,26 @@ async def test_a_change_is_told_once_and_to_whom_it_concerns(watcher: Watcher) -
     watcher.paths["a"].write_text("other text")
     await until(lambda: watcher.told["a"] == 1, what="the change")
     await holds(lambda: watcher.told == {"a": 1}, seconds=0.2, what="nothing more")
+
+
+async def test_what_is_as_it_was_is_not_checked_again(watcher: Watcher) -> None:
+    watcher.add("a")
+    await watcher.seen()
+    checked = watcher.checked["a"]
+    await holds(lambda: watcher.checked["a"] == checked, seconds=0.2, what="no check")
+
+
+async def test_what_may_not_be_looked_at_counts_as_a_change(
+    watcher: Watcher, tmp_path: Path
+) -> None:
+    watcher.add("a")
+    await watcher.seen()
+    watcher.forbidden.add("a")
+    (tmp_path / "elsewhere").write_text("text")
+    watcher.paths["a"].unlink()
+    watcher.paths["a"].symlink_to("elsewhere")
+    # Each time, since it is not taken for seen.
+    await until(lambda: watcher.told["a"] > 2, what="the change")
 
 
 async def test_the_same_size_and_time_in_another_file_is_a_change(
