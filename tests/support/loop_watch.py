@@ -6,6 +6,7 @@ That stands in a file that the test reads without asking the server, which may b
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import mmap
 import os
 import struct
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 LOOP_WATCH_FILE = "LOOP_WATCH_FILE"
 """The variable of the environment that names the file."""
+SCHEDSTAT = "/proc/self/task/{}/schedstat"
+"""Where Linux says how long a thread has waited for a processor, if it was built to."""
 _FORMAT = struct.Struct("dd")
 _LOOK_S = 0.005
 _STANDS_S = 0.02
@@ -39,17 +42,20 @@ def watch(path: str) -> asyncio.Task[None]:
         file.write(bytes(_FORMAT.size))
         file.flush()
         shown = mmap.mmap(file.fileno(), _FORMAT.size)
-    scheduled = open(f"/proc/self/task/{threading.get_native_id()}/schedstat", "rb")  # noqa: SIM115
+    path = SCHEDSTAT.format(threading.get_native_id())
+    # Without it, waiting for a processor counts as standing: the figure is too large, never too
+    # small.
+    scheduled = open(path, "rb") if os.path.exists(path) else None  # noqa: SIM115
     return asyncio.ensure_future(_watch(shown, scheduled))
 
 
-async def _watch(shown: mmap.mmap, scheduled: BinaryIO) -> None:
+async def _watch(shown: mmap.mmap, scheduled: BinaryIO | None) -> None:
     held = 0.0
-    with scheduled:
-        before = _clocks(scheduled.fileno())
+    with scheduled or contextlib.nullcontext():
+        before = _clocks(scheduled)
         while True:
             await asyncio.sleep(_LOOK_S)
-            now = _clocks(scheduled.fileno())
+            now = _clocks(scheduled)
             passed, own, all_threads, queued = (
                 new - old for new, old in zip(now, before, strict=True)
             )
@@ -61,10 +67,10 @@ async def _watch(shown: mmap.mmap, scheduled: BinaryIO) -> None:
             _FORMAT.pack_into(shown, 0, now[0], held)
 
 
-def _clocks(schedstat: int) -> tuple[float, float, float, float]:
+def _clocks(schedstat: BinaryIO | None) -> tuple[float, float, float, float]:
     """The time; this thread's and all threads' processor time; and for how long this thread could
     have run and had no processor (Linux, Documentation/scheduler/sched-stats)."""
-    queued_ns = int(os.pread(schedstat, 100, 0).split()[1])
+    queued_ns = 0 if schedstat is None else int(os.pread(schedstat.fileno(), 100, 0).split()[1])
     return time.monotonic(), time.thread_time(), time.process_time(), queued_ns / 1e9
 
 

@@ -7,6 +7,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
+import pytest
 from support.loop_watch import LoopWatch, watch
 from support.waiting import until
 
@@ -52,6 +53,15 @@ async def watched(path: Path) -> AsyncIterator[Callable[[], float]]:
 
 
 async def test_work_of_the_loop_counts(tmp_path: Path):
+    async with watched(tmp_path / "watch") as held:
+        busy()
+    assert held() >= BUSY_S
+
+
+async def test_it_counts_where_nobody_says_how_long_a_thread_was_queued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("support.loop_watch.SCHEDSTAT", str(tmp_path / "{}"))
     async with watched(tmp_path / "watch") as held:
         busy()
     assert held() >= BUSY_S
