@@ -11,7 +11,7 @@ from pycrdt import Array, Text, XmlFragment
 
 from ..core.content import SeedContent, apply_content, digest, document_of
 from ..core.document_file import DocumentFile
-from ..core.errors import DocumentBroken, FileGone, SaveFailed, TransportError
+from ..core.errors import DocumentBroken, FileGone, SaveFailed, TransportError, reason_of
 from ..core.merging import merge
 from ..core.reading import read
 from ..sync.room_link import RoomLink
@@ -152,7 +152,7 @@ class DocumentContent:
         except SaveFailed as error:
             failed = (
                 "What was written here cannot be kept in a copy, so it does not give way to the "
-                f"others' document yet: {error.__cause__ or error}"
+                f"others' document yet: {reason_of(error.__cause__ or error)}"
             )
             room = self._link.scope.room
             if self._link.replica.complain(f"saves {room}", f"Room {room}: {failed}"):

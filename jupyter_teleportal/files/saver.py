@@ -80,7 +80,6 @@ class Saver:
         self.reconciler = Reconciler(
             link, document, file_type, file, tell=self._tell, may_save=lambda: self.may_save
         )
-        self._changes = 0
         self._alone_from = 0.0
         self._ended = False
         self._deleted = False
@@ -130,7 +129,6 @@ class Saver:
 
     def changed(self) -> None:
         """The document's content has changed, here or elsewhere."""
-        self._changes += 1
         self.reconciler.snapshots.changes += 1
         self.marked()
 
@@ -419,7 +417,7 @@ class Saver:
 
     async def _write_if_changed(self, *, anew: bool = False) -> None:
         """Write what the file does not hold; `anew`: to a file that is not there."""
-        offset, changes = self._link.replicator.offset, self._changes
+        offset, changes = self._link.replicator.offset, self.reconciler.snapshots.changes
         content, vector = await self.reconciler.snapshots.moment(flaws := Flaws())
         fingerprint = await self.reconciler.snapshots.digest(content)
         if anew or not self.reconciler.holds(fingerprint):
@@ -447,7 +445,7 @@ class Saver:
         if self._document.dirty:
             self._document.dirty = False
         await self._link.flush(REQUEST_TIMEOUT_S)
-        if changes == self._changes:
+        if changes == self.reconciler.snapshots.changes:
             offset = self._link.replicator.offset
         await self.reconciler.mark(offset)
         await self._saved_with(flaws)
